@@ -1,0 +1,1 @@
+"""αVIL on large models."""

@@ -1,0 +1,113 @@
+"""What the operations demand of their arguments; every failure names the argument and both values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from avil_fast.ops.encoding import blocks
+
+CODE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.int8)
+FLOAT_DTYPES = (torch.float64, torch.float32)
+LOW_DTYPES = (torch.bfloat16, torch.float16)
+MAX_TASKS = 64
+
+
+def _fail(argument: str, is_: object, should: object) -> None:
+    raise ValueError(f"{argument} is {is_}, but must be {should}")
+
+
+def check_bank(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> int:
+    """Check a bank's partitions and return n, the number of deltas in each."""
+    if not codes:
+        _fail("codes", "an empty list", "one tensor [n, numel] per partition")
+    n = codes[0].shape[0] if codes[0].dim() == 2 else 0
+    if codes[0].dtype == torch.int8:
+        if len(scales) != len(codes):
+            _fail("scales", f"a list of {len(scales)}", f"one tensor per partition, {len(codes)}")
+    elif scales:
+        _fail("scales", f"a list of {len(scales)}", f"empty for codes of {codes[0].dtype}")
+    for p, row in enumerate(codes):
+        name = f"codes[{p}]"
+        if row.dim() != 2:
+            _fail(f"{name}.shape", tuple(row.shape), "[n, numel]")
+        if not 1 <= row.shape[0] <= MAX_TASKS:
+            _fail(f"the number of deltas in {name}", row.shape[0], f"from 1 to {MAX_TASKS}")
+        if row.shape[0] != n:
+            _fail(f"the number of deltas in {name}", row.shape[0], f"{n} as in codes[0]")
+        if row.dtype not in CODE_DTYPES:
+            _fail(f"{name}.dtype", row.dtype, f"one of {CODE_DTYPES}")
+        if row.dtype != codes[0].dtype:
+            _fail(f"{name}.dtype", row.dtype, f"{codes[0].dtype} as in codes[0]")
+        if row.device != codes[0].device:
+            _fail(f"{name}.device", row.device, f"{codes[0].device} as in codes[0]")
+        if row.numel() and row.stride(1) != 1:
+            _fail(f"{name}.stride(1)", row.stride(1), "1 (contiguous rows)")
+        if scales:
+            _check_like(f"scales[{p}]", scales[p], (n, blocks(row.shape[1])), (torch.float32,), row.device)
+            if scales[p].numel() and scales[p].stride(1) != 1:
+                _fail(f"scales[{p}].stride(1)", scales[p].stride(1), "1 (contiguous rows)")
+    return n
+
+
+def check_flat(
+    name: str,
+    tensors: Sequence[Tensor],
+    codes: Sequence[Tensor],
+    dtypes: Sequence[torch.dtype],
+    optional: bool = False,
+) -> None:
+    """Check one contiguous flat tensor [numel] per partition of the bank, all of one dtype."""
+    if optional and not tensors:
+        return
+    if len(tensors) != len(codes):
+        _fail(name, f"a list of {len(tensors)}", f"one tensor per partition, {len(codes)}")
+    for p, tensor in enumerate(tensors):
+        _check_like(f"{name}[{p}]", tensor, (codes[p].shape[1],), dtypes, codes[p].device)
+        if tensor.dtype != tensors[0].dtype:
+            _fail(f"{name}[{p}].dtype", tensor.dtype, f"{tensors[0].dtype} as in {name}[0]")
+        if not tensor.is_contiguous():
+            _fail(f"{name}[{p}].stride()", tensor.stride(), "(1,) (contiguous)")
+
+
+def check_alpha(alpha: Tensor, n: int, device: torch.device) -> None:
+    _check_like("alpha", alpha, (n,), FLOAT_DTYPES, device)
+    if not alpha.is_contiguous():
+        _fail("alpha.stride()", alpha.stride(), "(1,) (contiguous)")
+
+
+def check_disjoint(
+    written: str, outputs: Sequence[Tensor], read: str, inputs: Sequence[Tensor], may_alias: bool = False
+) -> None:
+    """No output may share memory with an input; `may_alias` allows the very same tensor at one index."""
+    for i, out in enumerate(outputs):
+        start, stop = _extent(out)
+        for j, other in enumerate(inputs):
+            begin, end = _extent(other)
+            same = may_alias and i == j and (start, stop) == (begin, end)
+            if not same and start < end and begin < stop:
+                raise ValueError(
+                    f"{written}[{i}] at bytes {start:#x} to {stop:#x} overlaps {read}[{j}] "
+                    f"at bytes {begin:#x} to {end:#x}, but they must not share memory"
+                )
+
+
+def _check_like(
+    name: str, tensor: Tensor, shape: tuple[int, ...], dtypes: Sequence[torch.dtype], device: torch.device
+) -> None:
+    if tuple(tensor.shape) != shape:
+        _fail(f"{name}.shape", tuple(tensor.shape), shape)
+    if tensor.dtype not in dtypes:
+        _fail(f"{name}.dtype", tensor.dtype, " or ".join(str(d) for d in dtypes))
+    if tensor.device != device:
+        _fail(f"{name}.device", tensor.device, f"{device} as the deltas")
+
+
+def _extent(tensor: Tensor) -> tuple[int, int]:
+    """First byte of a tensor and the one after its last; an empty tensor has none."""
+    if tensor.numel() == 0:
+        return 0, 0
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()

@@ -1,0 +1,61 @@
+"""`delta_dots`: ⟨g, δ_i⟩ for all i, the gradient of the target's dev loss with respect to α."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from avil_fast.ops.backend import implementation
+from avil_fast.ops.checks import FLOAT_DTYPES, check_bank, check_flat
+from avil_fast.ops.encoding import CHUNK, decode
+
+
+def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
+    """⟨g, δ_i⟩ = Σ_p Σ_k g[p]_k δ_i[p]_k for every task i.
+
+    By the chain rule ∂L(θ + Σ α_i δ_i)/∂α_i = ⟨∇_θ L, δ_i⟩. Products are summed in fp32 within a block
+    and in fp64 across blocks, in a fixed order that does not depend on the number of threads. NaN and
+    infinities in g or δ show in the result.
+
+    Args:
+        grad: per partition [numel], fp32 or bf16 (fp64 on the reference).
+        codes: per partition [n, numel], the deltas: fp32, bf16 or int8, rows contiguous.
+        scales: per partition [n, ceil(numel / 256)] fp32 for int8 codes, else an empty list.
+
+    Returns:
+        [n] fp64, on the device of the deltas.
+
+    Raises:
+        ValueError: an argument's shape, dtype or device does not fit.
+    """
+    result: Tensor = _op(list(grad), list(codes), list(scales))
+    return result
+
+
+@torch.library.custom_op("avil_fast::delta_dots", mutates_args=())
+def _op(grad: list[Tensor], codes: list[Tensor], scales: list[Tensor]) -> Tensor:
+    check_bank(codes, scales)
+    check_flat("grad", grad, codes, (*FLOAT_DTYPES, torch.bfloat16))
+    result: Tensor = implementation("delta_dots", reference, codes[0])(grad, codes, scales)
+    return result
+
+
+@_op.register_fake
+def _(grad: list[Tensor], codes: list[Tensor], scales: list[Tensor]) -> Tensor:
+    return codes[0].new_empty(codes[0].shape[0], dtype=torch.float64)
+
+
+def reference(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
+    """The formula in plain torch, in fp64, a chunk at a time."""
+    n = codes[0].shape[0]
+    totals = torch.zeros(n, dtype=torch.float64, device=codes[0].device)
+    for p, row in enumerate(codes):
+        for start in range(0, row.shape[1], CHUNK):
+            stop = min(start + CHUNK, row.shape[1])
+            part = grad[p][start:stop].double()
+            for i in range(n):
+                row_scales = scales[p][i] if scales else None
+                totals[i] += torch.dot(part, decode(row[i], row_scales, start, stop, torch.float64))
+    return totals

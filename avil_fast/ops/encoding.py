@@ -1,0 +1,62 @@
+"""How a delta is stored: raw floats, or int8 codes with one fp32 scale per block.
+
+A bank row is decoded as δ = code (float codes) or δ = scale · code (int8 codes, symmetric, one scale
+per `BLOCK` elements, the last block of a row may be shorter). These are the reference functions; the
+fast backends decode in registers and agree with them bit for bit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BLOCK = 256
+"""Elements that share one int8 scale. α-gradient error 9e-4 on real deltas; smaller gains little."""
+
+INT8_MAX = 127
+
+CHUNK = 1 << 15
+"""Elements the reference handles at a time, a multiple of BLOCK: its temporaries stay under 1 MiB."""
+
+
+def blocks(numel: int) -> int:
+    """Number of scales of a row of `numel` int8 codes."""
+    return -(-numel // BLOCK)
+
+
+def decode(codes: Tensor, scales: Tensor | None, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    """Elements `start:stop` of one bank row as `dtype`.
+
+    Args:
+        codes: [numel], float or int8.
+        scales: [ceil(numel / BLOCK)] fp32 for int8 codes, else None.
+        start, stop: the range; `start` is a multiple of BLOCK.
+    """
+    values = codes[start:stop].to(dtype)
+    if scales is None:
+        return values
+    per_block = scales[start // BLOCK : blocks(stop)].to(dtype)
+    return values * per_block.repeat_interleave(BLOCK)[: stop - start]
+
+
+def encode_(codes: Tensor, scales: Tensor | None, start: int, delta: Tensor) -> None:
+    """Store `delta` [m] in elements `start:start+m` of one bank row; `start` is a multiple of BLOCK.
+
+    int8: scale = max|δ| / 127 over the block in fp32, code = round-half-even(δ / scale) within ±127.
+    A block that holds a NaN or an infinity gets a scale that is not finite, so that it decodes to NaN.
+    """
+    stop = start + delta.numel()
+    if scales is None:
+        codes[start:stop].copy_(delta)
+        return
+    count = blocks(delta.numel())
+    padded = delta.new_zeros(count * BLOCK)
+    padded[: delta.numel()] = delta
+    rows = padded.view(count, BLOCK)
+    scale = rows.abs().amax(dim=1).float() / INT8_MAX
+    quotient = (rows / scale.to(rows.dtype).unsqueeze(1)).round().clamp_(-INT8_MAX, INT8_MAX)
+    # 0/0 in an all-zero block and anything over a non-finite scale: the code is 0, the scale tells.
+    quotient = torch.where((scale > 0).logical_and(scale.isfinite()).unsqueeze(1), quotient, 0.0)
+    codes[start:stop] = quotient.view(-1)[: delta.numel()].to(torch.int8)
+    # An infinite scale must not decode a code of 0 to anything but NaN: inf · 0 is NaN already.
+    scales[start // BLOCK : start // BLOCK + count] = scale

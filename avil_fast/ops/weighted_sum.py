@@ -1,0 +1,102 @@
+"""`weighted_sum_`: out ← base + Σ_i α_i δ_i, the α step's and the merge's operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from avil_fast.ops.backend import implementation
+from avil_fast.ops.checks import (
+    FLOAT_DTYPES,
+    LOW_DTYPES,
+    check_alpha,
+    check_bank,
+    check_disjoint,
+    check_flat,
+)
+from avil_fast.ops.encoding import CHUNK, decode
+
+
+def weighted_sum_(
+    out: Sequence[Tensor],
+    base: Sequence[Tensor],
+    codes: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    alpha: Tensor,
+    low: Sequence[Tensor] = (),
+) -> None:
+    """out[p] ← base[p] + Σ_i α_i δ_i[p], and low[p] ← out[p] rounded, for every partition p.
+
+    αVIL, arXiv 2405.07769, the argument of the target's dev loss. The sum runs in the dtype of `base`, in
+    the order of the tasks, and `base` is added last: one rounding at the size of θ, not n.
+
+    Args:
+        out: per partition [numel], fp32 (fp64 on the reference), written. May be `base` itself.
+        base: per partition [numel], of the dtype of `out`.
+        codes: per partition [n, numel], the deltas: fp32, bf16 or int8, rows contiguous.
+        scales: per partition [n, ceil(numel / 256)] fp32 for int8 codes, else an empty list.
+        alpha: [n], fp32 or fp64, on the same device.
+        low: per partition [numel], bf16 or fp16, written with the cast of `out`; or an empty list.
+
+    Raises:
+        ValueError: an argument's shape, dtype, device or memory does not fit; nothing was written.
+    """
+    _op(list(out), list(base), list(codes), list(scales), alpha, list(low))
+
+
+@torch.library.custom_op("avil_fast::weighted_sum_", mutates_args=("out", "low"))
+def _op(
+    out: list[Tensor],
+    base: list[Tensor],
+    codes: list[Tensor],
+    scales: list[Tensor],
+    alpha: Tensor,
+    low: list[Tensor],
+) -> None:
+    n = check_bank(codes, scales)
+    check_flat("out", out, codes, FLOAT_DTYPES)
+    check_flat("base", base, codes, (out[0].dtype,))
+    check_flat("low", low, codes, LOW_DTYPES, optional=True)
+    check_alpha(alpha, n, codes[0].device)
+    check_disjoint("out", out, "base", base, may_alias=True)
+    check_disjoint("low", low, "base", base)
+    for name, outputs in (("out", out), ("low", low)):
+        check_disjoint(name, outputs, "codes", codes)
+        check_disjoint(name, outputs, "scales", scales)
+    implementation("weighted_sum_", reference, out[0])(out, base, codes, scales, alpha, low)
+
+
+@_op.register_fake
+def _(
+    out: list[Tensor],
+    base: list[Tensor],
+    codes: list[Tensor],
+    scales: list[Tensor],
+    alpha: Tensor,
+    low: list[Tensor],
+) -> None:
+    return None
+
+
+def reference(
+    out: Sequence[Tensor],
+    base: Sequence[Tensor],
+    codes: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    alpha: Tensor,
+    low: Sequence[Tensor],
+) -> None:
+    """The formula in plain torch, a chunk at a time."""
+    coefficients = alpha.to(base[0].dtype).unbind()
+    for p, row in enumerate(codes):
+        for start in range(0, row.shape[1], CHUNK):
+            part = slice(start, min(start + CHUNK, row.shape[1]))
+            total = torch.zeros_like(base[p][part])
+            for i, coefficient in enumerate(coefficients):
+                row_scales = scales[p][i] if scales else None
+                total += coefficient * decode(row[i], row_scales, part.start, part.stop, total.dtype)
+            out[p][part] = base[p][part] + total
+            if low:
+                low[p][part] = out[p][part]

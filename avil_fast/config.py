@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from avil_fast.errors import AvilError
 from avil_fast.presets import PRESETS
@@ -88,6 +88,11 @@ class WeightsConfig(Section):
     bounds: Bounds | None = (0.05, 4.0)
     target_min: float | None = 0.5
     """A higher floor for the target."""
+
+    @field_validator("rule", mode="before")
+    @classmethod
+    def _off_is_no_boolean(cls, rule: Any) -> Any:
+        return "off" if rule is False else rule  # YAML 1.1 reads a bare `off` as false
 
     @model_validator(mode="after")
     def _ordered(self) -> WeightsConfig:

@@ -74,7 +74,7 @@ def train(
     baselines: dict[str, dict[str, Any]] | None = None,
 ) -> Result:
     """`fit` with a checked configuration; `baselines` holds summaries to report beside the result."""
-    target = check_tasks(tasks, config)
+    target = check_run(tasks, config)
     for warning in config.warnings():
         warnings.warn(warning, stacklevel=2)
     observer = observer or Observer()
@@ -100,6 +100,13 @@ def train(
         summary=summary,
         model=model,
     )
+
+
+def check_run(tasks: Sequence[Task], config: Config) -> int:
+    """Refuse, before anything is trained or written, what cannot end well; the index of the target."""
+    if config.output_dir is not None:
+        RunFolder(config.output_dir, config.overwrite)
+    return check_tasks(tasks, config)
 
 
 def check_tasks(tasks: Sequence[Task], config: Config) -> int:

@@ -1,4 +1,4 @@
-"""A small convolutional network with one linear head per task."""
+"""A small convolutional network with one head per task."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 FEATURES = 64
+"""Hidden units of a head."""
 
 
 class ConvNet(nn.Module):
-    """Two convolutions, one hidden layer, and a head for each task.
+    """Three shared convolutions, and for each task a hidden layer with a linear classifier.
+
+    The hidden layers are the heads' own, because the tasks look at different places on the canvas: what
+    they share is strokes, not positions.
 
     Args:
         side: height and width of the one-channel images.
         outputs: classes by task.
         width: channels of the first convolution.
-        dropout: on the hidden features.
+        dropout: on the hidden layer.
     """
 
     def __init__(self, side: int, outputs: Mapping[str, int], *, width: int = 16, dropout: float = 0.0) -> None:
@@ -24,16 +28,23 @@ class ConvNet(nn.Module):
         self.encoder = nn.Sequential(
             nn.Conv2d(1, width, 3, padding=1),
             nn.ReLU(),
-            nn.MaxPool2d(2),
             nn.Conv2d(width, 2 * width, 3, padding=1),
             nn.ReLU(),
             nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(2 * width * (side // 4) ** 2, FEATURES),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
         )
-        self.heads = nn.ModuleDict({task: nn.Linear(FEATURES, classes) for task, classes in outputs.items()})
+        features = 2 * width * (side // 4) ** 2
+        self.heads = nn.ModuleDict(
+            {
+                task: nn.Sequential(
+                    nn.Linear(features, FEATURES), nn.ReLU(), nn.Dropout(dropout), nn.Linear(FEATURES, classes)
+                )
+                for task, classes in outputs.items()
+            }
+        )
 
     def forward(self, images: Tensor, task: str) -> Tensor:
         """Logits [batch, classes] of a task for images [batch, 1, side, side]."""

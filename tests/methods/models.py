@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -124,3 +125,13 @@ def transformer() -> Case:
 
 
 CASES = {"linear": linear, "convolutional": convolutional, "transformer": transformer}
+
+
+def in_float64(case: Case) -> Case:
+    """The same case with model and data in fp64."""
+
+    def cast(batches: list[Batch]) -> list[Any]:
+        return [tuple(t.double() if t.is_floating_point() else t for t in batch) for batch in batches]
+
+    train = {name: cast(batches) for name, batches in case.train.items()}
+    return Case(case.model.double(), case.losses, train, cast(case.dev), case.heads)

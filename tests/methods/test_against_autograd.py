@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import avil_fast as avil
-from tests.methods.models import CASES, Case
+from tests.methods.models import CASES, Case, in_float64
 from tests.methods.reference_avil import Trace, run_reference
 
 ROUNDS, STEPS = 3, 3
@@ -131,9 +131,3 @@ def test_alpha_and_theta_equal_the_reference(
         assert (found - wanted).norm() <= tolerance * wanted.norm()
 
 
-def in_float64(case: Case) -> Case:
-    def cast(batches: list[Any]) -> list[Any]:
-        return [tuple(t.double() if t.is_floating_point() else t for t in batch) for batch in batches]
-
-    train = {name: cast(batches) for name, batches in case.train.items()}
-    return Case(case.model.double(), case.losses, train, cast(case.dev), case.heads)

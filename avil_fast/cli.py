@@ -65,7 +65,7 @@ def train_main() -> None:
 
 def _run(command: Callable[[], Any]) -> None:
     """A user's mistake is one sentence on stderr and exit code 2; warnings are one line each."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]  # takes the rest as *_
     try:
         command()
     except AvilError as error:

@@ -28,7 +28,11 @@ class Section(BaseModel):
     """Settings refuse unknown names and are never changed after they were checked."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
     )
 
 
@@ -207,7 +211,7 @@ class Config(Section):
 
     def warnings(self) -> list[str]:
         """Combinations that are allowed, but known to fail; one sentence each."""
-        found = []
+        found: list[str] = []
         if self.method != "avil":
             return found
         if self.alpha.init == "1/n" and self.weights.rule == "additive":

@@ -66,9 +66,7 @@ class Console:
         coefficients.add_column("mean α", justify="right")
         coefficients.add_column("final weight", justify="right")
         for name in result.tasks:
-            coefficients.add_row(
-                name, f"{summary['alpha_mean'][name]:.2f}", f"{summary['weight_last'][name]:.2f}"
-            )
+            coefficients.add_row(name, f"{summary['alpha_mean'][name]:.2f}", f"{summary['weight_last'][name]:.2f}")
         self._rich.print(coefficients)
         if folder is not None:
             self._rich.print(f"report: {folder / REPORT}", soft_wrap=True, markup=False)

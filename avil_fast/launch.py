@@ -62,7 +62,9 @@ def check_launch(deepspeed_config: Path) -> None:
     try:
         json.loads(deepspeed_config.read_text(encoding="utf-8"))
     except OSError as error:
-        raise AvilError(f"--deepspeed_config {str(deepspeed_config)!r} cannot be read: {error.strerror}") from error
+        raise AvilError(
+            f"--deepspeed_config {str(deepspeed_config)!r} cannot be read: {error.strerror}"
+        ) from error
     except ValueError as error:
         raise AvilError(f"--deepspeed_config {str(deepspeed_config)!r} is not JSON: {error}") from error
     ranks = int(os.environ.get("WORLD_SIZE", "1"))

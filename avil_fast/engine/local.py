@@ -62,9 +62,7 @@ class LocalEngine(Engine):
         self._bank = Bank(len(tasks), [p.numel for p in self._shared], codec, self.device)
         self._head_bank = Bank(1, [p.numel for p in self._scaled_head], codec, self.device)
         self._buffers = RoundBuffers(model)
-        self._optimizers = [
-            TaskOptimizer([*self._shared, *head], optimizer) for head in self._layout.heads
-        ]
+        self._optimizers = [TaskOptimizer([*self._shared, *head], optimizer) for head in self._layout.heads]
         self._clock = Clock(torch.cuda.synchronize if self.device.type == "cuda" else lambda: None)
         self._current: int | None = None
         self._losses: list[Tensor] = []
@@ -98,7 +96,7 @@ class LocalEngine(Engine):
             self._check_losses()
 
     def end_task(self, *, restore: bool = True) -> TaskRun:
-        task, optimizer = self._training()
+        _, optimizer = self._training()
         assert self._current is not None
         self._check_losses()
         optimizer.end_task()

@@ -33,7 +33,7 @@ class Outcome:
     best_round: int = 0
     finetune_epoch: int = 0
     """0: the fine-tune changed nothing for the better."""
-    dev: Evaluation = Evaluation(math.inf, None)
+    dev: Evaluation = field(default_factory=lambda: Evaluation(math.inf, None))
     test: Evaluation | None = None
     steps: dict[str, int] = field(default_factory=dict)
     """Optimizer steps by task, the fine-tune included."""

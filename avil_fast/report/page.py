@@ -11,13 +11,11 @@ from markupsafe import Markup
 
 from avil_fast.report import plots
 
+_LOADER = jinja2.FileSystemLoader(Path(__file__).parent)
 _TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
+    loader=_LOADER, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
+# The keys of a round's seconds, and their names in the report.
 _PARTS = {
     "data": "loading data",
     "task_training": "task training",
@@ -50,17 +48,18 @@ def render(summary: dict[str, Any], history: list[dict[str, Any]], config: str) 
     )
 
 
-def _number(value: float | None, percent: bool) -> str:
+def _number(value: float | None, percent: bool, digits: int = 3) -> str:
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if percent else f"{value:.3f}"
+    return f"{100 * value:.1f} %" if percent else f"{value:.{digits}f}"
 
 
 def _compare(value: float | None, other: float | None, percent: bool) -> str:
     """How far the run lies from a baseline, in the digits that are shown."""
     if value is None or other is None:
         return "not measured"
-    size, unit = (f"{100 * abs(value - other):.1f}", " points") if percent else (f"{abs(value - other):.3f}", "")
+    apart = abs(value - other)
+    size, unit = (f"{100 * apart:.1f}", " points") if percent else (f"{apart:.3f}", "")
     if float(size) == 0:
         return "this run is equal"
     return f"this run is {size}{unit} {'higher' if value > other else 'lower'}"
@@ -75,7 +74,7 @@ def _auxiliary(summary: dict[str, Any], name: str) -> tuple[str, str, str, str]:
         verdict = "unknown"
     else:
         verdict = "turned down" if weight < 0.9 else "turned up" if weight > 1.1 else "kept"
-    return name, *("–" if number is None else f"{number:.2f}" for number in (alpha, weight)), verdict
+    return name, _number(alpha, False, 2), _number(weight, False, 2), verdict
 
 
 Figure = tuple[str, str, Markup, Sequence[tuple[str, plots.Style]]]
@@ -93,17 +92,17 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
         return ", ".join(f"{name} {_number(history[-1][key].get(name), False)}" for name in tasks)
 
     kind = "metric" if summary["dev_metric"] is not None else "loss"
-    curves = {split: [row[f"{split}_{kind}"] for row in history] for split in plots.SPLITS}
-    curves = {split: values for split, values in curves.items() if any(value is not None for value in values)}
-    best = summary["best_round"]
-    label = f"{' and '.join(curves)} {kind} of {summary['target']} by round; round {best} was kept"
-    progress = [(plots.SPLITS[split], values) for split, values in curves.items()]
+    has = [split for split in plots.SPLITS if summary[f"{split}_{kind}"] is not None]
+    curves = {split: [row[f"{split}_{kind}"] for row in history] for split in has}
+    best, splits = summary["best_round"], " and ".join(curves)
+    label = f"{splits} {kind} of {summary['target']} by round; round {best} was kept"
+    progress: list[plots.Line] = [(plots.SPLITS[split], values) for split, values in curves.items()]
     plot = plots.lines("progress", label, progress, rounds, percent and kind == "metric", best)
     keys = [(split, plots.SPLITS[split]) for split in curves]
     figures: list[Figure] = [(f"{kind.capitalize()} of the target", "Before the fine-tune.", plot, keys)]
     for key, symbol, title, caption, before in (
         ("alpha", "α", "Coefficients α", "The share of each task's update that was merged.", []),
-        ("weight", "w", "Weights w", "How strongly each task trains in the next round; all start at 1.", [1.0]),
+        ("weight", "w", "Weights w", "How strongly each task trains next; all start at 1.", [1.0]),
     ):
         label = f"{symbol} of every task by round; in the last round: {last(key)}"
         plot = plots.lines(key, label, by_task(key, before), [0] * len(before) + rounds)
@@ -118,5 +117,4 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
     seconds["other, in rounds"] = max(0.0, total - sum(seconds.values()))
     seconds["after the last round"] = max(0.0, summary["seconds"] - total)
     label = "Seconds by part: " + ", ".join(f"{part} {value:.2f}" for part, value in seconds.items())
-    figures.append(("Time by part", "This run; baselines not counted.", plots.bars("time", label, seconds), []))
-    return figures
+    return [*figures, ("Time by part", "Without the baselines.", plots.bars("time", label, seconds), [])]

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 # Stand-ins that `_svg` replaces by the page's CSS variables.
-INK, MUTED, RULE, BACK = "#010203", "#010204", "#010205", "#010206"
-_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", BACK: "var(--card)"}
+INK, MUTED, RULE, CARD = "#010203", "#010204", "#010205", "#010206"
+_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", CARD: "var(--card)"}
 
 # Okabe and Ito's colours, which most colour-blind readers can tell apart; yellow is too pale on white.
 BLUE, VERMILLION = "#0072b2", "#d55e00"
@@ -28,12 +28,13 @@ _COLOURS = (BLUE, VERMILLION, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ((7, 2), (2, 2), (8, 2, 2, 2), (4, 2), (), (8, 2, 2, 2, 2, 2), (1, 2))
 _DIVERGING = LinearSegmentedColormap.from_list("cosine", [VERMILLION, "#f4f3f0", BLUE])
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "avil-fast",
-    "font.size": 9,
+    "font.size": 9.5,
     "text.color": INK,
     "axes.edgecolor": RULE,
+    "axes.facecolor": "none",
     "axes.labelcolor": MUTED,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -62,50 +63,46 @@ SPLITS = {"dev": Style(BLUE, (), 2.0), "test": Style(VERMILLION, (5, 2), 1.6)}
 
 def task_styles(tasks: Sequence[str], target: str) -> dict[str, Style]:
     """The target as a solid line in the text's colour, every auxiliary in its own colour and dashes."""
-    auxiliaries = [name for name in tasks if name != target]
-    styles = {
-        name: Style(_COLOURS[i % len(_COLOURS)], _DASHES[(i + i // 42) % len(_DASHES)], 1.6)
-        for i, name in enumerate(auxiliaries)
-    }
-    return {target: Style(INK, (), 2.2)} | styles
+    pens = [Style(_COLOURS[i % 6], _DASHES[(i + i // 42) % 7], 1.6) for i in range(len(tasks))]
+    return {target: Style(INK, (), 2.2)} | dict(
+        zip((name for name in tasks if name != target), pens, strict=False)
+    )
 
 
 def lines(
-    name: str, label: str, series: Sequence[Line], rounds: Sequence[int], percent: bool = False, mark: int | None = None
+    name: str, label: str, series: Sequence[Line], rounds: list[int], percent: bool = False, mark: int = 0
 ) -> Markup:
-    """Lines over rounds, with gaps for None; `mark` is the round whose parameters were kept."""
+    """Lines over rounds, with gaps for None; `mark` is the round that was kept, 0 for no mark."""
     with _axes(3.0) as (figure, axes):
         first, last = rounds[0], rounds[-1]
         for style, values in series:
-            pen: dict[str, Any] = {"color": style.colour, "linewidth": style.width}
+            pen: Any = {"color": style.colour, "linewidth": style.width}
             pen |= {"linestyle": (0, style.dashes)} if style.dashes else {}
             pen |= {"marker": "o", "markersize": 3.2} if len(rounds) <= 12 else {}
             axes.plot(rounds, [np.nan if value is None else value for value in values], **pen)
-        edge = 0.1 + 0.02 * (last - first)
-        axes.set_xlim(first - edge, last + edge)
+        axes.set(xlim=(first - 0.1 - (last - first) / 50, last + 0.1 + (last - first) / 50), xlabel="round")
         axes.margins(y=0.12)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         if percent:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
         axes.grid(axis="y")
-        axes.set_xlabel("round")
-        if mark is not None:
+        if mark:
             axes.axvline(mark, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0)
             side, shift = ("right", -4) if mark > (first + last) / 2 else ("left", 4)
-            place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-            axes.annotate(f"kept: round {mark}", (mark, 1), (shift, 0), ha=side, va="top", **place)
+            place: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": side}
+            axes.annotate(f"kept: round {mark}", (mark, 1), (shift, 0), va="top", **place)
         return _svg(figure, name, label)
 
 
 def heat_map(name: str, label: str, cosine: Sequence[Sequence[float]], tasks: Sequence[str]) -> Markup:
     """Cosines between tasks; the diagonal, always 1, stays blank so that the scale fits the others."""
-    values, n = np.array(cosine, dtype=float), len(tasks)
-    np.fill_diagonal(values, np.nan)
+    n = len(tasks)
+    values = np.where(np.eye(n) == 1, np.nan, np.array(cosine, dtype=float))
     limit = max(0.2, float(np.nanmax(np.abs(values), initial=0.0)))
     short = [task if len(task) <= 17 else task[:16] + "…" for task in tasks]
     with _axes(3.4) as (figure, axes):
-        axes.pcolormesh(values, cmap=_DIVERGING, vmin=-limit, vmax=limit, edgecolors=BACK, linewidth=1.5)
+        axes.pcolormesh(values, cmap=_DIVERGING, vmin=-limit, vmax=limit, edgecolors=CARD, linewidth=1.5)
         axes.invert_yaxis()
         axes.spines[:].set_visible(False)
         size = 8.5 if n <= 12 else max(2.5, 100 / n)
@@ -113,7 +110,7 @@ def heat_map(name: str, label: str, cosine: Sequence[Sequence[float]], tasks: Se
         axes.set_yticks(np.arange(n) + 0.5, short, fontsize=size, parse_math=False)
         for (row, column), value in np.ndenumerate(values if n <= 8 else values[:0]):
             if np.isfinite(value):
-                colour = "#1a1a1a" if abs(value) < 0.65 * limit else "#ffffff"
+                colour = "#1a1a1a" if value < 0.8 * limit else "#ffffff"
                 axes.text(column + 0.5, row + 0.5, f"{value:.2f}", color=colour, ha="center", va="center")
         return _svg(figure, name, label)
 
@@ -137,17 +134,14 @@ def _axes(height: float) -> Iterator[tuple[Figure, Axes]]:
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser draws the text
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        figure = Figure((4.6, height), layout="constrained")
-        figure.patch.set_visible(False)
-        axes = figure.add_subplot()
-        axes.patch.set_visible(False)
-        yield figure, axes
+        figure = Figure((4.6, height), layout="constrained", frameon=False)
+        yield figure, figure.add_subplot()
 
 
 def _svg(figure: Figure, name: str, label: str) -> Markup:
     """The figure as an element of the page: ids of its own, the page's colours, a label for its reader."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={key: None for key in ("Creator", "Date", "Format", "Type")})
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = re.sub(r"<style.*?</style>", "", buffer.getvalue(), flags=re.DOTALL)
 
     def own(tag: re.Match[str]) -> str:

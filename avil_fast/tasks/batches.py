@@ -9,7 +9,14 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    TensorDataset,
+)
 
 from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch, Data, Task
@@ -174,12 +181,8 @@ def _loader(
     if isinstance(dataset, TensorDataset) and collate is None:
         # Index the tensors with a whole batch at once instead of collating single examples.
         sampler = cast(Any, chunks)
-        return DataLoader(
-            dataset, sampler=sampler, batch_size=None, num_workers=workers, generator=generator
-        )
-    return DataLoader(
-        dataset, batch_sampler=chunks, collate_fn=collate, num_workers=workers, generator=generator
-    )
+        return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers, generator=generator)
+    return DataLoader(dataset, batch_sampler=chunks, collate_fn=collate, num_workers=workers, generator=generator)
 
 
 def _chunks(order: list[int], size: int) -> Iterator[list[int]]:

@@ -40,7 +40,10 @@ class ConvNet(nn.Module):
         self.heads = nn.ModuleDict(
             {
                 task: nn.Sequential(
-                    nn.Linear(features, FEATURES), nn.ReLU(), nn.Dropout(dropout), nn.Linear(FEATURES, classes)
+                    nn.Linear(features, FEATURES),
+                    nn.ReLU(),
+                    nn.Dropout(dropout),
+                    nn.Linear(FEATURES, classes),
                 )
                 for task, classes in outputs.items()
             }

@@ -32,7 +32,9 @@ def test_round_trip(codec: Codec) -> None:
     bank.weighted_sum_(out, base, [0.5, -2.0, 1.0])
     for p, b in enumerate(base):
         expected = b + 0.5 * deltas[0][p] - 2 * deltas[1][p] + deltas[2][p]
-        torch.testing.assert_close(out[p], expected, rtol=0, atol={"fp32": 1e-6, "bf16": 5e-4, "int8": 8e-4}[codec.name])
+        torch.testing.assert_close(
+            out[p], expected, rtol=0, atol={"fp32": 1e-6, "bf16": 5e-4, "int8": 8e-4}[codec.name]
+        )
     gram = bank.gram()
     assert gram[0][1] == gram[1][0]
     assert gram[2][2] == pytest.approx(float(torch.cat(deltas[2]).square().sum()), rel=0.01)

@@ -87,7 +87,9 @@ def ours(case: Case, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -
         thetas.append({name: p.detach().clone() for name, p in engine.model.named_parameters()})
 
     monkeypatch.setattr(LocalEngine, "merge", recording)
-    monkeypatch.setattr(Batches, "_stream", lambda self, start, stop: [i % self.length for i in range(start, stop)])
+    monkeypatch.setattr(
+        Batches, "_stream", lambda self, start, stop: [i % self.length for i in range(start, stop)]
+    )
     result = avil.fit(
         copy.deepcopy(case.model),
         case.tasks(),
@@ -129,5 +131,3 @@ def test_alpha_and_theta_equal_the_reference(
         found = torch.cat([thetas[r][key].double().flatten() for key in truth.thetas[r]])
         wanted = torch.cat([value.double().flatten() for value in truth.thetas[r].values()])
         assert (found - wanted).norm() <= tolerance * wanted.norm()
-
-

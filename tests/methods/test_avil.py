@@ -48,7 +48,13 @@ def test_permuting_the_tasks_permutes_the_result(
     name: str, order: list[str], optimizer: str, rule: str, seed: int
 ) -> None:
     case = in_float64(CASES[name]())
-    options = {"optimizer.name": optimizer, "weights.rule": rule, "weights.apply": "lr", "seed": seed, "rounds": 2}
+    options = {
+        "optimizer.name": optimizer,
+        "weights.rule": rule,
+        "weights.apply": "lr",
+        "seed": seed,
+        "rounds": 2,
+    }
     result, theta = fit(case, **options)
     by_name = {task.name: task for task in case.tasks()}
     permuted, theta_permuted = fit(case, [by_name[n] for n in order], **options)
@@ -90,7 +96,12 @@ def test_one_task_with_alpha_fixed_at_one_is_plain_training(
 ) -> None:
     case = CASES[name]()
     batches = case.train["t"]
-    options = {"optimizer.name": optimizer, "optimizer.lr": lr, "optimizer.weight_decay": 0.0, "alpha.steps": 0}
+    options = {
+        "optimizer.name": optimizer,
+        "optimizer.lr": lr,
+        "optimizer.weight_decay": 0.0,
+        "alpha.steps": 0,
+    }
     _, theta = fit(case, [t for t in case.tasks() if t.name == "t"], rounds=rounds, seed=seed, **options)
 
     from avil_fast.tasks.batches import Batches
@@ -123,9 +134,9 @@ def test_dropout_is_the_seeds_and_no_other_tasks_business() -> None:
     case = linear()
     case.model = Dropped(6, 1)
     torch.manual_seed(1)
-    first, theta = fit(case, rounds=2)
+    _, theta = fit(case, rounds=2)
     torch.manual_seed(2)
-    second, theta_again = fit(case, rounds=2)
+    _, theta_again = fit(case, rounds=2)
     assert torch.equal(theta, theta_again)
     assert torch.initial_seed() == 2
 
@@ -148,7 +159,12 @@ def test_a_bf16_model_trains_with_an_fp32_master() -> None:
 
 def test_sampling_weights_change_the_number_of_steps() -> None:
     case = linear()
-    options = {"weights.apply": "sampling", "weights.rule": "additive", "weights.bounds": (0.0, 3.0), "weights.lr": 5.0}
+    options = {
+        "weights.apply": "sampling",
+        "weights.rule": "additive",
+        "weights.bounds": (0.0, 3.0),
+        "weights.lr": 5.0,
+    }
     result, _ = fit(case, rounds=3, steps_per_task=4, **options)
     taken = result.summary["steps"]
     used = result.weights[:-1].clip(0, 3)
@@ -172,14 +188,20 @@ def test_weight_rules() -> None:
 
 
 def test_cosines() -> None:
-    assert cosines([[4.0, 3.0, 0.0], [3.0, 9.0, 0.0], [0.0, 0.0, 0.0]]) == [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 0]]
+    assert cosines([[4.0, 3.0, 0.0], [3.0, 9.0, 0.0], [0.0, 0.0, 0.0]]) == [
+        [1, 0.5, 0],
+        [0.5, 1, 0],
+        [0, 0, 0],
+    ]
 
 
 def test_fatal_combinations_are_warned_about() -> None:
     with pytest.warns(UserWarning, match="alpha.init: 1/n with weights.rule: additive"):
         fit(linear(), rounds=1, **{"alpha.init": "1/n", "weights.rule": "additive"})
     with pytest.warns(UserWarning, match="weights.apply: loss does nothing under adamw"):
-        fit(linear(), rounds=1, **{"optimizer.name": "adamw", "weights.rule": "additive", "weights.apply": "loss"})
+        fit(
+            linear(),
+            rounds=1,
+            **{"optimizer.name": "adamw", "weights.rule": "additive", "weights.apply": "loss"},
+        )
     assert from_dotted({"preset": "paper"}).warnings() == []
-
-

@@ -104,7 +104,11 @@ def test_cycle_covers_each_example_once_per_pass_in_full_batches(data: str) -> N
 def test_cycle_continues_where_it_stopped(data: str) -> None:
     train = (DATASETS | ITERABLES)[data]
     whole, parts = batches(train), batches(train)
-    assert examples(whole.cycle(7)) == [*examples(parts.cycle(2)), *examples(parts.cycle(4)), *examples(parts.cycle(1))]
+    assert examples(whole.cycle(7)) == [
+        *examples(parts.cycle(2)),
+        *examples(parts.cycle(4)),
+        *examples(parts.cycle(1)),
+    ]
 
 
 def test_a_small_dataset_is_passed_over_several_times_within_a_batch() -> None:

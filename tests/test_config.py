@@ -156,7 +156,7 @@ def test_weights_that_could_turn_negative_need_a_floor(apply: str, bounds: str) 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "three", "a: [", "rounds: 1\n\tseed: 2"])
 def test_a_file_that_holds_no_settings_is_named(tmp_path: Path, text: str) -> None:
-    with pytest.raises(AvilError, match="run.yaml") as caught:
+    with pytest.raises(AvilError, match=r"run\.yaml") as caught:
         loaded(tmp_path, text)
     assert "\n" not in str(caught.value)
 
@@ -180,7 +180,7 @@ def test_a_bare_off_is_the_rule_off(tmp_path: Path, word: str) -> None:
         [],
         ["preset=paper"],
         ["weights.rule=off", "output_dir=null", "alpha.bounds=null", "steps_per_task=7", "baselines=[]"],
-        ["tasks={source: idx, folder: some where, auxiliaries: []}", "optimizer.lr=1e-7", "target=größe: 1"],
+        ["tasks={source: idx, folder: some where, auxiliaries: []}", "optimizer.lr=1e-7", "target='größe: 1'"],
         ["tasks.auxiliaries=[random_labels]", "seed=9223372036854775807", "alpha.dev_examples=3"],
     ],
 )

@@ -15,7 +15,6 @@ _LOADER = jinja2.FileSystemLoader(Path(__file__).parent)
 _TEMPLATES = jinja2.Environment(
     loader=_LOADER, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-# The keys of a round's seconds, and their names in the report.
 _PARTS = {
     "data": "loading data",
     "task_training": "task training",

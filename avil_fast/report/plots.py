@@ -21,27 +21,24 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 # Stand-ins that `_svg` replaces by the page's CSS variables.
 INK, MUTED, RULE, CARD = "#010203", "#010204", "#010205", "#010206"
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", CARD: "var(--card)"}
-
 # Okabe and Ito's colours, which most colour-blind readers can tell apart; yellow is too pale on white.
 BLUE, VERMILLION = "#0072b2", "#d55e00"
 _COLOURS = (BLUE, VERMILLION, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ((7, 2), (2, 2), (8, 2, 2, 2), (4, 2), (), (8, 2, 2, 2, 2, 2), (1, 2))
 _DIVERGING = LinearSegmentedColormap.from_list("cosine", [VERMILLION, "#f4f3f0", BLUE])
-
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "avil-fast",
     "font.size": 9.5,
     "text.color": INK,
-    "axes.edgecolor": RULE,
     "axes.facecolor": "none",
     "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "grid.color": RULE,
     "grid.linewidth": 0.6,
     "lines.scale_dashes": False,
-} | {f"{axis}tick.{key}": value for axis in "xy" for key, value in (("color", MUTED), ("major.size", 0))}
+}
+_STYLE |= {"xtick.color": MUTED, "ytick.color": MUTED, "xtick.major.size": 0, "ytick.major.size": 0}
+_STYLE |= {f"axes.spines.{side}": False for side in ("top", "right", "bottom", "left")}
 
 
 @dataclass(frozen=True)
@@ -63,10 +60,10 @@ SPLITS = {"dev": Style(BLUE, (), 2.0), "test": Style(VERMILLION, (5, 2), 1.6)}
 
 def task_styles(tasks: Sequence[str], target: str) -> dict[str, Style]:
     """The target as a solid line in the text's colour, every auxiliary in its own colour and dashes."""
-    pens = [Style(_COLOURS[i % 6], _DASHES[(i + i // 42) % 7], 1.6) for i in range(len(tasks))]
-    return {target: Style(INK, (), 2.2)} | dict(
-        zip((name for name in tasks if name != target), pens, strict=False)
-    )
+    styles = {target: Style(INK, (), 2.2)}
+    for i, name in enumerate(name for name in tasks if name != target):
+        styles[name] = Style(_COLOURS[i % 6], _DASHES[(i + i // 42) % 7], 1.6)
+    return styles
 
 
 def lines(
@@ -81,7 +78,7 @@ def lines(
             pen |= {"marker": "o", "markersize": 3.2} if len(rounds) <= 12 else {}
             axes.plot(rounds, [np.nan if value is None else value for value in values], **pen)
         axes.set(xlim=(first - 0.1 - (last - first) / 50, last + 0.1 + (last - first) / 50), xlabel="round")
-        axes.margins(y=0.12)
+        axes.margins(y=0.15)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         if percent:
@@ -104,7 +101,6 @@ def heat_map(name: str, label: str, cosine: Sequence[Sequence[float]], tasks: Se
     with _axes(3.4) as (figure, axes):
         axes.pcolormesh(values, cmap=_DIVERGING, vmin=-limit, vmax=limit, edgecolors=CARD, linewidth=1.5)
         axes.invert_yaxis()
-        axes.spines[:].set_visible(False)
         size = 8.5 if n <= 12 else max(2.5, 100 / n)
         axes.set_xticks(np.arange(n) + 0.5, short, rotation=30, ha="right", fontsize=size, parse_math=False)
         axes.set_yticks(np.arange(n) + 0.5, short, fontsize=size, parse_math=False)
@@ -121,9 +117,7 @@ def bars(name: str, label: str, seconds: dict[str, float]) -> Markup:
     with _axes(0.5 + 0.36 * len(parts)) as (figure, axes):
         drawn = axes.barh([part for part, _ in parts], [value for _, value in parts], color=BLUE, height=0.6)
         axes.bar_label(drawn, [f"{value:.2f} s" for _, value in parts], padding=4, color=INK, fontsize=8.5)
-        axes.margins(x=0.2)
-        axes.spines[:].set_visible(False)
-        axes.set_xticks([])
+        axes.set(xmargin=0.2, xticks=[])
         return _svg(figure, name, label)
 
 

@@ -34,7 +34,7 @@ def tensors(task: Task, split: str) -> tuple[Tensor, Tensor]:
 
 
 def shown(canvas: Tensor) -> set[float]:
-    """The images on some canvases: the first shows in the upper left corner, the second in the lower right."""
+    """The images on some canvases: one shows in the upper left corner, the other in the lower right."""
     return {*canvas[:, 0, 0, 0].tolist(), *canvas[:, 0, -1, -1].tolist()}
 
 

@@ -13,21 +13,20 @@ inline Sums add_block(Sums sums, Vec products, const Rows<Code>&, int, std::int6
 /// sums[r] += lane-wise products of g with R rows from `first`: in fp32 within a block, then in fp64.
 template <int R, class Grad, class Code>
 void dot_rows(Sums* sums, const Grad* grad, const Rows<Code>& rows, int tasks, int first, std::int64_t blocks) {
-    const Code* codes[R];
-    const Code* ahead[R];
-    for (int r = 0; r < R; ++r) {
-        codes[r] = rows.codes[first + r];
-        ahead[r] = upcoming(rows, tasks, first + r);
-    }
+    const Group<R, Code> group(rows, tasks, first, blocks * kBlock);
     for (std::int64_t b = 0; b < blocks; ++b) {
+        const std::int64_t block = b * kBlock;
         Vec products[R];
-        for (int r = 0; r < R; ++r) products[r] = zero();
-        for (int k = 0; k < kBlock; k += kLanes) {
-            const std::int64_t at = b * kBlock + k;
-            const Vec g = load(grad + at);
-            for (int r = 0; r < R; ++r) {
-                if (starts_line<Code>(k)) prefetch(ahead[r] + at);
-                products[r] = fma(g, load(codes[r] + at), products[r]);
+        const Code* due[R];
+        for (int r = 0; r < R; ++r) {
+            products[r] = zero();
+            due[r] = group.due(r, block);
+        }
+        for (int line = 0; line < kBlock; line += kLine<Code>) {
+            for (int r = 0; r < R; ++r) prefetch(due[r] + line);
+            for (int k = line; k < line + kLine<Code>; k += kLanes) {
+                const Vec g = load(grad + block + k);
+                for (int r = 0; r < R; ++r) products[r] = fma(g, load(group.codes[r] + block + k), products[r]);
             }
         }
         for (int r = 0; r < R; ++r) sums[first + r] = add_block(sums[first + r], products[r], rows, first + r, b);
@@ -48,8 +47,8 @@ void dot_all(Sums* sums, const Grad* grad, const Rows<Code>& rows, int tasks, st
 template <class Grad, class Code>
 void dot_span(Sums* sums, const Bank& bank, const Grad* grad, const Span& span) {
     const Partition& partition = bank.partitions[span.partition];
-    for (std::int64_t done = 0; done < span.length; done += kTile) {
-        const std::int64_t at = span.offset + done, length = smaller(kTile, span.length - done);
+    for (std::int64_t done = 0; done < span.length; done += kTileOf<Code>) {
+        const std::int64_t at = span.offset + done, length = smaller(kTileOf<Code>, span.length - done);
         const std::int64_t whole = length / kBlock, rest = length % kBlock;
         dot_all(sums, grad + at, Rows<Code>(bank, partition, at), bank.tasks, whole);
         if (rest == 0) continue;

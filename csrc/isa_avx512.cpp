@@ -6,6 +6,7 @@
 #if !defined(__clang__)
 // GCC's own AVX-512 intrinsics leave "undefined" operands uninitialised on purpose (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
 #define AVIL_ISA avx512

@@ -41,22 +41,42 @@ inline float scale(const Rows<Code>&, int, std::int64_t) {
     return 1.0f;
 }
 
-/// Rows taken together: enough loads in flight, few enough pointers and sums for 16 registers.
+/// Rows read together, bytes of each before the next rows' turn, and bytes to prefetch ahead of the reads.
+/// The walk over rows jumps between pages where no hardware prefetcher follows. Of 24 shapes tried with 8
+/// and 32 rows (2 cores, Zen 5), 4 × 8 KiB, 2 KiB ahead, read as fast as one long row; 16 KiB bursts gained
+/// 2 % more but the running sum of int8 tiles then leaves the L1 cache.
 constexpr int kGroup = 4;
+constexpr int kBurst = 8192;
+constexpr int kAhead = 2048;
 
-/// Row i's codes kGroup rows further in the walk over rows, then tiles: other pages, which no hardware
-/// prefetcher foresees.
 template <class Code>
-inline const Code* upcoming(const Rows<Code>& rows, int tasks, int i) {
-    const int row = i + kGroup;
-    return row < tasks ? rows.codes[row] : rows.codes[row % tasks] + kTile;
-}
+constexpr std::int64_t kTileOf = kBurst / static_cast<int>(sizeof(Code));
 
-/// True at the first element of each cache line of a row that is read from element 0.
+/// Elements in a cache line.
 template <class Code>
-constexpr bool starts_line(int k) {
-    return k % (64 / static_cast<int>(sizeof(Code))) == 0;
-}
+constexpr int kLine = 64 / static_cast<int>(sizeof(Code));
+
+/// R rows read together, a tile of them, and what to prefetch meanwhile.
+template <int R, class Code>
+struct Group {
+    const Code* codes[R];
+    const Code* after[R];  // what is read once these rows are done: kGroup rows further, then the next tile
+    std::int64_t length;
+
+    Group(const Rows<Code>& rows, int tasks, int first, std::int64_t elements) : length(elements) {
+        for (int r = 0; r < R; ++r) {
+            const int next = first + r + kGroup;
+            codes[r] = rows.codes[first + r];
+            after[r] = next < tasks ? rows.codes[next] : rows.codes[next % tasks] + length;
+        }
+    }
+
+    /// What to fetch while the block at element `at` of row r is read.
+    const Code* due(int r, std::int64_t at) const {
+        const std::int64_t ahead = at + kAhead / static_cast<int>(sizeof(Code));
+        return ahead < length ? codes[r] + ahead : after[r] + (ahead - length);
+    }
+};
 
 /// Calls kernel(Code{}) with the type that a bank's codec stores.
 template <class Kernel>

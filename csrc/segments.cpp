@@ -13,7 +13,7 @@ Segments::Segments(const std::vector<Partition>& partitions, std::int64_t limit)
 }
 
 int Segments::threads(int wanted) const {
-    constexpr std::int64_t kTilesPerThread = 8;
+    constexpr std::int64_t kTilesPerThread = 4;
     return static_cast<int>(std::clamp<std::int64_t>(tiles() / kTilesPerThread, 1, std::max(wanted, 1)));
 }
 

@@ -8,8 +8,8 @@
 
 namespace avil {
 
-/// Elements a kernel takes at a time: a tile of the running sum stays in the L1 cache while the rows go by.
-constexpr std::int64_t kTile = 8 * kBlock;
+/// Elements of the unit in which work is divided, a multiple of what any kernel takes at a time.
+constexpr std::int64_t kTile = 32 * kBlock;
 
 /// Elements from which on stores go past the caches: 16 MiB of fp32.
 constexpr std::int64_t kCached = 1 << 22;

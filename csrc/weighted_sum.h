@@ -5,23 +5,22 @@ namespace avil::AVIL_ISA {
 /// sum ← [sum +] Σ over R rows from `first`, one fused multiply-add per row, in the order of the rows.
 template <int R, class Code>
 void add_rows(float* sum, const Rows<Code>& rows, const float* alpha, int tasks, int first, std::int64_t blocks) {
-    const Code* codes[R];
-    const Code* ahead[R];
-    for (int r = 0; r < R; ++r) {
-        codes[r] = rows.codes[first + r];
-        ahead[r] = upcoming(rows, tasks, first + r);
-    }
+    const Group<R, Code> group(rows, tasks, first, blocks * kBlock);
     for (std::int64_t b = 0; b < blocks; ++b) {
+        const std::int64_t block = b * kBlock;
         Vec factor[R];
-        for (int r = 0; r < R; ++r) factor[r] = broadcast(alpha[first + r] * scale(rows, first + r, b));
-        for (int k = 0; k < kBlock; k += kLanes) {
-            const std::int64_t at = b * kBlock + k;
-            Vec total = first == 0 ? zero() : load(sum + at);
-            for (int r = 0; r < R; ++r) {
-                if (starts_line<Code>(k)) prefetch(ahead[r] + at);
-                total = fma(factor[r], load(codes[r] + at), total);
+        const Code* due[R];
+        for (int r = 0; r < R; ++r) {
+            factor[r] = broadcast(alpha[first + r] * scale(rows, first + r, b));
+            due[r] = group.due(r, block);
+        }
+        for (int line = 0; line < kBlock; line += kLine<Code>) {
+            for (int r = 0; r < R; ++r) prefetch(due[r] + line);
+            for (int k = line; k < line + kLine<Code>; k += kLanes) {
+                Vec total = first == 0 ? zero() : load(sum + block + k);
+                for (int r = 0; r < R; ++r) total = fma(factor[r], load(group.codes[r] + block + k), total);
+                store(sum + block + k, total);
             }
-            store(sum + at, total);
         }
     }
 }
@@ -58,9 +57,9 @@ void weighted_sum_span(const Bank& bank, const WeightedSum& args, const Span& sp
     float* out = args.out[span.partition];
     LowType* low = args.low.empty() ? nullptr : static_cast<LowType*>(args.low[span.partition]);
     const bool past = large && out != base && aligned(out, 64) && aligned(low, 64);
-    alignas(64) float sum[kTile];
-    for (std::int64_t done = 0; done < span.length; done += kTile) {
-        const std::int64_t at = span.offset + done, length = smaller(kTile, span.length - done);
+    alignas(64) float sum[kTileOf<Code>];
+    for (std::int64_t done = 0; done < span.length; done += kTileOf<Code>) {
+        const std::int64_t at = span.offset + done, length = smaller(kTileOf<Code>, span.length - done);
         const std::int64_t whole = length / kBlock, rest = length % kBlock;
         const Rows<Code> rows(bank, partition, at);
         sum_rows(sum, rows, args.alpha.data(), bank.tasks, whole);

@@ -10,4 +10,5 @@ PYBIND11_MODULE(_C, module) {
     module.attr("BLOCK") = avil::kBlock;
     module.attr("MAX_TASKS") = avil::kMaxTasks;
     avil::bind_operations(module);
+    avil::bind_ledger(module);
 }

@@ -33,6 +33,6 @@ if (ROOT / "kernels").is_dir():
 setup(
     packages=packages,
     package_dir=package_dir,
-    package_data={"avil_fast": ["py.typed", "*.pyi"]},
+    package_data={"avil_fast": ["py.typed", "*.pyi"], "avil_fast.report": ["*.html.j2"]},
     ext_modules=[extension],
 )

@@ -1,1 +1,33 @@
-"""αVIL on large models."""
+"""avil_fast: train a model for one target task and learn which auxiliary datasets help.
+
+The method is αVIL (arXiv 2405.07769). `fit` trains any `nn.Module` on `Task`s and returns a `Result`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avil_fast.api import Result, fit
+    from avil_fast.errors import AvilError
+    from avil_fast.tasks.task import Task
+
+__all__ = ["AvilError", "Result", "Task", "fit"]
+
+_HOMES = {
+    "AvilError": "avil_fast.errors",
+    "Result": "avil_fast.api",
+    "Task": "avil_fast.tasks.task",
+    "fit": "avil_fast.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `avil-fast --help` and the operations alone need little of this package."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'avil_fast' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

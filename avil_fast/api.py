@@ -1,0 +1,181 @@
+"""The Python face: tasks in, a better target model out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from avil_fast import config as settings
+from avil_fast.config import Config
+from avil_fast.engine.local import LocalEngine
+from avil_fast.errors import AvilError
+from avil_fast.methods.loop import Observer, Outcome, run_rounds
+from avil_fast.ops.checks import MAX_TASKS
+from avil_fast.report import page
+from avil_fast.report.folder import RunFolder
+from avil_fast.tasks.batches import require_data
+from avil_fast.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `fit` found. The model that was passed in holds the kept parameters.
+
+    Attributes:
+        tasks: names, the order of the columns below.
+        target: name of the target.
+        alphas: [rounds, tasks] fp64, the merged coefficients.
+        weights: [rounds + 1, tasks] fp64; row 0 is the start.
+        history: one dict per round, the lines of metrics.jsonl: dev loss, metrics, delta norms, seconds...
+        summary: what summary.json holds: the result, the budget, versions.
+        model: the trained model.
+    """
+
+    tasks: list[str]
+    target: str
+    alphas: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    history: list[dict[str, Any]]
+    summary: dict[str, Any]
+    model: nn.Module
+
+
+def fit(model: nn.Module, tasks: Sequence[Task], target: str, **options: Any) -> Result:
+    """Train `model` for the target with the help of the other tasks.
+
+    Args:
+        model: any module on one device; trained in place.
+        tasks: the target and its auxiliaries, at most 64.
+        target: name of the target; it needs a dev set.
+        **options: settings of `Config`, dotted names as keys: `fit(..., rounds=10, **{"alpha.lr": 0.1})`.
+            Nothing is written unless `output_dir` is given.
+
+    Raises:
+        AvilError: a setting, a task or the data is wrong; says what and what to do.
+    """
+    return train(model, tasks, settings.from_dotted({"target": target, "output_dir": None} | options))
+
+
+def train(
+    model: nn.Module,
+    tasks: Sequence[Task],
+    config: Config,
+    observer: Observer | None = None,
+    baselines: dict[str, dict[str, Any]] | None = None,
+) -> Result:
+    """`fit` with a checked configuration; `baselines` holds summaries to report beside the result."""
+    target = check_tasks(tasks, config)
+    for warning in config.warnings():
+        warnings.warn(warning, stacklevel=2)
+    observer = observer or Observer()
+    with ExitStack() as scope:
+        folder = None
+        if config.output_dir is not None:
+            folder = scope.enter_context(RunFolder(config.output_dir, config.overwrite))
+            folder.write_config(settings.dump(config))
+        outcome = _run(model, tasks, target, config, _Recorder(observer, folder))
+        summary = _summary(tasks, config, outcome) | {"baselines": baselines or {}}
+        if folder is not None:
+            folder.write_model(model)
+            folder.write_report(page.render(summary, outcome.history, settings.dump(config)))
+            folder.write_summary(summary)
+    names = [task.name for task in tasks]
+    history = outcome.history
+    return Result(
+        tasks=names,
+        target=config.target,
+        alphas=np.array([[row["alpha"][name] for name in names] for row in history]),
+        weights=np.array([[1.0] * len(names), *([row["weight"][name] for name in names] for row in history)]),
+        history=history,
+        summary=summary,
+        model=model,
+    )
+
+
+def check_tasks(tasks: Sequence[Task], config: Config) -> int:
+    """Refuse tasks that cannot be trained; the index of the target."""
+    names = [task.name for task in tasks]
+    if not 1 <= len(tasks) <= MAX_TASKS:
+        raise AvilError(f"there are {len(tasks)} tasks, but there must be 1 to {MAX_TASKS}")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise AvilError(f"two tasks are named {twice!r}; rename one")
+    if config.target not in names:
+        raise AvilError(f"target is {config.target!r}, but the tasks are {', '.join(names)}; name one of them")
+    for task in tasks:
+        for split in ("train", "dev", "test"):
+            data = getattr(task, split)
+            if data is not None:
+                require_data(data, f"task {task.name!r}: its {split} set")
+    target = names.index(config.target)
+    if tasks[target].dev is None:
+        raise AvilError(f"target {config.target!r} has no dev set, which α is learned on; give it one")
+    return target
+
+
+class _Recorder(Observer):
+    """Hands everything on to the caller's observer and writes rounds to the run's folder."""
+
+    def __init__(self, observer: Observer, folder: RunFolder | None) -> None:
+        self._folder = folder
+        self._observer = observer
+        self.progress = observer.progress  # type: ignore[method-assign]  # called at every step
+
+    def round(self, row: dict[str, Any]) -> None:
+        if self._folder is not None:
+            self._folder.append_metrics(row)
+        self._observer.round(row)
+
+
+def _run(model: nn.Module, tasks: Sequence[Task], target: int, config: Config, observer: Observer) -> Outcome:
+    engine = LocalEngine(
+        model,
+        tasks,
+        target,
+        config.optimizer,
+        config.deltas,
+        scale_target_head=config.alpha.target_head == "scaled",
+    )
+    try:
+        return run_rounds(engine, config, observer)
+    finally:
+        engine.close()
+
+
+def _summary(tasks: Sequence[Task], config: Config, outcome: Outcome) -> dict[str, Any]:
+    last, names = outcome.history[-1], [task.name for task in tasks]
+    mean = {name: float(np.mean([row["alpha"][name] for row in outcome.history])) for name in names}
+    return {
+        "method": config.method,
+        "preset": config.preset,
+        "target": config.target,
+        "tasks": names,
+        "seed": config.seed,
+        "rounds": len(outcome.history),
+        "best_round": outcome.best_round,
+        "finetune_epoch": outcome.finetune_epoch,
+        "dev_loss": outcome.dev.loss,
+        "dev_metric": outcome.dev.metric,
+        "test_loss": outcome.test.loss if outcome.test else None,
+        "test_metric": outcome.test.metric if outcome.test else None,
+        "alpha_mean": mean,
+        "alpha_last": last["alpha"],
+        "weight_last": last["weight"],
+        "steps": outcome.steps,
+        "seconds": outcome.seconds,
+        "versions": {
+            "avil_fast": importlib.metadata.version("avil-fast"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }

@@ -1,0 +1,293 @@
+"""One model of a run: defaults, presets, YAML in, overrides on top, JSON schema out.
+
+A value is taken from the first of: an override, the YAML file, the preset, the field's default. The
+defaults are the strongest single configuration in the evidence so far; `preset: paper` is the published
+algorithm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from avil_fast.errors import AvilError
+from avil_fast.presets import PRESETS
+from avil_fast.settings import assign, explain, known_names, merge, require_ordered, unknown_setting
+
+Bounds = tuple[float, float]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Settings refuse unknown names and are never changed after they were checked."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class OptimizerConfig(Section):
+    """How every task trains within a round."""
+
+    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    lr: Positive = 1e-3
+    momentum: NonNegative = 0.0
+    """Of SGD."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of Adam and AdamW."""
+    eps: Positive = 1e-8
+    """Of Adam and AdamW."""
+    weight_decay: NonNegative = 0.0
+    clip_norm: Positive | None = None
+    """Clip the gradient to this norm, over shared parameters and the task's head together."""
+    moments: Literal["per_task", "reset"] = "per_task"
+    """Keep each task's moments from round to round, or start every task afresh (less memory)."""
+
+
+class AlphaConfig(Section):
+    """The α phase: gradient descent on the target's dev loss at θ + Σ α_i δ_i."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: Positive = 0.3
+    momentum: NonNegative = 0.0
+    """Of SGD."""
+    steps: Annotated[int, Field(ge=0)] = 10
+    """0 leaves every α at its start."""
+    init: Literal["one", "1/n"] = "1/n"
+    """Where every α starts in each round."""
+    bounds: Bounds | None = (0.0, 2.0)
+    """α is clipped to these after every step."""
+    dev_examples: Count | None = None
+    """Draw this many dev examples anew for each step; null takes the whole dev set."""
+    target_head: Literal["trained", "scaled"] = "scaled"
+    """The target's head after a round: as its training left it, or its change scaled by the target's α."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AlphaConfig:
+        require_ordered("alpha.bounds", self.bounds)
+        return self
+
+
+class WeightsConfig(Section):
+    """Task weights w_i, all 1 at the start, updated from α after each round."""
+
+    rule: Literal["additive", "multiplicative", "off"] = "multiplicative"
+    """additive: w_i + η(α_i - 1). multiplicative: w_i · (α_i / α_init)^η. off: stay at 1."""
+    lr: NonNegative = 1.0
+    """η, the step size of the rule."""
+    apply: Literal["loss", "lr", "sampling"] = "lr"
+    """What w_i multiplies: the task's loss, its learning rate, or its number of steps."""
+    normalize: bool = True
+    """Rescale to mean 1 before clipping."""
+    bounds: Bounds | None = (0.05, 4.0)
+    target_min: float | None = 0.5
+    """A higher floor for the target."""
+
+    @field_validator("rule", mode="before")
+    @classmethod
+    def _off_is_no_boolean(cls, rule: Any) -> Any:
+        return "off" if rule is False else rule  # YAML 1.1 reads a bare `off` as false
+
+    @model_validator(mode="after")
+    def _ordered(self) -> WeightsConfig:
+        require_ordered("weights.bounds", self.bounds)
+        if self.apply != "loss" and self.rule == "additive" and (self.bounds is None or self.bounds[0] < 0):
+            raise ValueError(
+                f"weights.bounds is {self.bounds}, but weights.apply: {self.apply} with the additive rule "
+                f"needs a lower bound of at least 0; set e.g. [0.05, 4]"
+            )
+        return self
+
+
+class DeltasConfig(Section):
+    """How the bank stores deltas."""
+
+    dtype: Literal["fp32", "bf16", "int8"] = "fp32"
+    """int8: symmetric, one fp32 scale per 256 elements; a quarter of the memory."""
+
+
+class FinetuneConfig(Section):
+    """Training on the target alone after the last round, early-stopped on dev, "no change" allowed."""
+
+    epochs: Annotated[int, Field(ge=0)] = 10
+    """Passes over the target's data with the learning rate decaying linearly to 0."""
+
+
+class ModelConfig(Section):
+    """The built-in convolutional network for image pairs."""
+
+    name: Literal["convnet"] = "convnet"
+    width: Count = 16
+    """Channels of the first convolution; the second has twice as many."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class PairsConfig(Section):
+    """Sizes of the image-pair tasks."""
+
+    source: str
+    train: Count = 100
+    """Labelled pairs of the target."""
+    auxiliary_train: Count = 1000
+    """Labelled pairs of each auxiliary."""
+    dev: Count = 100
+    test: Count = 2000
+    auxiliaries: tuple[Literal["lower_right", "upper_left_high", "random_labels"], ...] = (
+        "lower_right",
+        "upper_left_high",
+        "random_labels",
+    )
+
+
+class DigitsConfig(PairsConfig):
+    """Pairs of overlapping handwritten digits, 8x8, from scikit-learn's bundled set."""
+
+    source: Literal["digits"] = "digits"
+
+
+class IdxConfig(PairsConfig):
+    """Pairs of overlapping images from idx files, such as MNIST and Fashion-MNIST."""
+
+    source: Literal["idx"] = "idx"
+    folder: Path
+    """Holds train-images-idx3-ubyte and its three companions, plain or gzipped."""
+
+
+TasksConfig = Annotated[DigitsConfig | IdxConfig, Field(discriminator="source")]
+
+
+class Config(Section):
+    """A run of avil_fast."""
+
+    method: Literal["avil", "single"] = "avil"
+    preset: Literal["default", "paper"] = "default"
+    target: str = "upper_left"
+    """Name of the task whose dev loss α is learned on."""
+    rounds: Count = 20
+    sample_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """ρ, the fraction of a task's data that a round trains on."""
+    steps_per_task: Literal["equal", "proportional"] | Count = "equal"
+    """Optimizer steps of a task in a round: the same for all (ρ times the mean pass, cycling through small
+    datasets), in proportion to its data, or a number."""
+    batch_size: Count = 32
+    eval_batch_size: Count = 512
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that load data."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    keep: Literal["best", "last"] = "best"
+    """Which round's model is the result: the best on dev, or the last."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    output_dir: Path | None = Path("runs/digits")
+    """The run's folder; null writes nothing (Python only)."""
+    overwrite: bool = False
+    """Replace a finished run in output_dir."""
+    baselines: tuple[Literal["single"], ...] = ("single",)
+    """Methods to run beside this one, at the same budget, for comparison."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    alpha: AlphaConfig = AlphaConfig()
+    weights: WeightsConfig = WeightsConfig()
+    deltas: DeltasConfig = DeltasConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    model: ModelConfig = ModelConfig()
+    tasks: TasksConfig = DigitsConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_source(cls, settings: Any) -> Any:
+        tasks = settings.get("tasks") if isinstance(settings, dict) else None
+        if isinstance(tasks, dict) and "source" not in tasks:
+            return settings | {"tasks": {"source": "digits"} | tasks}
+        return settings
+
+    def warnings(self) -> list[str]:
+        """Combinations that are allowed, but known to fail; one sentence each."""
+        found = []
+        if self.method != "avil":
+            return found
+        if self.alpha.init == "1/n" and self.weights.rule == "additive":
+            found.append(
+                "alpha.init: 1/n with weights.rule: additive lowers every weight in every round until training "
+                "stops; use weights.rule: multiplicative, or alpha.init: one"
+            )
+        if self.weights.apply == "loss" and self.weights.rule != "off" and self.optimizer.name != "sgd":
+            found.append(
+                f"weights.apply: loss does nothing under {self.optimizer.name}, which ignores the scale of the "
+                f"loss; use weights.apply: lr"
+            )
+        return found
+
+
+def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a run's YAML file (None: the embedded default) and apply `key.sub=value` overrides.
+
+    Raises:
+        AvilError: the file is missing or is not YAML, or a setting is unknown or has a wrong value.
+    """
+    settings: dict[str, Any] = {}
+    if path is not None:
+        settings = _read(path)
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise AvilError(f"{override!r} is not a setting; write it as key=value, e.g. rounds=10")
+        names = known_names(Config)
+        if name.strip() not in names:
+            raise AvilError(unknown_setting(name.strip(), names, "the settings"))
+        try:
+            assign(settings, name.strip(), yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise AvilError(f"the value of {name.strip()} in {override!r} is not valid YAML") from error
+    return from_settings(settings, where=str(path) if path else "the settings")
+
+
+def from_settings(settings: Mapping[str, Any], where: str = "the settings") -> Config:
+    """Check nested settings, with the preset that they name underneath.
+
+    Raises:
+        AvilError: a setting is unknown or has a wrong value; the nearest known name is given.
+    """
+    preset = settings.get("preset", "default")
+    below = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+    try:
+        return Config.model_validate(merge(below, settings))
+    except ValidationError as error:
+        raise AvilError(explain(error, where, known_names(Config))) from error
+
+
+def from_dotted(settings: Mapping[str, Any]) -> Config:
+    """Check settings given with dotted names, e.g. {"alpha.lr": 0.1}; sections may also be mappings."""
+    nested: dict[str, Any] = {}
+    names = known_names(Config)
+    for name, value in settings.items():
+        if name not in names:
+            raise AvilError(unknown_setting(name, names, "fit()"))
+        assign(nested, name, value)
+    return from_settings(nested, where="fit()")
+
+
+def dump(config: Config) -> str:
+    """The resolved configuration as YAML, every setting spelled out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AvilError(f"the config {str(path)!r} cannot be read: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise AvilError(f"the config {str(path)!r} is not UTF-8 text; save it as such") from error
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise AvilError(f"the config {str(path)!r} is not valid YAML: {problem}") from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise AvilError(f"the config {str(path)!r} holds a {type(settings).__name__}, but must hold settings")
+    return settings

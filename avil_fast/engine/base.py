@@ -1,0 +1,113 @@
+"""The contract between a method and an engine.
+
+An engine owns the model, the optimizer and the partitions, and knows no method. A method is scalars and
+order: it says which task trains when and what α and w become, and never touches a tensor of the model.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from avil_fast.tasks.task import Batch, Task
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """What one task's training in a round left behind."""
+
+    loss: float
+    """Mean training loss over the steps, unweighted; NaN if there were none."""
+    delta_norm: float
+    """‖δ_i‖ over the shared parameters."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss and metric of a task, means over examples; the metric is None if the task has none."""
+
+    loss: float
+    metric: float | None
+
+    def better_than(self, other: Evaluation | None) -> bool:
+        """A higher metric, then a lower loss."""
+        if other is None:
+            return True
+        if self.metric is not None and other.metric is not None and self.metric != other.metric:
+            return self.metric > other.metric
+        return self.loss < other.loss
+
+
+class Engine(ABC):
+    """Trains tasks from shared parameters θ and keeps the round's deltas.
+
+    The life of a round: `begin_round`; for each task `begin_task`, `train_step`..., `end_task`;
+    `target_gradient` and `apply` as often as the method likes; `merge`.
+    """
+
+    tasks: Sequence[Task]
+    target: int
+
+    @abstractmethod
+    def begin_round(self) -> None:
+        """Take the present θ and buffers as this round's base; forget the last round's deltas."""
+
+    @abstractmethod
+    def begin_task(self, task: int, seed: int) -> None:
+        """Make ready to train a task from θ; `seed` fixes dropout and the like until `end_task`."""
+
+    @abstractmethod
+    def train_step(self, batch: Batch, *, loss_weight: float = 1.0, lr_scale: float = 1.0) -> None:
+        """One optimizer step of the current task on loss_weight · L_i at lr_scale · lr."""
+
+    @abstractmethod
+    def end_task(self, *, restore: bool = True) -> TaskRun:
+        """Put δ_i in the bank and θ back, bit for bit; the task's head keeps its trained value.
+
+        With `restore=False` θ stays where the task left it and no delta is kept: training without a merge.
+
+        Raises:
+            AvilError: a loss of this task was not finite; names the task and the step.
+        """
+
+    @abstractmethod
+    def target_gradient(self, batches: Iterable[Batch]) -> tuple[list[float], float]:
+        """(∂L/∂α_i for all i, L) of the target's mean loss over all examples, at the applied θ, in eval mode."""
+
+    @abstractmethod
+    def apply(self, alpha: Sequence[float]) -> None:
+        """Set the model to θ + Σ α_i δ_i; θ itself stays."""
+
+    @abstractmethod
+    def merge(self, alpha: Sequence[float]) -> None:
+        """θ ← θ + Σ α_i δ_i. The deltas stay in the bank until the next round begins."""
+
+    @abstractmethod
+    def evaluate(self, task: int, batches: Iterable[Batch]) -> Evaluation:
+        """Mean loss and metric over all examples, in eval mode."""
+
+    @abstractmethod
+    def gram(self) -> list[list[float]]:
+        """⟨δ_i, δ_j⟩ of this round's deltas."""
+
+    @abstractmethod
+    def snapshot(self) -> Any:
+        """A copy of parameters and buffers, for `restore`."""
+
+    @abstractmethod
+    def restore(self, snapshot: Any) -> None:
+        """Set parameters and buffers to a snapshot's."""
+
+    @abstractmethod
+    def fetch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches, on the model's device, with the time that loading takes counted as `data`."""
+
+    @abstractmethod
+    def take_seconds(self) -> dict[str, float]:
+        """Seconds by part since the last call: data, task_training, alpha_phase, delta_ops, evaluation."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave the model as an ordinary one, in the mode it came in."""

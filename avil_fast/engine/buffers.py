@@ -1,0 +1,45 @@
+"""Buffers (BatchNorm statistics and the like) over a round.
+
+They are never combined with α: a negative coefficient makes a negative variance, and NaN in the first
+round. Each task starts from the round's buffers; afterwards floating buffers are the mean over tasks,
+others (counters) the target's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class RoundBuffers:
+    """Keeps the round's base buffers and adds up what the tasks made of them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._buffers = list(model.buffers())
+        self._base: list[Tensor] = []
+        self._sums: list[Tensor] = []
+        self._tasks = 0
+
+    def begin_round(self) -> None:
+        self._base = [buffer.clone() for buffer in self._buffers]
+        self._sums = [torch.zeros_like(buffer, dtype=_sum_dtype(buffer)) for buffer in self._buffers]
+        self._tasks = 0
+
+    def end_task(self, is_target: bool) -> None:
+        """Record the task's buffers and put the base ones back."""
+        self._tasks += 1
+        for buffer, base, total in zip(self._buffers, self._base, self._sums, strict=True):
+            if buffer.is_floating_point():
+                total += buffer
+            elif is_target:
+                total.copy_(buffer)
+            buffer.copy_(base)
+
+    def merge(self) -> None:
+        """Set the model's buffers to the merged ones."""
+        for buffer, total in zip(self._buffers, self._sums, strict=True):
+            buffer.copy_(total / self._tasks if buffer.is_floating_point() else total)
+
+
+def _sum_dtype(buffer: Tensor) -> torch.dtype:
+    return torch.float64 if buffer.is_floating_point() else buffer.dtype

@@ -1,0 +1,90 @@
+"""Which parameters are shared (they make up θ and δ) and which are a task's head."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from avil_fast.engine.partition import Partition
+from avil_fast.errors import AvilError
+from avil_fast.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The model's trainable parameters, flattened: shared ones, and each task's head (may be empty)."""
+
+    shared: list[Partition]
+    heads: list[list[Partition]]
+
+    @property
+    def all(self) -> list[Partition]:
+        return [*self.shared, *itertools.chain.from_iterable(self.heads)]
+
+
+def lay_out(model: nn.Module, tasks: Sequence[Task]) -> Layout:
+    """Flatten the trainable parameters in place; tied ones count once, frozen ones not at all.
+
+    Raises:
+        AvilError: a head names no parameter, two heads share one, or nothing is left to share.
+    """
+    owner = _owners(model, tasks)
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    shared = [p for name, p in trainable if owner.get(id(p)) is None]
+    if not shared:
+        raise AvilError("the model has no trainable parameter outside the tasks' heads; unfreeze some")
+    heads = [[p for _, p in trainable if owner.get(id(p)) == i] for i in range(len(tasks))]
+    return Layout(_flatten(shared), [_flatten(head) for head in heads])
+
+
+def _owners(model: nn.Module, tasks: Sequence[Task]) -> dict[int, int]:
+    """Task index by id of a head's parameter. A tied one is a head's only if all its names are."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    owner: dict[int, int] = {}
+    for i, task in enumerate(tasks):
+        if task.head is None:
+            continue
+        prefix = task.head.rstrip(".")
+        inside = [key for key, of in names.items() if all(_below(name, prefix) for name in of)]
+        if not inside:
+            known = sorted({name.rsplit(".", 1)[0] for of in names.values() for name in of})
+            raise AvilError(
+                f"task {task.name!r}: its head {prefix!r} names no parameter that is its own; the modules with "
+                f"parameters are {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
+            )
+        for key in inside:
+            if owner.setdefault(key, i) != i:
+                raise AvilError(
+                    f"tasks {tasks[owner[key]].name!r} and {task.name!r} both have {names[key][0]!r} in their "
+                    f"head; a head is one task's own, leave shared parameters out of both"
+                )
+    return owner
+
+
+def _below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def _flatten(parameters: list[nn.Parameter]) -> list[Partition]:
+    """One partition per dtype and device."""
+
+    def kind(parameter: nn.Parameter) -> tuple[str, str]:
+        return str(parameter.dtype), str(parameter.device)
+
+    groups = itertools.groupby(sorted(parameters, key=kind), kind)  # stable: the model's order within
+    return [Partition(list(group)) for _, group in groups]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are; one device only."""
+    devices = {parameter.device for parameter in model.parameters()}
+    if len(devices) != 1:
+        names = ", ".join(sorted(map(str, devices))) or "none"
+        raise AvilError(f"the model's parameters are on {names}; put them all on one device")
+    return devices.pop()

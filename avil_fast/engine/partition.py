@@ -1,0 +1,63 @@
+"""A partition: parameters of the model laid out in one flat tensor that this process owns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Partition:
+    """Flattens parameters, so that the optimizer and the delta operations see one tensor.
+
+    The parameters become views of `working`, their gradients views of `grad`. Where they are low
+    precision (bf16, fp16), `master` is a separate fp32 tensor, the one that is trained; otherwise
+    `master` and `working` are the same tensor.
+
+    Args:
+        parameters: distinct parameters of one dtype on one device.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.parameters = list(parameters)
+        first = self.parameters[0]
+        self.numel = sum(p.numel() for p in self.parameters)
+        self.working = torch.empty(self.numel, dtype=first.dtype, device=first.device)
+        self.grad = torch.zeros_like(self.working)
+        for parameter, view, grad in self._views():
+            view.copy_(parameter.detach())
+            parameter.data = view
+            parameter.grad = grad
+        low = first.dtype in (torch.bfloat16, torch.float16)
+        self.master = nn.Parameter(self.working.float() if low else self.working)
+        """[numel], fp32 (fp64 for a model in fp64)."""
+        self.low = [self.working] if low else []
+
+    def zero_grad(self) -> None:
+        self.grad.zero_()
+
+    def attach_grad(self) -> None:
+        """Show the gradient to an optimizer that trains `master`."""
+        self.master.grad = self.grad.to(self.master.dtype)
+
+    def push(self) -> None:
+        """Copy the master to the low-precision parameters, if there are any."""
+        for low in self.low:
+            low.copy_(self.master.detach())
+
+    def release(self) -> None:
+        """Give every parameter memory of its own again."""
+        for parameter in self.parameters:
+            parameter.grad = None
+            parameter.data = parameter.data.clone()
+
+    def _views(self) -> list[tuple[nn.Parameter, Tensor, Tensor]]:
+        result, offset = [], 0
+        for parameter in self.parameters:
+            part = slice(offset, offset + parameter.numel())
+            result.append(
+                (parameter, self.working[part].view(parameter.shape), self.grad[part].view(parameter.shape))
+            )
+            offset = part.stop
+        return result

@@ -1,0 +1,131 @@
+"""αVIL: learn one coefficient per task on the target's dev loss (arXiv 2405.07769, Algorithm 1).
+
+A round, from shared parameters θ:
+
+1. collect: train every task i from θ on its weighted loss; δ_i = θ_i - θ
+2. α phase: minimise L_target(dev; θ + Σ α_i δ_i) over α by gradient descent
+3. merge: θ ← θ + Σ α_i δ_i
+4. weights: w_i ← w_i + (α_i - 1), or one of the other rules
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from avil_fast.config import AlphaConfig, WeightsConfig
+from avil_fast.engine.base import TaskRun
+from avil_fast.errors import AvilError
+from avil_fast.methods.base import Method, Progress, RoundRecord
+from avil_fast.tasks.batches import derive_seed
+
+
+class Avil(Method):
+    """The method of the package; `preset: paper` is the published algorithm to the letter."""
+
+    def round(self, round_: int, progress: Progress) -> RoundRecord:
+        self.engine.begin_round()
+        norms, losses = [], []
+        for task in range(len(self.engine.tasks)):
+            run = self._collect(task, round_, progress)
+            norms.append(run.delta_norm)
+            losses.append(run.loss)
+        if self._alone:
+            alpha, path, cosine = [1.0], [[1.0]], [[1.0]]
+        else:
+            alpha, path = self._solve_alpha(round_)
+            self.engine.merge(alpha)
+            cosine = cosines(self.engine.gram())
+        init = start(self.config.alpha, len(alpha))
+        self.weight = update_weights(self.weight, alpha, init, self.config.weights, self.engine.target)
+        return RoundRecord(alpha, self.weight, norms, losses, path, cosine)
+
+    @property
+    def _alone(self) -> bool:
+        """One task and α fixed at 1: θ + 1·δ is θ_i itself, so leave it there, free of rounding."""
+        alpha = self.config.alpha
+        return len(self.engine.tasks) == 1 and alpha.steps == 0
+
+    def _collect(self, task: int, round_: int, progress: Progress) -> TaskRun:
+        name, weight = self.engine.tasks[task].name, self.weight[task]
+        apply = self.config.weights.apply
+        factor = weight if apply == "sampling" else 1.0
+        steps, batches = self.data.training(task, round_, factor)
+        self.engine.begin_task(task, derive_seed(self.config.seed, name, "train", round_))
+        for step, batch in enumerate(self.engine.fetch(batches), 1):
+            self.engine.train_step(
+                batch,
+                loss_weight=weight if apply == "loss" else 1.0,
+                lr_scale=weight if apply == "lr" else 1.0,
+            )
+            progress(name, step, steps)
+        return self.engine.end_task(restore=not self._alone)
+
+    def _solve_alpha(self, round_: int) -> tuple[list[float], list[list[float]]]:
+        """Gradient descent on α, projected on its bounds; the final α and the way there."""
+        config, n = self.config.alpha, len(self.engine.tasks)
+        alpha = torch.full((n,), start(config, n), dtype=torch.float64, requires_grad=True)
+        optimizer: torch.optim.Optimizer
+        if config.optimizer == "sgd":
+            optimizer = torch.optim.SGD([alpha], config.lr, momentum=config.momentum)
+        else:
+            optimizer = torch.optim.Adam([alpha], config.lr)
+        path = [alpha.tolist()]
+        for step in range(1, config.steps + 1):
+            self.engine.apply(path[-1])
+            gradient, loss = self.engine.target_gradient(self.data.dev_draw(self.engine.target))
+            if not all(map(math.isfinite, (loss, *gradient))):
+                raise AvilError(
+                    f"target {self.engine.tasks[self.engine.target].name!r}: its dev loss is {loss} with α "
+                    f"gradient {gradient} at step {step} of the α phase of round {round_}; lower alpha.lr, set "
+                    f"alpha.bounds, or check the dev data"
+                )
+            alpha.grad = torch.tensor(gradient, dtype=torch.float64)
+            optimizer.step()
+            if config.bounds is not None:
+                alpha.detach().clamp_(*config.bounds)
+            path.append(alpha.tolist())
+        return path[-1], path
+
+
+def start(config: AlphaConfig, n: int) -> float:
+    """Where every α begins: 1, or 1/n for n tasks."""
+    return 1.0 if config.init == "one" else 1.0 / n
+
+
+def update_weights(
+    weight: list[float], alpha: list[float], init: float, config: WeightsConfig, target: int
+) -> list[float]:
+    """The weights for the next round.
+
+    additive, the paper's with η = 1: w_i + η (α_i - 1). multiplicative: w_i · (α_i / α_init)^η, with α
+    below 0 taken as 0. Then the mean is brought to 1 (`normalize`), then bounds and the target's floor
+    are applied, so that no weight is stuck at 0, where δ and with it the α gradient would vanish.
+    """
+    match config.rule:
+        case "off":
+            return weight
+        case "additive":
+            updated = [w + config.lr * (a - 1) for w, a in zip(weight, alpha, strict=True)]
+        case "multiplicative":
+            updated = [w * max(a / init, 0.0) ** config.lr for w, a in zip(weight, alpha, strict=True)]
+    mean = sum(updated) / len(updated)
+    if config.normalize and mean > 0:
+        updated = [w / mean for w in updated]
+    if config.bounds is not None:
+        low, high = config.bounds
+        updated = [min(max(w, low), high) for w in updated]
+    if config.target_min is not None:
+        updated[target] = max(updated[target], config.target_min)
+    return updated
+
+
+def cosines(gram: list[list[float]]) -> list[list[float]]:
+    """cos(δ_i, δ_j) from ⟨δ_i, δ_j⟩; 0 where a delta is zero."""
+
+    def cosine(i: int, j: int) -> float:
+        size = math.sqrt(gram[i][i] * gram[j][j])
+        return gram[i][j] / size if size > 0 else 0.0
+
+    return [[cosine(i, j) for j in range(len(gram))] for i in range(len(gram))]

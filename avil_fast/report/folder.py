@@ -1,0 +1,97 @@
+"""A run's folder: what is in it, and that nothing finished is lost and nothing half-written is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import safetensors.torch
+from torch import nn
+
+from avil_fast.errors import AvilError
+
+CONFIG, METRICS, SUMMARY, REPORT = "config.yaml", "metrics.jsonl", "summary.json", "report.html"
+MODEL = Path("model") / "model.safetensors"
+
+
+class RunFolder:
+    """Write a run into a folder, as a context manager.
+
+    A finished run that stands there already is set aside and comes back if the new one fails; a new
+    folder that does not become a finished run by its own fault (bad input) is removed.
+
+    Args:
+        path: the folder; new, empty, or holding an earlier run.
+        overwrite: replace a finished run.
+    """
+
+    def __init__(self, path: Path, overwrite: bool) -> None:
+        self.path = path
+        self._aside = path.with_name(path.name + ".previous")
+        if path.exists() and not path.is_dir():
+            raise AvilError(f"output_dir is {str(path)!r}, but that is a file; name a folder")
+        if path.is_dir() and any(path.iterdir()):
+            if not (path / CONFIG).is_file():
+                raise AvilError(f"output_dir is {str(path)!r}, which holds files that are no run; name another")
+            if (path / SUMMARY).is_file() and not overwrite:
+                raise AvilError(
+                    f"output_dir is {str(path)!r}, which holds a finished run; name another, or set overwrite=true"
+                )
+
+    def __enter__(self) -> Self:
+        try:
+            if self.path.is_dir() and any(self.path.iterdir()):
+                shutil.rmtree(self._aside, ignore_errors=True)
+                self.path.rename(self._aside)
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AvilError(f"output_dir {str(self.path)!r} cannot be made: {error.strerror}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        finished = (self.path / SUMMARY).is_file()
+        if finished:
+            shutil.rmtree(self._aside, ignore_errors=True)
+        elif isinstance(error, Exception) or self._aside.is_dir():
+            shutil.rmtree(self.path)
+            if self._aside.is_dir():
+                self._aside.rename(self.path)
+
+    def write_config(self, text: str) -> None:
+        write_whole(self.path / CONFIG, text)
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Add a round's line; a reader never sees half of one."""
+        with (self.path / METRICS).open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(row, allow_nan=False) + "\n")
+
+    def write_model(self, model: nn.Module) -> None:
+        """Parameters and buffers as safetensors; tied ones once."""
+        target = self.path / MODEL
+        target.parent.mkdir(exist_ok=True)
+        partial = target.with_suffix(".partial")
+        safetensors.torch.save_model(model, str(partial))
+        partial.replace(target)
+
+    def write_report(self, html: str) -> None:
+        write_whole(self.path / REPORT, html)
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write this last: a folder with a summary holds a finished run."""
+        write_whole(self.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is either there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,199 @@
+"""Batches of a task in a reproducible order, whatever the other tasks do."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, TensorDataset
+
+from avil_fast.errors import AvilError
+from avil_fast.tasks.task import Batch, Data, Task
+
+
+def derive_seed(*parts: object) -> int:
+    """A seed from e.g. (seed, task name, round): independent of the order and number of tasks."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def batch_size_of(batch: Batch) -> int:
+    """Examples in a batch: the length of the first tensor found in it; 1 if there is none."""
+    for tensor in _tensors(batch):
+        return tensor.shape[0] if tensor.dim() else 1
+    return 1
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on `device`; mappings, tuples and lists are walked."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        moved = {key: to_device(value, device) for key, value in batch.items()}
+        return moved if type(batch) is dict else type(batch)(moved)  # type: ignore[call-arg]
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(item, device) for item in batch))
+    if isinstance(batch, tuple | list):
+        return type(batch)(to_device(item, device) for item in batch)
+    return batch
+
+
+class Batches:
+    """Training batches of one task.
+
+    Two ways to draw, both a function of (seed, task, round) and a cursor alone:
+
+    - `sample`: a fresh random fraction of the data, each example once, the last batch as it falls
+      (αVIL, step "collect", with sampling ratio ρ);
+    - `cycle`: a given number of full batches from an endless stream of shuffled passes.
+
+    Args:
+        task: the task; its train set is a map-style Dataset or a re-iterable of batches.
+        batch_size: examples of a Dataset in one batch; an iterable brings its own batches.
+        seed: of the run.
+        workers: processes that load a Dataset.
+    """
+
+    def __init__(self, task: Task, batch_size: int, seed: int, workers: int = 0) -> None:
+        self.name = task.name
+        self.cursor = 0
+        self._data = task.train
+        self._batch_size = batch_size if is_dataset(task.train) else 1
+        self._seed = seed
+        self._workers = workers
+        self._collate = task.collate
+        self._endless: Iterator[Batch] | None = None
+        self.length = length_of(task.train)
+        """Examples of a Dataset, or batches of an iterable; None if the iterable does not tell."""
+        require_data(task.train, f"task {task.name!r}: its train set")
+
+    @property
+    def batches_per_pass(self) -> int:
+        """Batches in one pass over the data."""
+        if self.length is None:
+            raise AvilError(
+                f"task {self.name!r}: its train iterable has no len(), so a sampling ratio means nothing; "
+                f"set steps_per_task to a number"
+            )
+        return -(-self.length // self._batch_size)
+
+    def sample(self, ratio: float, round_: int) -> Iterator[Batch]:
+        """About `ratio` of the data in random order, drawn anew for each round."""
+        if self.length is None or not self._indexable:
+            yield from self.cycle(max(1, round(ratio * self.batches_per_pass)))
+            return
+        count = max(1, round(ratio * self.length))
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, self.name, "sample", round_))
+        order = torch.randperm(self.length, generator=generator)[:count].tolist()
+        yield from self._load(list(_chunks(order, self._batch_size)))
+
+    def cycle(self, steps: int) -> Iterator[Batch]:
+        """The next `steps` batches of the endless stream; a small dataset is passed over several times."""
+        if not self._indexable:
+            for _ in range(steps):
+                yield self._next()
+            return
+        start, self.cursor = self.cursor, self.cursor + steps * self._batch_size
+        yield from self._load(list(_chunks(self._stream(start, self.cursor), self._batch_size)))
+
+    @property
+    def _indexable(self) -> bool:
+        return is_dataset(self._data) or isinstance(self._data, list | tuple)
+
+    def _stream(self, start: int, stop: int) -> list[int]:
+        """Indices at positions `start:stop` of the endless stream of shuffled passes."""
+        assert self.length is not None
+        order: list[int] = []
+        for pass_ in range(start // self.length, -(-stop // self.length)):
+            generator = torch.Generator().manual_seed(derive_seed(self._seed, self.name, "pass", pass_))
+            order += torch.randperm(self.length, generator=generator).tolist()
+        first = start - start // self.length * self.length
+        return order[first : first + stop - start]
+
+    def _load(self, chunks: list[list[int]]) -> Iterator[Batch]:
+        if not is_dataset(self._data):
+            batches = cast(list[Batch], self._data)
+            return iter([batches[index] for (index,) in chunks])
+        seed = derive_seed(self._seed, self.name, "workers", self.cursor)
+        return iter(_loader(cast(Dataset[Any], self._data), chunks, self._collate, self._workers, seed))
+
+    def _next(self) -> Batch:
+        """The next batch of an iterable that cannot be indexed, started over when it ends."""
+        for _ in range(2):
+            if self._endless is None:
+                self._endless = iter(cast(Iterable[Batch], self._data))
+            for batch in self._endless:
+                self.cursor += 1
+                return batch
+            self._endless = None
+        raise AvilError(f"task {self.name!r}: its train iterable yields no batch a second time; pass a list")
+
+
+def in_order(data: Data, batch_size: int, collate: Any = None, workers: int = 0) -> Iterator[Batch]:
+    """All of a dev or test set, in order, each example once."""
+    if not is_dataset(data):
+        return iter(cast(Iterable[Batch], data))
+    dataset = cast(Dataset[Any], data)
+    chunks = BatchSampler(SequentialSampler(cast(Sized, dataset)), batch_size, drop_last=False)
+    return iter(_loader(dataset, chunks, collate, workers))
+
+
+def is_dataset(data: Data) -> bool:
+    """Whether `data` is a map-style torch Dataset rather than an iterable of batches."""
+    indexed = isinstance(data, Dataset) and not isinstance(data, IterableDataset)
+    # Datasets of other libraries are not torch's, but have the same two methods and no batches.
+    return indexed or (
+        hasattr(data, "__getitems__") and hasattr(data, "__len__") and not isinstance(data, DataLoader)
+    )
+
+
+def length_of(data: Data) -> int | None:
+    try:
+        return len(cast(Sized, data))
+    except TypeError:
+        return None
+
+
+def require_data(data: Data, what: str) -> None:
+    """Refuse an empty set and an iterator that can be walked only once."""
+    if isinstance(data, Iterator):
+        raise AvilError(f"{what} is a one-shot {type(data).__name__}; pass a list, a Dataset or a DataLoader")
+    if length_of(data) == 0:
+        raise AvilError(f"{what} is empty; give it at least one example")
+
+
+def _loader(
+    dataset: Dataset[Any], chunks: Iterable[list[int]], collate: Any, workers: int, seed: int = 0
+) -> DataLoader[Any]:
+    # With a generator of its own a loader leaves the global one, and so dropout, alone.
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(dataset, TensorDataset) and collate is None:
+        # Index the tensors with a whole batch at once instead of collating single examples.
+        sampler = cast(Any, chunks)
+        return DataLoader(
+            dataset, sampler=sampler, batch_size=None, num_workers=workers, generator=generator
+        )
+    return DataLoader(
+        dataset, batch_sampler=chunks, collate_fn=collate, num_workers=workers, generator=generator
+    )
+
+
+def _chunks(order: list[int], size: int) -> Iterator[list[int]]:
+    iterator = iter(order)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
+
+
+def _tensors(batch: Batch) -> Iterator[Tensor]:
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from _tensors(value)
+    elif isinstance(batch, tuple | list):
+        for value in batch:
+            yield from _tensors(value)

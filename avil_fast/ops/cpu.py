@@ -14,6 +14,7 @@ from avil_fast import _C
 
 CODECS = {torch.float32: _C.Codec.fp32, torch.bfloat16: _C.Codec.bf16, torch.int8: _C.Codec.int8}
 LOWS = {torch.bfloat16: _C.Low.bf16, torch.float16: _C.Low.fp16}
+DEVICES = frozenset({"cpu"})
 DTYPES = frozenset({*CODECS, *LOWS})
 
 

@@ -70,7 +70,7 @@ inline void capture(const Bank& bank, Capture& args, int threads) {
     std::vector<double> partial(segments.count());
     with_codec(bank.codec, [&](auto code) {
         with_low(args.low_type, [&](auto low) {
-            parallel_for(segments.count(), segments.threads(threads), [&](std::int64_t s) {
+            parallel_for(segments.count(), segments.threads(threads, 4), [&](std::int64_t s) {
                 Sums squares = zero_sums();
                 for (Span span = segments.first(s); span.length > 0; span = segments.next(s, span))
                     squares = capture_span<decltype(code), decltype(low)>(bank, args, span,

@@ -65,7 +65,7 @@ inline void delta_dots(const Bank& bank, const DeltaDots& args, int threads) {
     std::vector<double> partial(segments.count() * bank.tasks);
     const auto run = [&](auto grad, auto code) {
         using Grad = decltype(grad);
-        parallel_for(segments.count(), segments.threads(threads), [&](std::int64_t s) {
+        parallel_for(segments.count(), segments.threads(threads, bank.tasks + 1), [&](std::int64_t s) {
             Sums sums[kMaxTasks];
             for (int i = 0; i < bank.tasks; ++i) sums[i] = zero_sums();
             for (Span span = segments.first(s); span.length > 0; span = segments.next(s, span))

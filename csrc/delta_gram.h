@@ -67,7 +67,7 @@ inline void delta_gram(const Bank& bank, const DeltaGram& args, int threads) {
     const Segments segments(bank.partitions, smaller(kMaxSegments, kMaxPartialSums / cells));
     std::vector<double> partial(segments.count() * cells);
     with_codec(bank.codec, [&](auto code) {
-        parallel_for(segments.count(), segments.threads(threads), [&](std::int64_t s) {
+        parallel_for(segments.count(), segments.threads(threads, bank.tasks * bank.tasks), [&](std::int64_t s) {
             alignas(64) float decoded[kDecoded] = {};
             for (Span span = segments.first(s); span.length > 0; span = segments.next(s, span))
                 gram_span<decltype(code)>(&partial[s * cells], decoded, bank, span);

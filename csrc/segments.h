@@ -32,11 +32,11 @@ public:
 
     std::int64_t count() const { return count_; }
 
-    /// Threads worth using: waking one costs as much as a few tiles.
-    int threads(int wanted) const;
+    /// Threads worth using when each element costs as much as reading `rows` deltas.
+    int threads(int wanted, int rows) const;
 
     /// Whether the partitions are too large for what is written to be found in a cache afterwards.
-    bool beyond_caches() const { return tiles() * kTile >= kCached; }
+    bool beyond_caches() const { return elements_ >= kCached; }
 
     /// The first span of a segment, or what follows `span` in it; `length` is 0 at its end.
     Span first(std::int64_t segment) const;
@@ -49,7 +49,7 @@ private:
 
     const std::vector<Partition>& partitions_;
     std::vector<std::int64_t> starts_;  // number of the first tile of each partition, and their total
-    std::int64_t count_;
+    std::int64_t count_, elements_ = 0;
 };
 
 }  // namespace avil

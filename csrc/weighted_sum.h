@@ -83,7 +83,7 @@ inline void weighted_sum(const Bank& bank, const WeightedSum& args, int threads)
     const Segments segments(bank.partitions, kMaxSegments);
     with_codec(bank.codec, [&](auto code) {
         with_low(args.low_type, [&](auto low) {
-            parallel_for(segments.count(), segments.threads(threads), [&](std::int64_t s) {
+            parallel_for(segments.count(), segments.threads(threads, bank.tasks + 2), [&](std::int64_t s) {
                 for (Span span = segments.first(s); span.length > 0; span = segments.next(s, span))
                     weighted_sum_span<decltype(code), decltype(low)>(bank, args, span, segments.beyond_caches());
             });

@@ -100,8 +100,8 @@ def check_disjoint(written: Mapping[str, Sequence[Tensor]], read: Mapping[str, S
         if tensor.numel()
     ]
     regions.sort(key=itemgetter(0))
-    any_end, any_region = 0, None  # what reaches furthest so far, and what does of those written
-    written_end, written_region = 0, None
+    any_region = written_region = None  # what reaches furthest so far, and what does of those written
+    any_end = written_end = 0
     for region in regions:
         start, stop, _, changes = region
         other = any_region if changes and any_end > start else written_region if written_end > start else None

@@ -55,4 +55,4 @@ def reference(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
             ]
             stacked = torch.stack(rows)
             gram += stacked @ stacked.T
-    return gram
+    return gram.triu() + gram.triu(1).T  # a matrix product may round (i, j) and (j, i) apart

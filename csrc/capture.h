@@ -37,7 +37,7 @@ template <class Code, class LowType>
 Sums capture_span(const Bank& bank, const Capture& args, const Span& span, bool large, Sums squares) {
     const Partition& partition = bank.partitions[span.partition];
     Code* codes = reinterpret_cast<Code*>(partition.codes) + args.slot * partition.code_stride;
-    float* scales = partition.scales + args.slot * partition.scale_stride;
+    float* scales = advance(partition.scales, args.slot * partition.scale_stride);
     float* theta = args.theta[span.partition];
     const float* base = args.base[span.partition];
     LowType* low = args.low.empty() ? nullptr : static_cast<LowType*>(args.low[span.partition]);
@@ -45,9 +45,9 @@ Sums capture_span(const Bank& bank, const Capture& args, const Span& span, bool 
     alignas(64) float delta[kBlock];
     for (std::int64_t at = span.offset; at < span.offset + span.length; at += kBlock) {
         const std::int64_t length = smaller(kBlock, span.offset + span.length - at);
-        float* scale = scales + at / kBlock;
+        float* scale = advance(scales, at / kBlock);
         if (length == kBlock) {
-            squares = collect(delta, theta + at, base + at, low + at, squares);
+            squares = collect(delta, theta + at, base + at, advance(low, at), squares);
             encode(codes + at, scale, delta);
             continue;
         }

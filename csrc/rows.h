@@ -4,6 +4,12 @@ namespace avil::AVIL_ISA {
 
 constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 
+/// p + elements; what is absent stays so.
+template <class T>
+inline T* advance(T* p, std::int64_t elements) {
+    return p == nullptr ? nullptr : p + elements;
+}
+
 /// Where every row of a partition stands at one offset, a multiple of kBlock.
 template <class Code>
 struct Rows {
@@ -14,7 +20,7 @@ struct Rows {
     Rows(const Bank& bank, const Partition& partition, std::int64_t offset) {
         for (int i = 0; i < bank.tasks; ++i) {
             codes[i] = reinterpret_cast<const Code*>(partition.codes) + i * partition.code_stride + offset;
-            scales[i] = partition.scales + i * partition.scale_stride + offset / kBlock;
+            scales[i] = advance(partition.scales, i * partition.scale_stride + offset / kBlock);
         }
     }
 };

@@ -63,8 +63,8 @@ void weighted_sum_span(const Bank& bank, const WeightedSum& args, const Span& sp
         const std::int64_t whole = length / kBlock, rest = length % kBlock;
         const Rows<Code> rows(bank, partition, at);
         sum_rows(sum, rows, args.alpha.data(), bank.tasks, whole);
-        if (past) finish<LowType, true>(out + at, base + at, low + at, sum, whole);
-        else finish<LowType, false>(out + at, base + at, low + at, sum, whole);
+        if (past) finish<LowType, true>(out + at, base + at, advance(low, at), sum, whole);
+        else finish<LowType, false>(out + at, base + at, advance(low, at), sum, whole);
         if (rest == 0) continue;
         const std::int64_t tail = at + whole * kBlock;
         const PaddedRows<Code> padded(Rows<Code>(bank, partition, tail), bank.tasks, rest);

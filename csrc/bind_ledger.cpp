@@ -7,7 +7,7 @@
 #include <cstring>
 #include <memory>
 
-#include "bindings.h"
+#include "bind_ledger.h"
 #include "copy_plan.h"
 #include "layouts.h"
 

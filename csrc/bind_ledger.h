@@ -4,7 +4,6 @@
 
 namespace avil {
 
-void bind_operations(pybind11::module_& module);
 void bind_ledger(pybind11::module_& module);
 
 }  // namespace avil

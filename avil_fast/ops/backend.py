@@ -1,26 +1,97 @@
 """The choice of backend: `reference` (torch), `cpu` (the C++ extension), `triton` (CUDA).
 
-`AVIL_BACKEND` forces one. Otherwise the fastest that fits the tensors' device and dtype is taken.
+`AVIL_BACKEND` forces one. Otherwise the fastest that fits the tensors' device and dtypes is taken.
+
+A backend is a module with the four operations under the names of `avil_fast.ops`, with the arguments of
+their `reference` functions, and with `DEVICES` and `DTYPES`: the device types and dtypes it serves.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import warnings
 from collections.abc import Callable
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor
 
-NAMES = ("reference",)
+MODULES = {"cpu": "avil_fast.ops.cpu", "triton": "avil_fast.ops.triton"}
+NAMES = ("reference", *MODULES)
+BUILD = "pip install --no-deps -e ."
+"""Builds the C++ extension, from the checkout."""
 
 
 class BackendError(RuntimeError):
     """The backend that was asked for cannot run here."""
 
 
-def implementation(operation: str, reference: Callable[..., Any], like: Tensor) -> Callable[..., Any]:
-    """The function that runs `operation` on tensors like this one."""
+def implementation(operation: str, reference: Callable[..., Any], *samples: Tensor) -> Callable[..., Any]:
+    """The function that runs `operation`.
+
+    Args:
+        operation: its name in `avil_fast.ops`.
+        reference: its torch reference.
+        samples: one tensor from each list of arguments; a list has one device and one dtype.
+
+    Raises:
+        BackendError: AVIL_BACKEND names no backend, or one that cannot serve these tensors.
+    """
     forced = os.environ.get("AVIL_BACKEND", "")
-    if forced and forced not in NAMES:
-        raise BackendError(f"AVIL_BACKEND is {forced!r}, but must be one of {', '.join(NAMES)}")
-    return reference
+    if forced == "reference":
+        return reference
+    if forced:
+        if forced not in NAMES:
+            raise BackendError(f"AVIL_BACKEND is {forced!r}, but must be one of {', '.join(NAMES)}")
+        obstacle = _obstacle(forced, samples)
+        if obstacle:
+            raise BackendError(f"AVIL_BACKEND is {forced!r}, but {obstacle}")
+        module: ModuleType | None = _load(forced)
+    else:
+        module = _fitting("triton" if samples[0].is_cuda else "cpu", samples)
+    chosen: Callable[..., Any] = reference if module is None else getattr(module, operation)
+    return chosen
+
+
+def _fitting(name: str, samples: tuple[Tensor, ...]) -> ModuleType | None:
+    module = _load(name)
+    if module is None:
+        _warn_once(name)
+        return None
+    dtypes = module.DTYPES
+    return module if all(sample.dtype in dtypes for sample in samples) else None
+
+
+@cache
+def _load(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(MODULES[name])
+    except ImportError:
+        return None
+
+
+@cache
+def _warn_once(name: str) -> None:
+    if name == "cpu":
+        warnings.warn(
+            f"the C++ extension is not built: operations on the CPU run on the slower torch reference; "
+            f"build it with `{BUILD}`",
+            stacklevel=2,
+        )
+
+
+def _obstacle(name: str, samples: tuple[Tensor, ...]) -> str | None:
+    """Why a backend cannot serve these tensors, in words."""
+    module = _load(name)
+    if module is None:
+        remedy = f"; build it with `{BUILD}`" if name == "cpu" else ""
+        return f"{MODULES[name]} cannot be imported{remedy}"
+    for sample in samples:
+        if sample.device.type not in module.DEVICES:
+            return f"the tensors are on {sample.device}, and it serves {' and '.join(sorted(module.DEVICES))}"
+        if sample.dtype not in module.DTYPES:
+            served = ", ".join(sorted(str(dtype) for dtype in module.DTYPES))
+            return f"a tensor is {sample.dtype}, and it serves {served}"
+    return None

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from avil_fast.ops.backend import implementation
-from avil_fast.ops.checks import FLOAT_DTYPES, LOW_DTYPES, check_bank, check_disjoint, check_flat
+from avil_fast.ops.checks import (
+    FLOAT_DTYPES,
+    LOW_DTYPES,
+    check_bank,
+    check_disjoint,
+    check_flat,
+    check_rows_apart,
+)
 from avil_fast.ops.encoding import CHUNK, encode_
 
 
@@ -57,11 +64,12 @@ def _op(
     check_flat("theta", theta, codes, FLOAT_DTYPES)
     check_flat("base", base, codes, (theta[0].dtype,))
     check_flat("low", low, codes, LOW_DTYPES, optional=True)
-    for name, outputs in (("theta", theta), ("low", low), ("codes", codes), ("scales", scales)):
-        check_disjoint(name, outputs, "base", base)
-    for name, outputs in (("low", low), ("codes", codes), ("scales", scales)):
-        check_disjoint(name, outputs, "theta", theta)
-    result: Tensor = implementation("capture_", reference, theta[0])(codes, scales, slot, theta, base, low)
+    check_rows_apart(codes)
+    check_disjoint({"theta": theta, "low": low}, {"base": base, "codes": codes, "scales": scales})
+    rows, row_scales = [row[slot] for row in codes], [scale[slot] for scale in scales]
+    check_disjoint({"codes": rows, "scales": row_scales}, {"base": base})
+    run = implementation("capture_", reference, theta[0], codes[0])
+    result: Tensor = run(codes, scales, slot, theta, base, low)
     return result
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -78,20 +79,47 @@ def check_alpha(alpha: Tensor, n: int, device: torch.device) -> None:
         _fail("alpha.stride()", alpha.stride(), "(1,) (contiguous)")
 
 
-def check_disjoint(
-    written: str, outputs: Sequence[Tensor], read: str, inputs: Sequence[Tensor], may_alias: bool = False
-) -> None:
-    """No output may share memory with an input; `may_alias` allows the very same tensor at one index."""
-    for i, out in enumerate(outputs):
-        start, stop = _extent(out)
-        for j, other in enumerate(inputs):
-            begin, end = _extent(other)
-            same = may_alias and i == j and (start, stop) == (begin, end)
-            if not same and start < end and begin < stop:
-                raise ValueError(
-                    f"{written}[{i}] at bytes {start:#x} to {stop:#x} overlaps {read}[{j}] "
-                    f"at bytes {begin:#x} to {end:#x}, but they must not share memory"
-                )
+def check_rows_apart(codes: Sequence[Tensor]) -> None:
+    """A row that is written must not reach into the next."""
+    for p, row in enumerate(codes):
+        if row.shape[0] > 1 and row.stride(0) < row.shape[1]:
+            _fail(f"codes[{p}].stride(0)", row.stride(0), f"{row.shape[1]} or more (rows apart)")
+
+
+def check_disjoint(written: Mapping[str, Sequence[Tensor]], read: Mapping[str, Sequence[Tensor]]) -> None:
+    """No tensor that is written may share memory with another, of those written or read.
+
+    Told by the bytes from a tensor's first element to its last. One pass over them in order: with
+    thousands of partitions, comparing all pairs would take longer than the operation.
+    """
+    regions = [
+        (*_extent(tensor), f"{name}[{p}]", changes)
+        for lists, changes in ((written, True), (read, False))
+        for name, tensors in lists.items()
+        for p, tensor in enumerate(tensors)
+        if tensor.numel()
+    ]
+    regions.sort(key=itemgetter(0))
+    any_region = written_region = None  # what reaches furthest so far, and what does of those written
+    any_end = written_end = 0
+    for region in regions:
+        start, stop, _, changes = region
+        other = any_region if changes and any_end > start else written_region if written_end > start else None
+        if other is not None:
+            first, second = (region, other) if changes else (other, region)
+            raise ValueError(
+                f"{first[2]} at bytes {first[0]:#x} to {first[1]:#x} overlaps {second[2]} "
+                f"at bytes {second[0]:#x} to {second[1]:#x}, but they must not share memory"
+            )
+        if stop > any_end:
+            any_end, any_region = stop, region
+        if changes and stop > written_end:
+            written_end, written_region = stop, region
+
+
+def unless_same(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
+    """Those that are not, byte for byte, the memory of the other at their index."""
+    return [a for a, b in zip(tensors, others, strict=True) if _extent(a) != _extent(b)]
 
 
 def _check_like(
@@ -106,8 +134,8 @@ def _check_like(
 
 
 def _extent(tensor: Tensor) -> tuple[int, int]:
-    """First byte of a tensor and the one after its last; an empty tensor has none."""
-    if tensor.numel() == 0:
-        return 0, 0
+    """First byte of a tensor and the one after its last."""
+    if tensor.is_contiguous():
+        return tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size()
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()

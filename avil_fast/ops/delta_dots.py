@@ -38,7 +38,7 @@ def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence
 def _op(grad: list[Tensor], codes: list[Tensor], scales: list[Tensor]) -> Tensor:
     check_bank(codes, scales)
     check_flat("grad", grad, codes, (*FLOAT_DTYPES, torch.bfloat16))
-    result: Tensor = implementation("delta_dots", reference, codes[0])(grad, codes, scales)
+    result: Tensor = implementation("delta_dots", reference, codes[0], grad[0])(grad, codes, scales)
     return result
 
 

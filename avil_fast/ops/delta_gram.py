@@ -53,4 +53,4 @@ def reference(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
             rows = [decode(row[i], scales[p][i] if scales else None, start, stop, torch.float64) for i in range(n)]
             stacked = torch.stack(rows)
             gram += stacked @ stacked.T
-    return gram
+    return gram.triu() + gram.triu(1).T  # a matrix product may round (i, j) and (j, i) apart

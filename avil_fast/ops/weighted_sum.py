@@ -15,6 +15,7 @@ from avil_fast.ops.checks import (
     check_bank,
     check_disjoint,
     check_flat,
+    unless_same,
 )
 from avil_fast.ops.encoding import CHUNK, decode
 
@@ -60,12 +61,10 @@ def _op(
     check_flat("base", base, codes, (out[0].dtype,))
     check_flat("low", low, codes, LOW_DTYPES, optional=True)
     check_alpha(alpha, n, codes[0].device)
-    check_disjoint("out", out, "base", base, may_alias=True)
-    check_disjoint("low", low, "base", base)
-    for name, outputs in (("out", out), ("low", low)):
-        check_disjoint(name, outputs, "codes", codes)
-        check_disjoint(name, outputs, "scales", scales)
-    implementation("weighted_sum_", reference, out[0])(out, base, codes, scales, alpha, low)
+    check_disjoint(
+        {"out": out, "low": low}, {"base": unless_same(base, out), "codes": codes, "scales": scales}
+    )
+    implementation("weighted_sum_", reference, out[0], codes[0])(out, base, codes, scales, alpha, low)
 
 
 @_op.register_fake

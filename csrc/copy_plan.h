@@ -1,0 +1,30 @@
+// What to copy where to go from one layout to another.
+#pragma once
+
+#include "ledger.h"
+
+namespace avil {
+
+struct Place {
+    std::int64_t rank, partition, offset;
+};
+
+/// `length` contiguous elements from one place to another.
+struct Move {
+    Place source, destination;
+    std::int64_t length;
+};
+
+/// The moves from `source` to `destination`, every element once, joined where both sides are contiguous,
+/// in the order of the source's places. With rank ≥ 0, only those that leave or reach that rank.
+/// Throws std::invalid_argument, naming the first difference, for layouts of other parameters.
+std::vector<Move> copy_plan(const Ledger& source, const Ledger& destination, std::int64_t rank);
+
+/// A run of one partition, and the table of them that covers partitions of these sizes in order.
+struct Chunk {
+    std::int64_t partition, offset, length;
+};
+
+std::vector<Chunk> chunk_table(const std::vector<std::int64_t>& sizes, std::int64_t chunk);
+
+}  // namespace avil

@@ -1,0 +1,90 @@
+// Sixteen fp32 lanes in one AVX-512 register. The three vec_*.h offer the same functions.
+namespace avil::avx512 {
+
+struct Vec {
+    __m512 v;
+};
+
+/// Sixteen fp64 sums.
+struct Sums {
+    __m512d lo, hi;
+};
+
+inline Vec zero() { return {_mm512_setzero_ps()}; }
+inline Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
+inline Vec add(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline Vec sub(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline Vec mul(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+
+inline Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline Vec load(const Bf16* p) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
+}
+inline Vec load(const std::int8_t* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
+
+inline __m256i to_bf16(Vec x) {
+    const __m512i bits = _mm512_castps_si512(x.v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+    const __mmask16 nan = _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q);
+    const __m512i high = _mm512_mask_mov_epi32(_mm512_srli_epi32(up, 16), nan, _mm512_set1_epi32(0x7FC0));
+    return _mm512_cvtepi32_epi16(high);
+}
+inline __m256i to_fp16(Vec x) { return _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT); }
+
+inline void store(float* p, Vec x) { _mm512_storeu_ps(p, x.v); }
+inline void store(Bf16* p, Vec x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16(x)); }
+inline void store(Fp16* p, Vec x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_fp16(x)); }
+
+/// Past the caches; p must be aligned to the bytes of sixteen elements.
+inline void stream(float* p, Vec x) { _mm512_stream_ps(p, x.v); }
+inline void stream(Bf16* p, Vec x) { _mm256_stream_si256(reinterpret_cast<__m256i*>(p), to_bf16(x)); }
+inline void stream(Fp16* p, Vec x) { _mm256_stream_si256(reinterpret_cast<__m256i*>(p), to_fp16(x)); }
+inline void fence() { _mm_sfence(); }
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+/// The larger of |a| and |x| as bits: an infinity beats every number and a NaN beats an infinity.
+inline Vec max_magnitude(Vec a, Vec x) {
+    const __m512i bits = _mm512_and_si512(_mm512_castps_si512(x.v), _mm512_set1_epi32(0x7FFFFFFF));
+    return {_mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a.v), bits))};
+}
+inline float max_lane(Vec a) {
+    const int bits = _mm512_reduce_max_epi32(_mm512_castps_si512(a.v));
+    float result;
+    std::memcpy(&result, &bits, sizeof result);
+    return result;
+}
+
+/// Codes of x / scale, rounded half to even and clamped to ±127; x / scale must not be NaN.
+inline void store_quotient(std::int8_t* p, Vec x, Vec scale) {
+    const __m512i codes = _mm512_cvtps_epi32(_mm512_div_ps(x.v, scale.v));
+    const __m512i clamped =
+        _mm512_max_epi32(_mm512_min_epi32(codes, _mm512_set1_epi32(127)), _mm512_set1_epi32(-127));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(clamped));
+}
+
+inline __m512d low_half(Vec x) { return _mm512_cvtps_pd(_mm512_castps512_ps256(x.v)); }
+inline __m512d high_half(Vec x) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1)); }
+
+inline Sums zero_sums() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+inline Sums add(Sums s, Vec x) {
+    return {_mm512_add_pd(s.lo, low_half(x)), _mm512_add_pd(s.hi, high_half(x))};
+}
+inline Sums add_scaled(Sums s, Vec x, float scale) {
+    const __m512d by = _mm512_set1_pd(scale);
+    return {_mm512_fmadd_pd(low_half(x), by, s.lo), _mm512_fmadd_pd(high_half(x), by, s.hi)};
+}
+inline Sums add_square(Sums s, Vec x) {
+    const __m512d lo = low_half(x), hi = high_half(x);
+    return {_mm512_fmadd_pd(lo, lo, s.lo), _mm512_fmadd_pd(hi, hi, s.hi)};
+}
+inline void store(double* p, Sums s) {
+    _mm512_storeu_pd(p, s.lo);
+    _mm512_storeu_pd(p + 8, s.hi);
+}
+
+}  // namespace avil::avx512

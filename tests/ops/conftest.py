@@ -1,0 +1,43 @@
+"""The backend under test comes from one place: every value test runs on the reference and on each kernel."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+ISAS = ("portable", "avx2", "avx512")
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Force the C++ kernels of one instruction set."""
+    _force_isa(request.param, monkeypatch)
+    return str(request.param)
+
+
+@pytest.fixture(params=["reference", *(f"cpu-{isa}" for isa in ISAS)])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Force a backend, the C++ kernels once per instruction set."""
+    name, _, isa = request.param.partition("-")
+    if isa:
+        _force_isa(isa, monkeypatch)
+    monkeypatch.setenv("AVIL_BACKEND", name)
+    return str(request.param)
+
+
+def _force_isa(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    extension = pytest.importorskip("avil_fast._C", reason="the C++ extension is not built")
+    monkeypatch.setenv("AVIL_BACKEND", "cpu")
+    monkeypatch.setenv("AVIL_ISA", isa)
+    try:
+        extension.isa()
+    except ValueError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True)
+def _reproducible() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,87 @@
+"""The choice of backend."""
+
+import sys
+import warnings
+
+import pytest
+import torch
+
+from avil_fast import ops
+from avil_fast.ops import backend as choice
+from avil_fast.ops.backend import BackendError, implementation
+from avil_fast.ops.delta_gram import reference
+
+FP32, FP64 = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
+
+
+@pytest.fixture
+def extension(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("AVIL_BACKEND", raising=False)
+    monkeypatch.delenv("AVIL_ISA", raising=False)
+    return pytest.importorskip("avil_fast._C", reason="the C++ extension is not built")
+
+
+@pytest.fixture
+def no_extension(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("AVIL_BACKEND", raising=False)
+    monkeypatch.setitem(sys.modules, "avil_fast.ops.cpu", None)
+    choice._load.cache_clear()
+    choice._warn_once.cache_clear()
+    yield
+    choice._load.cache_clear()
+    choice._warn_once.cache_clear()
+
+
+def test_the_extension_serves_what_it_can(extension) -> None:
+    from avil_fast.ops import cpu
+
+    assert implementation("delta_gram", reference, FP32) is cpu.delta_gram
+    assert implementation("delta_gram", reference, FP32, FP64) is reference
+
+
+def test_fp64_runs_on_the_reference(extension) -> None:
+    codes = [torch.ones(2, 3, dtype=torch.float64)]
+    assert ops.delta_gram(codes, []).tolist() == [[3, 3], [3, 3]]
+
+
+def test_forced_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVIL_BACKEND", "reference")
+    assert implementation("delta_gram", reference, FP32) is reference
+
+
+def test_forced_but_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVIL_BACKEND", "gpu")
+    with pytest.raises(BackendError, match="'gpu', but must be one of reference, cpu, triton"):
+        implementation("delta_gram", reference, FP32)
+
+
+def test_forced_but_of_another_dtype(extension, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVIL_BACKEND", "cpu")
+    with pytest.raises(BackendError, match=r"'cpu', but a tensor is torch\.float64, and it serves"):
+        implementation("delta_gram", reference, FP64)
+
+
+def test_forced_but_on_another_device(extension, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVIL_BACKEND", "cpu")
+    with pytest.raises(BackendError, match="the tensors are on meta, and it serves cpu"):
+        implementation("delta_gram", reference, FP32.to("meta"))
+
+
+def test_forced_but_not_built(no_extension, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVIL_BACKEND", "cpu")
+    with pytest.raises(BackendError, match=r"build it with `pip install --no-deps -e \.`"):
+        implementation("delta_gram", reference, FP32)
+
+
+def test_not_built_is_said_once(no_extension) -> None:
+    with pytest.warns(UserWarning, match=r"not built.*`pip install --no-deps -e \.`"):
+        assert implementation("delta_gram", reference, FP32) is reference
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert implementation("delta_gram", reference, FP32) is reference
+
+
+def test_an_unknown_instruction_set(extension, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVIL_ISA", "sse9")
+    with pytest.raises(ValueError, match="AVIL_ISA is 'sse9', but must be portable, avx2 or avx512"):
+        ops.delta_gram([torch.ones(2, 3)], [])

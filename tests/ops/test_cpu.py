@@ -1,0 +1,93 @@
+"""What is true of the C++ backend alone: its memory, its threads, and agreement among instruction sets."""
+
+import gc
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from bank_truth import CODECS, assert_same_bits, poisoned, random_bank, random_flats
+
+from avil_fast import ops
+
+MIB = 1 << 20
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+pytest.importorskip("avil_fast._C", reason="the C++ extension is not built")
+
+
+def _status(field: str) -> int:
+    return int(re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text())[1]) << 10
+
+
+@pytest.mark.skipif(not os.access(RESET, os.W_OK), reason="needs Linux, to reset the peak of resident memory")
+@pytest.mark.parametrize("operation", ["weighted_sum_", "delta_dots", "capture_", "delta_gram"])
+@pytest.mark.parametrize("codec", CODECS)
+def test_no_operation_allocates_beyond_its_outputs(codec: str, operation: str) -> None:
+    size = (1 << 22,)  # one row of it is 4 to 16 MiB
+    bank, base, theta = random_bank(4, codec, size), random_flats(size), random_flats(size)
+    calls = {
+        "weighted_sum_": lambda: ops.weighted_sum_(theta, base, bank.codes, bank.scales, torch.ones(4)),
+        "delta_dots": lambda: ops.delta_dots(base, bank.codes, bank.scales),
+        "capture_": lambda: ops.capture_(bank.codes, bank.scales, 0, theta, base),
+        "delta_gram": lambda: ops.delta_gram(bank.codes, bank.scales),
+    }
+    calls[operation]()  # starts the threads
+    gc.collect()
+    RESET.write_text("5")
+    before = _status("VmRSS")
+    calls[operation]()
+    assert _status("VmHWM") - before <= MIB
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_avx2_and_avx512_agree_bit_for_bit(codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from avil_fast import _C
+
+    bank, base, alpha = random_bank(5, codec), random_flats(), torch.randn(5)
+    results = []
+    for isa in ("avx2", "avx512"):
+        monkeypatch.setenv("AVIL_ISA", isa)
+        try:
+            _C.isa()
+        except ValueError as error:
+            pytest.skip(str(error))
+        out = poisoned()
+        ops.weighted_sum_(out, base, bank.codes, bank.scales, alpha)
+        dots, gram = ops.delta_dots(base, bank.codes, bank.scales), ops.delta_gram(bank.codes, bank.scales)
+        results.append([*out, dots, gram])
+    for a, b in zip(*results, strict=True):
+        assert_same_bits(a, b)
+
+
+FORK = """
+import os, torch
+from avil_fast import ops
+torch.set_num_threads(2)
+codes, grad = [torch.ones(4, 1 << 20)], [torch.ones(1 << 20)]
+ops.delta_dots(grad, codes, [])
+child = os.fork()
+right = ops.delta_dots(grad, codes, []).tolist() == [1 << 20] * 4
+if child == 0:
+    os._exit(0 if right else 1)
+assert right and os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    """As the workers of a DataLoader are: without a new pool the child would wait for threads it lacks."""
+    options = ["-W", "ignore", "-c", FORK]
+    subprocess.run(
+        [sys.executable, *options], check=True, timeout=60, env={**os.environ, "AVIL_BACKEND": "cpu"}
+    )
+
+
+def test_many_partitions() -> None:
+    sizes = tuple(i % 7 for i in range(3000))
+    bank, grad = random_bank(2, "fp32", sizes), random_flats(sizes)
+    truth = sum(d @ g.double() for d, g in zip(bank.deltas, grad, strict=True))
+    torch.testing.assert_close(ops.delta_dots(grad, bank.codes, []), truth, rtol=1e-6, atol=1e-4)

@@ -15,6 +15,9 @@ FLOAT_DTYPES = (torch.float64, torch.float32)
 LOW_DTYPES = (torch.bfloat16, torch.float16)
 MAX_TASKS = 64
 
+_Region = tuple[int, int, str, bool]
+"""First byte, the one after the last, the argument's name, and whether it is written."""
+
 
 def _fail(argument: str, is_: object, should: object) -> None:
     raise ValueError(f"{argument} is {is_}, but must be {should}")
@@ -104,7 +107,9 @@ def check_disjoint(written: Mapping[str, Sequence[Tensor]], read: Mapping[str, S
     any_end = written_end = 0
     for region in regions:
         start, stop, _, changes = region
-        other = any_region if changes and any_end > start else written_region if written_end > start else None
+        other: _Region | None = (
+            any_region if changes and any_end > start else written_region if written_end > start else None
+        )
         if other is not None:
             first, second = (region, other) if changes else (other, region)
             raise ValueError(

@@ -22,6 +22,7 @@ Bounds = tuple[float, float]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
@@ -43,7 +44,7 @@ class OptimizerConfig(Section):
     lr: Positive = 1e-3
     momentum: NonNegative = 0.0
     """Of SGD."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     """Of Adam and AdamW."""
     eps: Positive = 1e-8
     """Of Adam and AdamW."""
@@ -101,10 +102,11 @@ class WeightsConfig(Section):
     @model_validator(mode="after")
     def _ordered(self) -> WeightsConfig:
         require_ordered("weights.bounds", self.bounds)
-        if self.apply != "loss" and self.rule == "additive" and (self.bounds is None or self.bounds[0] < 0):
+        unbounded = self.rule == "additive" if self.bounds is None else self.bounds[0] < 0
+        if self.apply != "loss" and self.rule != "off" and unbounded:
             raise ValueError(
-                f"weights.bounds is {self.bounds}, but weights.apply: {self.apply} with the additive rule "
-                f"needs a lower bound of at least 0; set e.g. [0.05, 4]"
+                f"weights.bounds is {self.bounds}, but weights.apply: {self.apply} with the {self.rule} "
+                f"rule needs a lower bound of at least 0; set e.g. [0.05, 4]"
             )
         return self
 
@@ -127,8 +129,8 @@ class ModelConfig(Section):
     """The built-in convolutional network for image pairs."""
 
     name: Literal["convnet"] = "convnet"
-    width: Count = 16
-    """Channels of the first convolution; the second has twice as many."""
+    width: Annotated[int, Field(ge=4, multiple_of=4)] = 16
+    """Channels of the first convolutions, a multiple of 4; the last ones have twice as many."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
@@ -244,9 +246,10 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         if name.strip() not in names:
             raise AvilError(unknown_setting(name.strip(), names, "the settings"))
         try:
-            assign(settings, name.strip(), yaml.safe_load(text))
-        except yaml.YAMLError as error:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
             raise AvilError(f"the value of {name.strip()} in {override!r} is not valid YAML") from error
+        assign(settings, name.strip(), value)
     return from_settings(settings, where=str(path) if path else "the settings")
 
 
@@ -271,7 +274,9 @@ def from_dotted(settings: Mapping[str, Any]) -> Config:
     for name, value in settings.items():
         if name not in names:
             raise AvilError(unknown_setting(name, names, "fit()"))
-        assign(nested, name, value)
+        one: dict[str, Any] = {}
+        assign(one, name, value)
+        nested = merge(nested, one)
     return from_settings(nested, where="fit()")
 
 
@@ -287,7 +292,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise AvilError(f"the config {str(path)!r} cannot be read: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
         raise AvilError(f"the config {str(path)!r} is not UTF-8 text; save it as such") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         problem = " ".join(str(error).split())
         raise AvilError(f"the config {str(path)!r} is not valid YAML: {problem}") from error
     if settings is None:

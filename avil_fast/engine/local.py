@@ -220,6 +220,11 @@ class LocalEngine(Engine):
         if not isinstance(loss, Tensor) or loss.dim() != 0:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise AvilError(f"task {task.name!r}: its loss returned {got}, but must return a scalar tensor")
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            raise AvilError(
+                f"task {task.name!r}: its loss does not depend on a trainable parameter; compute it from the "
+                f"model's output, without detach() or item()"
+            )
         return loss
 
     def _check_losses(self) -> None:
@@ -279,9 +284,10 @@ def _push_mixed(partitions: Sequence[Partition]) -> None:
 def _metric(task: Task, model: nn.Module, batch: Batch, size: int) -> Tensor:
     assert task.metric is not None
     values = task.metric(model, batch)
-    if tuple(values.shape) != (size,):
+    if not isinstance(values, Tensor) or tuple(values.shape) != (size,):
+        got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
         raise AvilError(
-            f"task {task.name!r}: its metric returned shape {tuple(values.shape)}, but must return one value per "
+            f"task {task.name!r}: its metric returned {got}, but must return one value per "
             f"example, shape ({size},)"
         )
     return values

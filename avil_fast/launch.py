@@ -28,8 +28,7 @@ def train(path: Path | None, overrides: Sequence[str], deepspeed_config: Path | 
             "the ZeRO engine is not part of this version: training on one process, "
             f"{deepspeed_config.name} was read but its settings are not used"
         )
-    elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise AvilError(f"{os.environ['WORLD_SIZE']} ranks were started, but this version trains on one")
+    check_ranks()
     device = pick_device(config.device)
     model, tasks = registry.build(config)
     api.check_run(tasks, config)
@@ -58,7 +57,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def check_launch(deepspeed_config: Path) -> None:
-    """Refuse what a launcher asks for and this version cannot do."""
+    """Refuse a DeepSpeed file that cannot be read."""
     try:
         json.loads(deepspeed_config.read_text(encoding="utf-8"))
     except OSError as error:
@@ -67,6 +66,10 @@ def check_launch(deepspeed_config: Path) -> None:
         ) from error
     except ValueError as error:
         raise AvilError(f"--deepspeed_config {str(deepspeed_config)!r} is not JSON: {error}") from error
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if ranks > 1:
+
+
+def check_ranks() -> None:
+    """Refuse more than one rank; the launcher says how many in WORLD_SIZE."""
+    ranks = os.environ.get("WORLD_SIZE", "1")
+    if ranks != "1":
         raise AvilError(f"{ranks} ranks were started, but this version trains on one; use --num_accelerators 1")

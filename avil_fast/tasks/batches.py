@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -41,7 +42,11 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         return batch.to(device, non_blocking=True)
     if isinstance(batch, Mapping):
         moved = {key: to_device(value, device) for key, value in batch.items()}
-        return moved if type(batch) is dict else type(batch)(moved)  # type: ignore[call-arg]
+        if type(batch) is dict:
+            return moved
+        same = copy.copy(batch)  # of the same kind: a defaultdict, a tokenizer's BatchEncoding
+        same.update(moved)  # type: ignore[attr-defined]  # every mapping that a collator makes can be set
+        return same
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(to_device(item, device) for item in batch))
     if isinstance(batch, tuple | list):

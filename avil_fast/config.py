@@ -64,8 +64,8 @@ class AlphaConfig(Section):
     """Of SGD."""
     steps: Annotated[int, Field(ge=0)] = 10
     """0 leaves every α at its start."""
-    init: Literal["one", "1/n"] = "1/n"
-    """Where every α starts in each round."""
+    init: Literal["one", "1/n"] = "one"
+    """Where every α starts in each round, for n tasks."""
     bounds: Bounds | None = (0.0, 2.0)
     """α is clipped to these after every step."""
     dev_examples: Count | None = None
@@ -82,8 +82,10 @@ class AlphaConfig(Section):
 class WeightsConfig(Section):
     """Task weights w_i, all 1 at the start, updated from α after each round."""
 
-    rule: Literal["additive", "multiplicative", "off"] = "multiplicative"
-    """additive: w_i + η(α_i - 1). multiplicative: w_i · (α_i / α_init)^η. off: stay at 1."""
+    rule: Literal["additive", "multiplicative", "off"] = "off"
+    """additive: w_i + η(α_i - 1). multiplicative: w_i · (α_i / α_init)^η. off: stay at 1, so that α alone
+    decides. On the digits the multiplicative rule starves useful auxiliaries within a few rounds: a task
+    turned down makes small deltas, and a small delta's α stays near its start, useful or not."""
     lr: NonNegative = 1.0
     """η, the step size of the rule."""
     apply: Literal["loss", "lr", "sampling"] = "lr"
@@ -175,7 +177,7 @@ class Config(Section):
     preset: Literal["default", "paper"] = "default"
     target: str = "upper_left"
     """Name of the task whose dev loss α is learned on."""
-    rounds: Count = 20
+    rounds: Count = 12
     sample_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     """ρ, the fraction of a task's data that a round trains on."""
     steps_per_task: Literal["equal", "proportional"] | Count = "equal"

@@ -80,7 +80,7 @@ def test_a_combination_known_to_fail_is_one_line_on_stderr(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert verb(monkeypatch, cli.train_main, *TINY, "weights.rule=additive", "baselines=[]") == 0
+    assert verb(monkeypatch, cli.train_main, *TINY, "weights.rule=additive", "alpha.init=1/n", "baselines=[]") == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("avil-fast: warning: alpha.init: 1/n")
 

@@ -197,8 +197,11 @@ def test_dotted_names_and_sections_mix() -> None:
     ("overrides", "named"),
     [
         (["alpha.init=1/n", "weights.rule=additive"], ["alpha.init: 1/n"]),
-        (["weights.apply=loss", "optimizer.name=adam"], ["weights.apply: loss"]),
-        (["weights.apply=loss", "weights.rule=additive"], ["alpha.init: 1/n", "weights.apply: loss"]),
+        (["weights.apply=loss", "weights.rule=additive", "optimizer.name=adam"], ["weights.apply: loss"]),
+        (
+            ["weights.apply=loss", "weights.rule=additive", "alpha.init=1/n"],
+            ["alpha.init: 1/n", "weights.apply: loss"],
+        ),
         ([], []),
         (["preset=paper"], []),
         (["weights.apply=loss", "optimizer.name=sgd"], []),

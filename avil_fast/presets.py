@@ -12,8 +12,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "steps_per_task": "proportional",
         "keep": "best",
-        "optimizer": {"name": "sgd", "lr": 0.1, "moments": "reset"},
-        "alpha": {"optimizer": "sgd", "init": "one", "bounds": None, "target_head": "trained"},
+        "optimizer": {"name": "sgd", "lr": 0.05, "moments": "reset"},
+        "alpha": {"optimizer": "sgd", "lr": 0.1, "init": "one", "bounds": None, "target_head": "trained"},
         "weights": {
             "rule": "additive",
             "lr": 1.0,

@@ -56,12 +56,16 @@ void widen(float* to, const Grad* from, std::int64_t length) {
     for (std::int64_t at = 0; at < length; at += kLanes) store(to + at, load(from + at));
 }
 
+/// Elements per tile of rows that are all read together: g's share of it still fits the L1 cache.
+constexpr std::int64_t kNearDots = 32 * kBlock;
+
 template <class Grad, class Code>
 void dot_span(Sums* sums, const Bank& bank, const Grad* grad, const Span& span) {
     const Partition& partition = bank.partitions[span.partition];
+    const std::int64_t tile = bank.tasks <= kGroup ? kNearDots : kTileOf<Code>;
     alignas(64) float wide[kTileOf<Code>];
-    for (std::int64_t done = 0; done < span.length; done += kTileOf<Code>) {
-        const std::int64_t at = span.offset + done, length = smaller(kTileOf<Code>, span.length - done);
+    for (std::int64_t done = 0; done < span.length; done += tile) {
+        const std::int64_t at = span.offset + done, length = smaller(tile, span.length - done);
         const std::int64_t whole = length / kBlock, rest = length % kBlock;
         widen(wide, grad + at, whole * kBlock);
         dot_all(sums, wide, Rows<Code>(bank, partition, at), bank.tasks, whole);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 import warnings
 from collections.abc import Sequence
@@ -74,7 +75,8 @@ def train(
     baselines: dict[str, dict[str, Any]] | None = None,
 ) -> Result:
     """`fit` with a checked configuration; `baselines` holds summaries to report beside the result."""
-    target = check_tasks(tasks, config)
+    tasks = list(tasks)
+    target = check_run(tasks, config)
     for warning in config.warnings():
         warnings.warn(warning, stacklevel=2)
     observer = observer or Observer()
@@ -100,6 +102,13 @@ def train(
         summary=summary,
         model=model,
     )
+
+
+def check_run(tasks: Sequence[Task], config: Config) -> int:
+    """Refuse, before anything is trained or written, what cannot end well; the index of the target."""
+    if config.output_dir is not None:
+        RunFolder(config.output_dir, config.overwrite)
+    return check_tasks(tasks, config)
 
 
 def check_tasks(tasks: Sequence[Task], config: Config) -> int:
@@ -166,7 +175,7 @@ def _summary(tasks: Sequence[Task], config: Config, outcome: Outcome) -> dict[st
         "finetune_epoch": outcome.finetune_epoch,
         "dev_loss": outcome.dev.loss,
         "dev_metric": outcome.dev.metric,
-        "test_loss": outcome.test.loss if outcome.test else None,
+        "test_loss": outcome.test.loss if outcome.test and math.isfinite(outcome.test.loss) else None,
         "test_metric": outcome.test.metric if outcome.test else None,
         "alpha_mean": mean,
         "alpha_last": last["alpha"],

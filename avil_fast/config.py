@@ -22,13 +22,18 @@ Bounds = tuple[float, float]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
     """Settings refuse unknown names and are never changed after they were checked."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
     )
 
 
@@ -39,7 +44,7 @@ class OptimizerConfig(Section):
     lr: Positive = 1e-3
     momentum: NonNegative = 0.0
     """Of SGD."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     """Of Adam and AdamW."""
     eps: Positive = 1e-8
     """Of Adam and AdamW."""
@@ -59,8 +64,8 @@ class AlphaConfig(Section):
     """Of SGD."""
     steps: Annotated[int, Field(ge=0)] = 10
     """0 leaves every α at its start."""
-    init: Literal["one", "1/n"] = "1/n"
-    """Where every α starts in each round."""
+    init: Literal["one", "1/n"] = "one"
+    """Where every α starts in each round, for n tasks."""
     bounds: Bounds | None = (0.0, 2.0)
     """α is clipped to these after every step."""
     dev_examples: Count | None = None
@@ -77,8 +82,10 @@ class AlphaConfig(Section):
 class WeightsConfig(Section):
     """Task weights w_i, all 1 at the start, updated from α after each round."""
 
-    rule: Literal["additive", "multiplicative", "off"] = "multiplicative"
-    """additive: w_i + η(α_i - 1). multiplicative: w_i · (α_i / α_init)^η. off: stay at 1."""
+    rule: Literal["additive", "multiplicative", "off"] = "off"
+    """additive: w_i + η(α_i - 1). multiplicative: w_i · (α_i / α_init)^η. off: stay at 1, so that α alone
+    decides. On the digits the multiplicative rule starves useful auxiliaries within a few rounds: a task
+    turned down makes small deltas, and a small delta's α stays near its start, useful or not."""
     lr: NonNegative = 1.0
     """η, the step size of the rule."""
     apply: Literal["loss", "lr", "sampling"] = "lr"
@@ -97,10 +104,11 @@ class WeightsConfig(Section):
     @model_validator(mode="after")
     def _ordered(self) -> WeightsConfig:
         require_ordered("weights.bounds", self.bounds)
-        if self.apply != "loss" and self.rule == "additive" and (self.bounds is None or self.bounds[0] < 0):
+        unbounded = self.rule == "additive" if self.bounds is None else self.bounds[0] < 0
+        if self.apply != "loss" and self.rule != "off" and unbounded:
             raise ValueError(
-                f"weights.bounds is {self.bounds}, but weights.apply: {self.apply} with the additive rule "
-                f"needs a lower bound of at least 0; set e.g. [0.05, 4]"
+                f"weights.bounds is {self.bounds}, but weights.apply: {self.apply} with the {self.rule} "
+                f"rule needs a lower bound of at least 0; set e.g. [0.05, 4]"
             )
         return self
 
@@ -123,8 +131,8 @@ class ModelConfig(Section):
     """The built-in convolutional network for image pairs."""
 
     name: Literal["convnet"] = "convnet"
-    width: Count = 16
-    """Channels of the first convolution; the second has twice as many."""
+    width: Annotated[int, Field(ge=4, multiple_of=4)] = 16
+    """Channels of the first convolutions, a multiple of 4; the last ones have twice as many."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
@@ -169,7 +177,7 @@ class Config(Section):
     preset: Literal["default", "paper"] = "default"
     target: str = "upper_left"
     """Name of the task whose dev loss α is learned on."""
-    rounds: Count = 20
+    rounds: Count = 12
     sample_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     """ρ, the fraction of a task's data that a round trains on."""
     steps_per_task: Literal["equal", "proportional"] | Count = "equal"
@@ -207,7 +215,7 @@ class Config(Section):
 
     def warnings(self) -> list[str]:
         """Combinations that are allowed, but known to fail; one sentence each."""
-        found = []
+        found: list[str] = []
         if self.method != "avil":
             return found
         if self.alpha.init == "1/n" and self.weights.rule == "additive":
@@ -240,9 +248,10 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         if name.strip() not in names:
             raise AvilError(unknown_setting(name.strip(), names, "the settings"))
         try:
-            assign(settings, name.strip(), yaml.safe_load(text))
-        except yaml.YAMLError as error:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
             raise AvilError(f"the value of {name.strip()} in {override!r} is not valid YAML") from error
+        assign(settings, name.strip(), value)
     return from_settings(settings, where=str(path) if path else "the settings")
 
 
@@ -267,7 +276,9 @@ def from_dotted(settings: Mapping[str, Any]) -> Config:
     for name, value in settings.items():
         if name not in names:
             raise AvilError(unknown_setting(name, names, "fit()"))
-        assign(nested, name, value)
+        one: dict[str, Any] = {}
+        assign(one, name, value)
+        nested = merge(nested, one)
     return from_settings(nested, where="fit()")
 
 
@@ -283,7 +294,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise AvilError(f"the config {str(path)!r} cannot be read: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
         raise AvilError(f"the config {str(path)!r} is not UTF-8 text; save it as such") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         problem = " ".join(str(error).split())
         raise AvilError(f"the config {str(path)!r} is not valid YAML: {problem}") from error
     if settings is None:

@@ -68,9 +68,12 @@ def explain(error: ValidationError, where: str, names: list[str]) -> str:
     loc = [str(part) for part in problem["loc"]]
     name = _without_tags(loc, names)
     match problem["type"]:
+        case "extra_forbidden" if name in names:
+            section = name.rpartition(".")[0]
+            return f"{where}: {name} does not go with this {section}.source; leave it out, or set another source"
         case "extra_forbidden":
             return unknown_setting(name, names, where)
-        case "missing":
+        case "missing" if isinstance(problem["loc"][-1], str):
             return f"{where}: {name} is missing; set it"
         case "value_error":
             return f"{where}: {problem['ctx']['error']}"

@@ -81,9 +81,7 @@ class Layout:
         return cls.flat(parameters, 1, groups)
 
     @classmethod
-    def from_slices(
-        cls, parameters: Mapping[str, int], sizes: Sequence[Sequence[int]], slices: Table
-    ) -> Layout:
+    def from_slices(cls, parameters: Mapping[str, int], sizes: Sequence[Sequence[int]], slices: Table) -> Layout:
         """Any layout, as an engine reports it.
 
         Args:

@@ -62,9 +62,7 @@ class LocalEngine(Engine):
         self._bank = Bank(len(tasks), [p.numel for p in self._shared], codec, self.device)
         self._head_bank = Bank(1, [p.numel for p in self._scaled_head], codec, self.device)
         self._buffers = RoundBuffers(model)
-        self._optimizers = [
-            TaskOptimizer([*self._shared, *head], optimizer) for head in self._layout.heads
-        ]
+        self._optimizers = [TaskOptimizer([*self._shared, *head], optimizer) for head in self._layout.heads]
         self._clock = Clock(torch.cuda.synchronize if self.device.type == "cuda" else lambda: None)
         self._current: int | None = None
         self._losses: list[Tensor] = []
@@ -98,7 +96,7 @@ class LocalEngine(Engine):
             self._check_losses()
 
     def end_task(self, *, restore: bool = True) -> TaskRun:
-        task, optimizer = self._training()
+        _, optimizer = self._training()
         assert self._current is not None
         self._check_losses()
         optimizer.end_task()
@@ -222,6 +220,11 @@ class LocalEngine(Engine):
         if not isinstance(loss, Tensor) or loss.dim() != 0:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise AvilError(f"task {task.name!r}: its loss returned {got}, but must return a scalar tensor")
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            raise AvilError(
+                f"task {task.name!r}: its loss does not depend on a trainable parameter; compute it from the "
+                f"model's output, without detach() or item()"
+            )
         return loss
 
     def _check_losses(self) -> None:
@@ -281,9 +284,10 @@ def _push_mixed(partitions: Sequence[Partition]) -> None:
 def _metric(task: Task, model: nn.Module, batch: Batch, size: int) -> Tensor:
     assert task.metric is not None
     values = task.metric(model, batch)
-    if tuple(values.shape) != (size,):
+    if not isinstance(values, Tensor) or tuple(values.shape) != (size,):
+        got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
         raise AvilError(
-            f"task {task.name!r}: its metric returned shape {tuple(values.shape)}, but must return one value per "
+            f"task {task.name!r}: its metric returned {got}, but must return one value per "
             f"example, shape ({size},)"
         )
     return values

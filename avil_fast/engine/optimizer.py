@@ -30,7 +30,11 @@ class TaskOptimizer:
             case "adam" | "adamw":
                 kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
                 self._torch = kind(
-                    parameters, config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+                    parameters,
+                    config.lr,
+                    betas=config.betas,
+                    eps=config.eps,
+                    weight_decay=config.weight_decay,
                 )
 
     def zero_grad(self) -> None:

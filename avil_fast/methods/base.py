@@ -43,7 +43,10 @@ class TaskData:
         draw = config.alpha.dev_examples
         self._dev_draws = {
             t.name: Batches(
-                Task(t.name + "/dev", t.dev, t.loss, collate=t.collate), draw or 1, config.seed, config.workers
+                Task(t.name + "/dev", t.dev, t.loss, collate=t.collate),
+                draw or 1,
+                config.seed,
+                config.workers,
             )
             for t in tasks
             if t.dev is not None and draw is not None

@@ -33,7 +33,7 @@ class Outcome:
     best_round: int = 0
     finetune_epoch: int = 0
     """0: the fine-tune changed nothing for the better."""
-    dev: Evaluation = Evaluation(math.inf, None)
+    dev: Evaluation = field(default_factory=lambda: Evaluation(math.inf, None))
     test: Evaluation | None = None
     steps: dict[str, int] = field(default_factory=dict)
     """Optimizer steps by task, the fine-tune included."""
@@ -55,6 +55,12 @@ def run_rounds(engine: Engine, config: Config, observer: Observer) -> Outcome:
                 f"target {engine.tasks[engine.target].name!r}: its dev loss is {dev.loss} after round {round_}; "
                 f"lower optimizer.lr or alpha.lr, or set alpha.bounds"
             )
+        for split, found in (("dev", dev), ("test", test)):
+            if found is not None and not math.isfinite(found.metric or 0.0):
+                raise AvilError(
+                    f"target {engine.tasks[engine.target].name!r}: its metric on the {split} set is "
+                    f"{found.metric} after round {round_}; return finite numbers"
+                )
         if config.keep == "last" or dev.better_than(best):
             best, outcome.best_round, kept = dev, round_, engine.snapshot()
         row = _row(round_, record, dev, test, engine, time.perf_counter() - started)
@@ -104,7 +110,7 @@ def _row(
         "train_loss": by_task(record.train_loss),
         "dev_loss": dev.loss,
         "dev_metric": dev.metric,
-        "test_loss": test.loss if test else None,
+        "test_loss": test.loss if test and math.isfinite(test.loss) else None,
         "test_metric": test.metric if test else None,
         "alpha_path": record.alpha_path,
         "cosine": record.cosine,

@@ -15,6 +15,9 @@ FLOAT_DTYPES = (torch.float64, torch.float32)
 LOW_DTYPES = (torch.bfloat16, torch.float16)
 MAX_TASKS = 64
 
+_Region = tuple[int, int, str, bool]
+"""First byte, the one after the last, the argument's name, and whether it is written."""
+
 
 def _fail(argument: str, is_: object, should: object) -> None:
     raise ValueError(f"{argument} is {is_}, but must be {should}")
@@ -100,7 +103,7 @@ def check_disjoint(written: Mapping[str, Sequence[Tensor]], read: Mapping[str, S
         if tensor.numel()
     ]
     regions.sort(key=itemgetter(0))
-    none = (0, 0, "", False)
+    none: _Region = (0, 0, "", False)
     any_region = written_region = none  # what reaches furthest so far, and what does of those written
     for region in regions:
         start, stop, _, changes = region

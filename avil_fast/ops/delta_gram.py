@@ -52,9 +52,7 @@ def reference(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
     for p, row in enumerate(codes):
         for start in range(0, row.shape[1], step):
             stop = min(start + step, row.shape[1])
-            rows = [
-                decode(row[i], scales[p][i] if scales else None, start, stop, torch.float64) for i in range(n)
-            ]
+            rows = [decode(row[i], scales[p][i] if scales else None, start, stop, torch.float64) for i in range(n)]
             stacked = torch.stack(rows)
             gram += stacked @ stacked.T
     return gram.triu() + gram.triu(1).T  # a matrix product may round (i, j) and (j, i) apart

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -31,20 +32,27 @@ class RunFolder:
 
     def __init__(self, path: Path, overwrite: bool) -> None:
         self.path = path
+        if path.name in ("", ".."):
+            raise AvilError(f"output_dir is {str(path)!r}, but must name a folder of its own, e.g. runs/digits")
         self._aside = path.with_name(path.name + ".previous")
+        self._parents = [parent for parent in path.parents if not parent.exists()]
         if path.exists() and not path.is_dir():
             raise AvilError(f"output_dir is {str(path)!r}, but that is a file; name a folder")
-        if path.is_dir() and any(path.iterdir()):
-            if not (path / CONFIG).is_file():
-                raise AvilError(f"output_dir is {str(path)!r}, which holds files that are no run; name another")
-            if (path / SUMMARY).is_file() and not overwrite:
-                raise AvilError(
-                    f"output_dir is {str(path)!r}, which holds a finished run; name another, or set overwrite=true"
-                )
+        if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).is_file():
+            raise AvilError(f"output_dir is {str(path)!r}, which holds files that are no run; name another")
+        if self._aside.exists() and not (self._aside / CONFIG).is_file():
+            raise AvilError(f"{str(self._aside)!r} is in the way of output_dir and is no run; move it")
+        if any((held / SUMMARY).is_file() for held in (path, self._aside)) and not overwrite:
+            raise AvilError(
+                f"output_dir is {str(path)!r}, which holds a finished run; name another, or set overwrite=true"
+            )
 
     def __enter__(self) -> Self:
         try:
-            if self.path.is_dir() and any(self.path.iterdir()):
+            if (self._aside / SUMMARY).is_file() and not (self.path / SUMMARY).is_file():
+                # A run that was killed left the finished one aside: keep that one.
+                shutil.rmtree(self.path, ignore_errors=True)
+            elif self.path.is_dir() and any(self.path.iterdir()):
                 shutil.rmtree(self._aside, ignore_errors=True)
                 self.path.rename(self._aside)
             self.path.mkdir(parents=True, exist_ok=True)
@@ -62,6 +70,9 @@ class RunFolder:
             shutil.rmtree(self.path)
             if self._aside.is_dir():
                 self._aside.rename(self.path)
+            for parent in self._parents:
+                with contextlib.suppress(OSError):  # not empty: another run's
+                    parent.rmdir()
 
     def write_config(self, text: str) -> None:
         write_whole(self.path / CONFIG, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -9,7 +10,14 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    TensorDataset,
+)
 
 from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch, Data, Task
@@ -34,7 +42,11 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         return batch.to(device, non_blocking=True)
     if isinstance(batch, Mapping):
         moved = {key: to_device(value, device) for key, value in batch.items()}
-        return moved if type(batch) is dict else type(batch)(moved)  # type: ignore[call-arg]
+        if type(batch) is dict:
+            return moved
+        same = copy.copy(batch)  # of the same kind: a defaultdict, a tokenizer's BatchEncoding
+        same.update(moved)  # type: ignore[attr-defined]  # every mapping that a collator makes can be set
+        return same
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(to_device(item, device) for item in batch))
     if isinstance(batch, tuple | list):
@@ -174,12 +186,8 @@ def _loader(
     if isinstance(dataset, TensorDataset) and collate is None:
         # Index the tensors with a whole batch at once instead of collating single examples.
         sampler = cast(Any, chunks)
-        return DataLoader(
-            dataset, sampler=sampler, batch_size=None, num_workers=workers, generator=generator
-        )
-    return DataLoader(
-        dataset, batch_sampler=chunks, collate_fn=collate, num_workers=workers, generator=generator
-    )
+        return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers, generator=generator)
+    return DataLoader(dataset, batch_sampler=chunks, collate_fn=collate, num_workers=workers, generator=generator)
 
 
 def _chunks(order: list[int], size: int) -> Iterator[list[int]]:

@@ -50,6 +50,8 @@ def read_split(folder: Path, split: str) -> pairs.Images:
             f"{folder}: {split} has {len(pixels)} images and {len(labels)} labels, but must have equally many "
             f"and at least one; fetch the files again"
         )
+    if pixels.shape[1] != pixels.shape[2]:
+        raise AvilError(f"{folder}: the {split} images are {tuple(pixels.shape[1:])}, but must be square")
     return pairs.Images(pixels.float() / 255, labels.long())
 
 

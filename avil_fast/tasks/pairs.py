@@ -38,11 +38,13 @@ class Images:
         """Disjoint random parts of the given sizes."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "split"))
         order = torch.randperm(len(self.labels), generator=generator)
-        parts = order[: sum(counts)].split(list(counts))
+        parts = torch.split(order[: sum(counts)], list(counts))
         return [Images(self.pixels[part], self.labels[part]) for part in parts]
 
 
-def build(splits: dict[str, Images], config: PairsConfig, model: ModelConfig, seed: int) -> tuple[nn.Module, list[Task]]:
+def build(
+    splits: dict[str, Images], config: PairsConfig, model: ModelConfig, seed: int
+) -> tuple[nn.Module, list[Task]]:
     """The tasks, target first, and a freshly initialised model for them.
 
     Args:
@@ -113,7 +115,9 @@ def _target(splits: dict[str, Images], config: PairsConfig, seed: int) -> Task:
     return _task(TARGET, **sets)
 
 
-def _task(name: str, train: TensorDataset, dev: TensorDataset | None = None, test: TensorDataset | None = None) -> Task:
+def _task(
+    name: str, train: TensorDataset, dev: TensorDataset | None = None, test: TensorDataset | None = None
+) -> Task:
     def loss(model: nn.Module, batch: list[Tensor]) -> Tensor:
         pixels, labels = batch
         return functional.cross_entropy(model(pixels, name), labels)

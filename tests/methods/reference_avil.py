@@ -139,8 +139,10 @@ def run_reference(
     normalize: bool = False, target_head: str = "trained", dtype: torch.dtype = torch.float64,
 ) -> Trace:  # fmt: skip
     """Run αVIL on a copy of `model`; `train[r][task]` is the list of batches of that task in round r."""
-    assert moments in ("reset", "per_task") and weight_rule in ("additive", "multiplicative", "off")
-    assert weight_apply in ("loss", "lr") and target_head in ("trained", "scaled")
+    assert moments in ("reset", "per_task")
+    assert weight_rule in ("additive", "multiplicative", "off")
+    assert weight_apply in ("loss", "lr")
+    assert target_head in ("trained", "scaled")
     model = copy.deepcopy(model).to(dtype)
     train, dev, tasks = cast(train, dtype), cast(dev, dtype), list(losses)
     t = tasks.index(target)

@@ -51,9 +51,7 @@ def random_flats(
     return [torch.randn(numel + shift).to(dtype)[shift:] for numel in sizes]
 
 
-def poisoned(
-    sizes: tuple[int, ...] = SIZES, shift: int = 0, dtype: torch.dtype = torch.float32
-) -> list[Tensor]:
+def poisoned(sizes: tuple[int, ...] = SIZES, shift: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """Memory that shows in the result if it is read, or left unwritten."""
     return [torch.full((numel + shift,), float("nan"), dtype=dtype)[shift:] for numel in sizes]
 

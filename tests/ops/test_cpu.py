@@ -81,9 +81,7 @@ assert right and os.waitpid(child, 0)[1] == 0
 def test_a_forked_child_has_threads_of_its_own() -> None:
     """As the workers of a DataLoader are: without a new pool the child would wait for threads it lacks."""
     options = ["-W", "ignore", "-c", FORK]
-    subprocess.run(
-        [sys.executable, *options], check=True, timeout=60, env={**os.environ, "AVIL_BACKEND": "cpu"}
-    )
+    subprocess.run([sys.executable, *options], check=True, timeout=60, env={**os.environ, "AVIL_BACKEND": "cpu"})
 
 
 def test_many_partitions() -> None:

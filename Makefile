@@ -1,0 +1,33 @@
+# make train: the whole thing on bundled data. make test: lint, types and tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export DS_ACCELERATOR ?= cpu
+
+.PHONY: train test lint format sanitize clean
+
+train: $(VENV)/.installed
+	$(BIN)/avil-fast train overwrite=true
+
+test: $(VENV)/.installed lint
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Made again when what is installed changes: the metadata, the pinned versions, or the C++ sources.
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+	$(PYTHON) -c 'import sys; sys.exit("avil-fast needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[zero,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,82 @@
+"""The command `avil-fast` and its verbs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from avil_fast.errors import AvilError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train a model for one target task and learn which auxiliary datasets help (αVIL).",
+)
+
+
+@app.command()
+def train(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="A YAML file, and settings that override it."),
+    ] = None,
+    deepspeed_config: Annotated[
+        Path | None, typer.Option("--deepspeed_config", help="DeepSpeed's JSON file.")
+    ] = None,
+    local_rank: Annotated[int, typer.Option("--local_rank", hidden=True)] = 0,
+) -> None:
+    """Train, by default on the bundled digits. Example: avil-fast train configs/digits.yaml rounds=10"""
+    from avil_fast import launch
+
+    given = arguments or []
+    is_file = bool(given) and "=" not in given[0]
+    config = Path(given[0]) if is_file else None
+    launch.train(config, given[is_file:], deepspeed_config)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a run's configuration. Example: avil-fast schema > avil-fast.schema.json"""
+    from avil_fast.config import Config
+
+    print(json.dumps(Config.model_json_schema(), indent=2))
+
+
+@app.callback()
+def _root() -> None:
+    """Keeps the verbs verbs, however many there are."""
+
+
+def main() -> None:
+    """Entry point of the command."""
+    _run(app)
+
+
+def train_main() -> None:
+    """Entry point of avil_fast/train.py: the verb `train` without its name."""
+    _run(lambda: app(args=["train", *sys.argv[1:]], prog_name="avil_fast/train.py"))
+
+
+def _run(command: Callable[[], Any]) -> None:
+    """A user's mistake is one sentence on stderr and exit code 2; warnings are one line each."""
+    warnings.showwarning = _show_warning  # type: ignore[assignment]  # takes the rest as *_
+    try:
+        command()
+    except AvilError as error:
+        print(f"avil-fast: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    if issubclass(category, UserWarning):
+        print(f"avil-fast: warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

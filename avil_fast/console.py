@@ -1,0 +1,88 @@
+"""What a run shows in a terminal: a progress bar, and a table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rich.console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from avil_fast.api import Result
+from avil_fast.methods.loop import Observer
+from avil_fast.report.folder import REPORT
+from avil_fast.tasks.task import Task
+
+
+class Console:
+    """Writes to stdout; the bar appears on a terminal only."""
+
+    def __init__(self) -> None:
+        self._rich = rich.console.Console(highlight=False)
+
+    def note(self, sentence: str) -> None:
+        self._rich.print(f"avil-fast: {sentence}", soft_wrap=True, markup=False)
+
+    @contextmanager
+    def running(self, method: str, rounds: int, tasks: Sequence[Task]) -> Iterator[Observer]:
+        """Show a run's progress while it goes on."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[state]}"),
+        )
+        with Progress(*columns, console=self._rich, disable=not self._rich.is_terminal) as progress:
+            bar = progress.add_task(method, total=rounds, state="")
+            yield _Bar(progress, bar, list(tasks))
+
+    def result(self, result: Result, folder: Path | None) -> None:
+        """The answer: the target's metric beside the baselines', what α said, where the report lies."""
+        summary = result.summary
+        table = Table(title=f"target {result.target}", title_justify="left")
+        table.add_column("method")
+        table.add_column("test metric", justify="right")
+        table.add_column("dev metric", justify="right")
+        table.add_column("steps on target", justify="right")
+        table.add_column("on auxiliaries", justify="right")
+        table.add_column("seconds", justify="right")
+        for name, run in ((summary["method"], summary), *summary["baselines"].items()):
+            target_steps = run["steps"][result.target]
+            table.add_row(
+                name,
+                _percent(run["test_metric"]),
+                _percent(run["dev_metric"]),
+                str(target_steps),
+                str(sum(run["steps"].values()) - target_steps),
+                f"{run['seconds']:.1f}",
+            )
+        self._rich.print(table)
+        coefficients = Table(title="what was learned about the tasks", title_justify="left")
+        coefficients.add_column("task")
+        coefficients.add_column("mean α", justify="right")
+        coefficients.add_column("final weight", justify="right")
+        for name in result.tasks:
+            coefficients.add_row(name, f"{summary['alpha_mean'][name]:.2f}", f"{summary['weight_last'][name]:.2f}")
+        self._rich.print(coefficients)
+        if folder is not None:
+            self._rich.print(f"report: {folder / REPORT}", soft_wrap=True, markup=False)
+
+
+class _Bar(Observer):
+    def __init__(self, progress: Progress, bar: Any, tasks: list[Task]) -> None:
+        self._progress, self._bar, self._tasks = progress, bar, tasks
+
+    def progress(self, task: str, step: int, steps: int) -> None:
+        self._progress.update(self._bar, state=f"{task} {step}/{steps}")
+
+    def round(self, row: dict[str, Any]) -> None:
+        alpha = " ".join(f"{value:.2f}" for value in row["alpha"].values())
+        self._progress.update(self._bar, advance=1, state=f"dev loss {row['dev_loss']:.3f}  α {alpha}")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"

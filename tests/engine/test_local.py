@@ -1,0 +1,165 @@
+"""The local engine keeps its contract: θ restored bit for bit, heads and buffers outside δ."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+import avil_fast as avil
+from avil_fast.config import DeltasConfig, OptimizerConfig
+from avil_fast.engine.local import LocalEngine
+from tests.methods.models import CASES, NAMES, Case, convolutional
+
+
+def engine_of(case: Case, codec: str = "fp32", **optimizer: object) -> LocalEngine:
+    model = copy.deepcopy(case.model)
+    return LocalEngine(model, case.tasks(), 1, OptimizerConfig(**optimizer), DeltasConfig(dtype=codec))
+
+
+def collect(engine: LocalEngine, case: Case) -> None:
+    engine.begin_round()
+    for i, name in enumerate(case.losses):
+        engine.begin_task(i, seed=i)
+        for batch in case.train[name]:
+            engine.train_step(batch)
+        engine.end_task()
+
+
+def state(engine: LocalEngine) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in engine.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("codec", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("name", CASES)
+def test_theta_and_buffers_return_bit_for_bit_and_only_heads_move(name: str, codec: str) -> None:
+    case = CASES[name]()
+    engine = engine_of(case, codec)
+    before = state(engine)
+    collect(engine, case)
+    for key, tensor in state(engine).items():
+        of_head = any(prefix and key.startswith(prefix) for prefix in case.heads.values())
+        assert torch.equal(tensor, before[key]) != of_head, key
+
+
+def test_alpha_gradient_is_the_slope_of_the_dev_loss() -> None:
+    case = CASES["transformer"]()
+    case.model.double()
+    engine = engine_of(case)
+    collect(engine, case)
+    alpha, step = [0.9, 0.4, -0.3], 1e-6
+
+    def loss_at(i: int, by: float) -> float:
+        engine.apply([a + by * (i == j) for j, a in enumerate(alpha)])
+        return engine.target_gradient(case.dev)[1]
+
+    slopes = [(loss_at(i, step) - loss_at(i, -step)) / (2 * step) for i in range(3)]
+    engine.apply(alpha)
+    assert engine.target_gradient(case.dev)[0] == pytest.approx(slopes, rel=1e-6)
+
+
+def test_alpha_phase_is_in_eval_mode_and_leaves_statistics_alone() -> None:
+    case = convolutional()
+    engine = engine_of(case)
+    collect(engine, case)
+    engine.apply([1.0, 1.0, 1.0])
+    before = {name: buffer.clone() for name, buffer in engine.model.named_buffers()}
+    engine.target_gradient(case.dev)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in engine.model.named_buffers())
+
+
+@pytest.mark.parametrize("alpha", [[0.0, 0.0, 0.0], [-5.0, 9.0, 1.0]])
+def test_buffers_are_the_mean_over_tasks_whatever_alpha_is(alpha: list[float]) -> None:
+    case = convolutional()
+    ends = []
+    for i, name in enumerate(NAMES):
+        alone = engine_of(case)
+        alone.begin_round()
+        alone.begin_task(i, seed=i)
+        for batch in case.train[name]:
+            alone.train_step(batch)
+        ends.append(alone.model.trunk[1].running_var.clone())
+    engine = engine_of(case)
+    collect(engine, case)
+    engine.merge(alpha)
+    torch.testing.assert_close(engine.model.trunk[1].running_var, torch.stack(ends).mean(0))
+    assert int(engine.model.trunk[1].num_batches_tracked) == len(case.train["t"])
+
+
+def test_frozen_parameters_never_move_and_tied_ones_stay_tied() -> None:
+    case = CASES["convolutional"]()
+    engine = engine_of(case, weight_decay=0.5)
+    collect(engine, case)
+    engine.merge([2.0, -1.0, 1.0])
+    engine.close()
+    assert torch.equal(engine.model.frozen, case.model.frozen)
+    case = CASES["transformer"]()
+    engine = engine_of(case)
+    collect(engine, case)
+    engine.merge([1.0, 1.0, 1.0])
+    engine.close()
+    assert engine.model.output.weight is engine.model.embedding.weight
+    assert not torch.equal(engine.model.output.weight, case.model.output.weight)
+
+
+def test_close_leaves_an_ordinary_model() -> None:
+    case = convolutional()
+    case.model.eval()
+    engine = engine_of(case)
+    collect(engine, case)
+    engine.close()
+    assert not engine.model.training
+    sizes = {p.untyped_storage().nbytes() == p.numel() * p.element_size() for p in engine.model.parameters()}
+    assert sizes == {True}
+    assert all(p.grad is None for p in engine.model.parameters())
+
+
+def test_snapshot_and_restore() -> None:
+    case = convolutional()
+    engine = engine_of(case)
+    snapshot, before = engine.snapshot(), state(engine)
+    collect(engine, case)
+    engine.merge([1.0, 1.0, 1.0])
+    engine.restore(snapshot)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state(engine).items())
+
+
+def test_moments_are_reset_or_kept() -> None:
+    def second_turn(moments: str) -> torch.Tensor:
+        case = convolutional()
+        engine = engine_of(case, name="sgd", lr=0.1, momentum=0.9, moments=moments)
+        collect(engine, case)
+        collect(engine, case)
+        engine.merge([0.0, 1.0, 0.0])
+        return torch.cat([p.detach().flatten() for p in engine.model.trunk.parameters()])
+
+    assert not torch.equal(second_turn("reset"), second_turn("per_task"))
+
+
+def test_the_int8_bank_holds_int8() -> None:
+    engine = engine_of(convolutional(), "int8")
+    numel = sum(codes.shape[1] for codes in engine._bank.codes)
+    assert {codes.dtype for codes in engine._bank.codes} == {torch.int8}
+    assert engine._bank.nbytes <= 3 * (numel * (1 + 4 / 256) + 64 + 4)
+
+
+def test_a_missing_delta_is_refused() -> None:
+    engine = engine_of(convolutional())
+    engine.begin_round()
+    with pytest.raises(RuntimeError, match=r"tasks \[0, 1, 2\] were not captured"):
+        engine.apply([1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [
+        ({"a": "haeds.a"}, "names no parameter that is its own; the modules with parameters are"),
+        ({"a": "heads.a", "t": "heads.a"}, "both have 'heads.a.weight' in their head"),
+    ],
+)
+def test_bad_heads(heads: dict[str, str], message: str) -> None:
+    case = convolutional()
+    case.heads = heads
+    with pytest.raises(avil.AvilError, match=message):
+        engine_of(case)

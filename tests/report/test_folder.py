@@ -1,0 +1,179 @@
+"""A run's folder: what a good run leaves in it, and that the same seed leaves the same."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from avil_fast import api, launch
+from avil_fast import config as settings
+from avil_fast.errors import AvilError
+from avil_fast.report.folder import RunFolder
+from avil_fast.tasks import registry
+
+TINY = [
+    "rounds=2",
+    "finetune.epochs=1",
+    "tasks.train=20",
+    "tasks.auxiliary_train=20",
+    "tasks.dev=10",
+    "tasks.test=10",
+    "model.dropout=0.3",
+    "device=cpu",
+]
+Run = tuple[Path, api.Result]
+
+
+def train(folder: Path, *more: str) -> Run:
+    return folder, launch.train(None, [*TINY, f"output_dir={folder}", *more])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Run]]:
+    """The same run twice, with another state of the global generator."""
+    where = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WORLD_SIZE", raising=False)
+        torch.manual_seed(1)
+        one = train(where / "one")
+        torch.manual_seed(2)
+        yield one, train(where / "two")
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_finished_run_holds_five_files_and_nothing_half_written(runs: tuple[Run, Run]) -> None:
+    folder, _ = runs[0]
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
+        "config.yaml",
+        "metrics.jsonl",
+        "summary.json",
+        "report.html",
+        "model/model.safetensors",
+    }
+    assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_config_is_the_resolved_one_and_starts_the_same_run(runs: tuple[Run, Run]) -> None:
+    folder, _ = runs[0]
+    assert settings.load(folder / "config.yaml") == settings.load(None, [*TINY, f"output_dir={folder}"])
+
+
+def test_metrics_have_one_line_per_round_and_all_keys(runs: tuple[Run, Run]) -> None:
+    folder, result = runs[0]
+    rows = lines(folder)
+    assert [row["round"] for row in rows] == [1, 2]
+    for row in rows:
+        for by_task in ("alpha", "weight", "delta_norm"):
+            assert list(row[by_task]) == result.tasks
+        for number in ("dev_loss", "dev_metric", "test_metric"):
+            assert isinstance(row[number], float)
+        parts = {"data", "task_training", "alpha_phase", "delta_ops", "evaluation"}
+        assert {*parts, "total"} <= set(row["seconds"])
+        assert 0 < sum(row["seconds"][part] for part in parts) <= row["seconds"]["total"] * 1.01
+    assert rows == result.history
+
+
+def test_the_summary_is_the_results(runs: tuple[Run, Run]) -> None:
+    folder, result = runs[0]
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary == result.summary
+    assert summary["alpha_last"] == dict(zip(result.tasks, result.alphas[-1], strict=True))
+    assert summary["baselines"]["single"]["method"] == "single"
+
+
+def test_the_model_loads_into_a_fresh_one(runs: tuple[Run, Run]) -> None:
+    folder, result = runs[0]
+    fresh, tasks = registry.build(settings.load(folder / "config.yaml"))
+    missing, unexpected = safetensors.torch.load_model(fresh, folder / "model" / "model.safetensors")
+    assert not missing
+    assert not unexpected
+    for name, value in result.model.state_dict().items():
+        assert torch.equal(fresh.state_dict()[name], value), name
+    fresh.eval()
+    dev = tasks[0].dev.tensors  # type: ignore[union-attr]
+    assert tasks[0].loss(fresh, dev).item() == pytest.approx(result.summary["dev_loss"], rel=1e-6)
+
+
+def test_the_same_seed_gives_the_same_run_to_the_last_bit(runs: tuple[Run, Run]) -> None:
+    (one, _), (two, _) = runs
+    first, second = lines(one), lines(two)
+    for row in (*first, *second):
+        del row["seconds"]
+    assert first == second
+    model = Path("model", "model.safetensors")
+    assert (one / model).read_bytes() == (two / model).read_bytes()
+
+
+def test_another_seed_gives_another_run(runs: tuple[Run, Run], tmp_path: Path) -> None:
+    other, _ = train(tmp_path / "other", "seed=1", "baselines=[]")
+    assert lines(other)[0]["alpha"] != lines(runs[0][0])[0]["alpha"]
+
+
+def finished(path: Path, word: str = "old") -> None:
+    with RunFolder(path, overwrite=False) as folder:
+        folder.write_config(word)
+        folder.write_summary({"is": word})
+
+
+def names(path: Path) -> set[str]:
+    return {p.name for p in path.iterdir()}
+
+
+def test_a_finished_run_is_not_replaced_unasked(tmp_path: Path) -> None:
+    finished(tmp_path / "run")
+    with pytest.raises(AvilError, match="overwrite=true"):
+        RunFolder(tmp_path / "run", overwrite=False)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_foreign_files_are_never_touched(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"mine")
+    with pytest.raises(AvilError, match="holds files that are no run"):
+        RunFolder(tmp_path, overwrite)
+    assert names(tmp_path) == {"photo.jpg"}
+
+
+def test_an_unfinished_run_and_an_empty_folder_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "config.yaml").touch()
+    (tmp_path / "half" / "metrics.jsonl").write_text("old", encoding="utf-8")
+    for name in ("empty", "half"):
+        finished(tmp_path / name)
+        assert names(tmp_path / name) == {"config.yaml", "summary.json"}
+    assert names(tmp_path) == {"empty", "half"}
+
+
+def test_a_new_run_replaces_the_old_one_only_when_it_is_finished(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    finished(path)
+    with RunFolder(path, overwrite=True) as folder:
+        folder.write_config("new")
+        folder.write_summary({"is": "new"})
+    assert json.loads((path / "summary.json").read_text(encoding="utf-8")) == {"is": "new"}
+    assert names(tmp_path) == {"run"}
+
+
+@pytest.mark.parametrize("error", [AvilError, RuntimeError, KeyboardInterrupt])
+def test_the_old_run_comes_back_whatever_ends_the_new_one(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "run"
+    finished(path)
+
+    def interrupted() -> None:
+        with RunFolder(path, overwrite=True) as folder:
+            folder.write_config("new")
+            folder.append_metrics({"round": 1})
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert (path / "config.yaml").read_text(encoding="utf-8") == "old"
+    assert names(path) == {"config.yaml", "summary.json"}
+    assert names(tmp_path) == {"run"}

@@ -1,0 +1,197 @@
+"""The report says what came out, for every kind of run, and loads nothing."""
+
+from __future__ import annotations
+
+import copy
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from avil_fast.report import page
+
+EVIL = '<script>alert("x")</script>'
+
+
+def make(tasks: list[str], rounds: int = 3) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A summary and history as `api` hands them over; the first task is the target."""
+    n = len(tasks)
+
+    def row(round_: int) -> dict[str, Any]:
+        return {
+            "round": round_,
+            "alpha": {name: 0.1 * round_ + i for i, name in enumerate(tasks)},
+            "weight": {name: 1.0 + 0.2 * i for i, name in enumerate(tasks)},
+            "delta_norm": dict.fromkeys(tasks, 1.0),
+            "train_loss": dict.fromkeys(tasks, 0.5),
+            "dev_loss": 1.0 / round_,
+            "dev_metric": 0.2 * round_,
+            "test_loss": 1.1 / round_,
+            "test_metric": 0.19 * round_,
+            "alpha_path": [[1.0 / n] * n] * 2,
+            "cosine": [[1.0 if i == j else -0.1 * (i + j) for j in range(n)] for i in range(n)],
+            "seconds": {"data": 0.1, "task_training": 0.5, "alpha_phase": 0.2, "delta_ops": 0.05,
+                        "evaluation": 0.1, "total": 1.0},
+        }  # fmt: skip
+
+    history = [row(round_) for round_ in range(1, rounds + 1)]
+    summary = {
+        "method": "avil",
+        "preset": "default",
+        "target": tasks[0],
+        "tasks": tasks,
+        "seed": 0,
+        "rounds": rounds,
+        "best_round": rounds,
+        "finetune_epoch": 1,
+        "dev_loss": 0.4,
+        "dev_metric": 0.8,
+        "test_loss": 0.5,
+        "test_metric": 0.785,
+        "alpha_mean": {name: 0.2 + i for i, name in enumerate(tasks)},
+        "alpha_last": history[-1]["alpha"],
+        "weight_last": dict(zip(tasks, [1.5, 0.05, 1.0, 1.4], strict=False)),
+        "steps": {name: 100 + i for i, name in enumerate(tasks)},
+        "seconds": 3.5,
+        "versions": {"avil_fast": "0.1.0", "torch": "2.9", "python": "3.11"},
+    }
+    single = copy.deepcopy(summary) | {
+        "method": "single",
+        "test_metric": 0.77,
+        "test_loss": 0.75,
+        "dev_metric": 0.81,
+        "steps": {name: 310 if i == 0 else 0 for i, name in enumerate(tasks)},
+        "baselines": {},
+    }
+    return summary | {"baselines": {"single": single}}, history
+
+
+def drop(summary: dict[str, Any], history: list[dict[str, Any]], *keys: str) -> None:
+    """Set results to None in the run, its baselines and its rounds."""
+    for one in [summary, *summary["baselines"].values(), *history]:
+        one.update(dict.fromkeys(keys))
+
+
+class Reader(HTMLParser):
+    """Collects what the tests ask of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._style = False
+        self.feed(html)
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._style = tag == "style"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._style = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._style:
+            self.text += data
+
+
+def render(summary: dict[str, Any], history: list[dict[str, Any]], config: str = "rounds: 3\n") -> Reader:
+    return Reader(page.render(summary, history, config))
+
+
+def test_answer_comes_first_with_the_baseline_beside_it() -> None:
+    text = render(*make(["a", "b", "c", "d"])).text
+    assert "a, test metric 78.5 %" in text
+    assert "Baseline single reached 77.0 %: this run is 1.5 points higher." in text
+    assert "b: mean α 1.20, final weight 0.05: turned down" in text
+    assert "c: mean α 2.20, final weight 1.00: kept" in text
+    assert "d: mean α 3.20, final weight 1.40: turned up" in text
+    assert "avil-fast train config.yaml" in text
+
+
+@pytest.mark.parametrize(
+    ("missing", "answer", "versus"),
+    [
+        (("test_metric", "test_loss"), "dev metric 80.0 %", "81.0 %: this run is 1.0 points lower"),
+        (("test_metric", "dev_metric"), "test loss 0.500", "0.750: this run is 0.250 lower"),
+        (("test_metric", "dev_metric", "test_loss"), "dev loss 0.400", "0.400: this run is equal"),
+    ],
+)
+def test_falls_back_to_what_was_measured(missing: tuple[str, ...], answer: str, versus: str) -> None:
+    summary, history = make(["a", "b"])
+    drop(summary, history, *missing)
+    text = render(summary, history).text
+    assert answer in text
+    assert versus in text
+
+
+def test_a_metric_beyond_one_is_no_percentage() -> None:
+    summary, history = make(["a", "b"])
+    summary["test_metric"] = 23.4
+    assert "test metric 23.400" in render(summary, history).text
+
+
+def test_values_in_mappings_may_be_none() -> None:
+    summary, history = make(["a", "b"])
+    summary["alpha_mean"]["b"] = summary["weight_last"]["b"] = None
+    for row in history:
+        row["alpha"]["b"] = row["weight"]["b"] = row["train_loss"]["b"] = None
+    assert "b: mean α –, final weight –: unknown" in render(summary, history).text
+
+
+def test_single_without_baselines() -> None:
+    summary, history = make(["a", "b"])
+    summary = summary["baselines"]["single"]
+    for row in history:
+        row["alpha_path"], row["cosine"] = [], []
+    reader = render(summary, history)
+    assert "not trained" in reader.text
+    assert "Baseline" not in reader.text
+    assert "Agreement" not in reader.text
+
+
+def test_one_task_and_one_round() -> None:
+    reader = render(*make(["a"], rounds=1))
+    assert "auxiliaries" not in reader.text
+    assert "1 round;" in reader.text
+
+
+def test_64_tasks() -> None:
+    render(*make([f"task {i}" for i in range(64)], rounds=2))
+
+
+@pytest.mark.parametrize("name", [EVIL, "$x^", "_hidden", "数字", 'a" onload="x', "--><b>", "#010203", "]]>&amp;"])
+def test_any_task_name_stays_text(name: str) -> None:
+    for tasks in (["a", name], [name, "a"]):
+        plain = [tag for tag, _ in render(*make(["a", "b"])).tags]
+        summary, history = make(tasks)
+        html = page.render(summary, history, f"target: {name}")
+        reader = Reader(html)
+        assert "<script" not in html
+        assert [tag for tag, _ in reader.tags] == plain
+        assert not any("onload" in attributes for _, attributes in reader.tags)
+        assert name in reader.text
+
+
+def test_loads_nothing() -> None:
+    html = page.render(*make(["a", "b"]), "")
+    assert not re.search(r"https?://", re.sub(r'xmlns(:\w+)?="[^"]*"', "", html))
+    assert not re.search(r"@import|url\((?!#)", html)
+    assert not {tag for tag, _ in Reader(html).tags} & {"script", "link", "img", "iframe", "object"}
+
+
+def test_plots_have_labels_and_ids_of_their_own() -> None:
+    reader = render(*make(["a", "b", "c"]))
+    plots = [attributes for tag, attributes in reader.tags if tag == "svg" and "aria-hidden" not in attributes]
+    assert len(plots) == 5
+    assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    used = [value for _, attributes in reader.tags for key, value in attributes.items() if key == "xlink:href"]
+    assert {(value or "").removeprefix("#") for value in used} <= set(ids)
+    assert all("scope" in attributes for tag, attributes in reader.tags if tag == "th")
+
+
+def test_same_input_gives_same_bytes() -> None:
+    assert page.render(*make(["a", "b"]), "x") == page.render(*make(["a", "b"]), "x")

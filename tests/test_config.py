@@ -1,0 +1,241 @@
+"""Settings: where a value comes from, and what is said about a wrong one."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avil_fast import config as settings
+from avil_fast.config import Config
+from avil_fast.errors import AvilError
+from avil_fast.presets import PRESETS
+from avil_fast.settings import known_names
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+NAMES = known_names(Config)
+
+
+def loaded(tmp_path: Path, text: str, *overrides: str) -> Config:
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return settings.load(path, overrides)
+
+
+@st.composite
+def misspelled(draw: st.DrawFn) -> str:
+    """A known dotted name short of one letter, so that it is no known one."""
+    name = draw(st.sampled_from(NAMES))
+    at = draw(st.sampled_from([i for i, letter in enumerate(name) if letter != "."]))
+    short = name[:at] + name[at + 1 :]
+    return short if short not in NAMES else short + "?"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "lr"),
+    [
+        ("", [], 1e-3),
+        ("preset: paper", [], 0.1),
+        ("{preset: paper, optimizer: {lr: 0.5}}", [], 0.5),
+        ("{preset: paper, optimizer: {lr: 0.5}}", ["optimizer.lr=0.7"], 0.7),
+        ("optimizer: {lr: 0.5}", ["preset=paper"], 0.5),
+        ("", ["preset=paper", "optimizer.lr=0.7"], 0.7),
+        ("", ["optimizer.lr=0.7", "optimizer.lr=1e-2"], 0.01),
+    ],
+)
+def test_override_beats_yaml_beats_preset_beats_default(
+    tmp_path: Path, text: str, overrides: list[str], lr: float
+) -> None:
+    assert loaded(tmp_path, text, *overrides).optimizer.lr == lr
+
+
+def test_one_setting_of_a_section_leaves_the_presets_others(tmp_path: Path) -> None:
+    optimizer = loaded(tmp_path, "{preset: paper, optimizer: {lr: 0.5}}", "optimizer.momentum=0.9").optimizer
+    assert (optimizer.name, optimizer.lr, optimizer.momentum, optimizer.moments) == ("sgd", 0.5, 0.9, "reset")
+
+
+def test_no_file_and_an_empty_file_are_the_defaults(tmp_path: Path) -> None:
+    assert settings.load(None) == loaded(tmp_path, "") == loaded(tmp_path, "# nothing\n") == Config()
+
+
+@given(misspelled())
+def test_a_misspelled_override_is_answered_with_a_known_name(name: str) -> None:
+    with pytest.raises(AvilError, match="unknown setting") as caught:
+        settings.load(None, [f"{name}=1"])
+    assert suggestion(caught.value) in NAMES
+
+
+@given(misspelled())
+def test_a_misspelled_keyword_of_fit_is_answered_with_a_known_name(name: str) -> None:
+    with pytest.raises(AvilError, match="unknown setting") as caught:
+        settings.from_dotted({name: 1})
+    assert suggestion(caught.value) in NAMES
+
+
+@given(misspelled())
+def test_a_misspelled_key_of_a_file_is_answered_with_a_known_name(name: str) -> None:
+    nested: object = 1
+    for part in reversed(name.split(".")):
+        nested = {part: nested}
+    with pytest.raises(AvilError, match="unknown setting") as caught:
+        settings.from_settings(nested, where="run.yaml")  # type: ignore[arg-type]
+    assert str(caught.value).startswith("run.yaml: ")
+    assert suggestion(caught.value) in NAMES
+
+
+def suggestion(error: AvilError) -> str:
+    found = re.search(r"did you mean (\S+)\?", str(error))
+    assert found, error
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("rounds=0", "rounds is 0"),
+        ("rounds=many", "rounds is 'many'"),
+        ("rounds=", "rounds is None"),
+        ("batch_size=1.5", "batch_size is 1.5"),
+        ("sample_ratio=0", "sample_ratio is 0"),
+        ("sample_ratio=1.1", "sample_ratio is 1.1"),
+        ("steps_per_task=0", "steps_per_task is 0"),
+        ("steps_per_task=some", "steps_per_task is 'some'"),
+        ("seed=-1", "seed is -1"),
+        ("workers=-1", "workers is -1"),
+        ("keep=first", "keep is 'first'"),
+        ("method=magic", "method is 'magic'"),
+        ("preset=mine", "preset is 'mine'"),
+        ("preset=[]", r"preset is \[\]"),
+        ("device=tpu", "device is 'tpu'"),
+        ("output_dir=5", "output_dir is 5"),
+        ("baselines=[avil]", "baselines is 'avil'"),
+        ("optimizer=3", "optimizer is 3"),
+        ("optimizer.lr=0", "optimizer.lr is 0"),
+        ("optimizer.lr=.nan", "optimizer.lr is nan"),
+        ("optimizer.lr=.inf", "optimizer.lr is inf"),
+        ("optimizer.betas=[0.9]", "optimizer.betas"),
+        ("alpha.steps=-1", "alpha.steps is -1"),
+        ("alpha.bounds=[1, 1]", r"alpha.bounds is \[1.0, 1.0\]"),
+        ("alpha.bounds=2", "alpha.bounds is 2"),
+        ("alpha.dev_examples=0", "alpha.dev_examples is 0"),
+        ("weights.bounds=[2, 1]", r"weights.bounds is \[2.0, 1.0\]"),
+        ("weights.rule=true", "weights.rule is True"),
+        ("deltas.dtype=fp8", "deltas.dtype is 'fp8'"),
+        ("finetune.epochs=-1", "finetune.epochs is -1"),
+        ("model.dropout=1", "model.dropout is 1"),
+        ("tasks=digits", "tasks is 'digits'"),
+        ("tasks.source=web", "tasks"),
+        ("tasks.source=idx", "tasks.folder is missing"),
+        ("tasks.train=0", "tasks.train is 0"),
+        ("tasks.auxiliaries=[mine]", "tasks.auxiliaries is 'mine'"),
+        ("rounds", "key=value"),
+        ("rounds=[1", "not valid YAML"),
+        ("rounds.more=1", "unknown setting rounds.more"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_that_names_the_setting(override: str, named: str) -> None:
+    with pytest.raises(AvilError, match=named) as caught:
+        settings.load(None, [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_setting_within_what_is_no_section_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AvilError, match=r"alpha\.lr cannot be set, because alpha is 3"):
+        loaded(tmp_path, "alpha: 3", "alpha.lr=1")
+
+
+@pytest.mark.parametrize("apply", ["lr", "sampling"])
+@pytest.mark.parametrize("bounds", ["null", "[-1, 2]"])
+def test_weights_that_could_turn_negative_need_a_floor(apply: str, bounds: str) -> None:
+    with pytest.raises(AvilError, match=r"weights\.bounds"):
+        settings.load(None, ["weights.rule=additive", f"weights.apply={apply}", f"weights.bounds={bounds}"])
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "three", "a: [", "rounds: 1\n\tseed: 2"])
+def test_a_file_that_holds_no_settings_is_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(AvilError, match=r"run\.yaml") as caught:
+        loaded(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes("target: é".encode("latin-1"))
+    for name, problem in (("latin.yaml", "UTF-8"), ("missing.yaml", "No such file"), (".", "directory")):
+        with pytest.raises(AvilError, match=problem):
+            settings.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("word", ["off", "'off'", "Off", "false"])
+def test_a_bare_off_is_the_rule_off(tmp_path: Path, word: str) -> None:
+    assert loaded(tmp_path, f"weights: {{rule: {word}}}").weights.rule == "off"
+    assert settings.load(None, [f"weights.rule={word}"]).weights.rule == "off"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["preset=paper"],
+        ["weights.rule=off", "output_dir=null", "alpha.bounds=null", "steps_per_task=7", "baselines=[]"],
+        ["tasks={source: idx, folder: some where, auxiliaries: []}", "optimizer.lr=1e-7", "target='größe: 1'"],
+        ["tasks.auxiliaries=[random_labels]", "seed=9223372036854775807", "alpha.dev_examples=3"],
+    ],
+)
+def test_dumped_settings_load_as_the_same(tmp_path: Path, overrides: list[str]) -> None:
+    config = settings.load(None, overrides)
+    assert loaded(tmp_path, settings.dump(config)) == config
+
+
+def test_dotted_names_and_sections_mix() -> None:
+    config = settings.from_dotted({"alpha": {"lr": 0.5}, "alpha.steps": 3, "rounds": 2})
+    assert (config.alpha.lr, config.alpha.steps, config.rounds) == (0.5, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["alpha.init=1/n", "weights.rule=additive"], ["alpha.init: 1/n"]),
+        (["weights.apply=loss", "weights.rule=additive", "optimizer.name=adam"], ["weights.apply: loss"]),
+        (
+            ["weights.apply=loss", "weights.rule=additive", "alpha.init=1/n"],
+            ["alpha.init: 1/n", "weights.apply: loss"],
+        ),
+        ([], []),
+        (["preset=paper"], []),
+        (["weights.apply=loss", "optimizer.name=sgd"], []),
+        (["weights.apply=loss", "weights.rule=off"], []),
+        (["alpha.init=one", "weights.rule=additive"], []),
+        (["method=single", "weights.rule=additive", "weights.apply=loss"], []),
+    ],
+)
+def test_the_combinations_known_to_fail_are_warned_of(overrides: list[str], named: list[str]) -> None:
+    found = settings.load(None, overrides).warnings()
+    assert [name in warning for name, warning in zip(named, found, strict=True)] == [True] * len(named)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_hold_known_settings_and_need_no_warning(preset: str) -> None:
+    assert settings.from_settings({"preset": preset}).warnings() == []
+
+
+def test_schema_is_json_and_says_what_key_fields_mean() -> None:
+    schema = json.loads(json.dumps(Config.model_json_schema()))
+    parts = {"": schema} | schema["$defs"]
+    for where, names in {
+        "": ["target", "sample_ratio", "steps_per_task", "keep", "output_dir", "overwrite", "baselines"],
+        "OptimizerConfig": ["clip_norm", "moments"],
+        "AlphaConfig": ["steps", "init", "bounds", "dev_examples", "target_head"],
+        "WeightsConfig": ["rule", "lr", "apply", "normalize", "target_min"],
+        "DeltasConfig": ["dtype"],
+        "FinetuneConfig": ["epochs"],
+        "IdxConfig": ["train", "auxiliary_train", "folder"],
+    }.items():
+        for name in names:
+            assert parts[where]["properties"][name]["description"], f"{where}.{name}"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("**/*.yaml")), ids=lambda path: path.name)
+def test_every_config_that_comes_with_the_package_loads_without_a_warning(path: Path) -> None:
+    assert settings.load(path).warnings() == []

@@ -1,0 +1,85 @@
+"""Who may import whom."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import avil_fast
+
+ROOT = Path(avil_fast.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+KNOWN = {dotted(path) for path in MODULES} | {"avil_fast._C"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules that a file imports, within functions too; `from avil_fast import ops` is avil_fast.ops."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by the full name"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in KNOWN else str(node.module)
+
+
+def below(module: str, *packages: str) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+def of(*packages: str) -> list[Path]:
+    return [path for path in MODULES if below(dotted(path), *packages)]
+
+
+def offenders(paths: list[Path], *forbidden: str) -> list[tuple[str, str]]:
+    return [(dotted(path), module) for path in paths for module in imports(path) if below(module, *forbidden)]
+
+
+@pytest.mark.parametrize(
+    ("layer", "allowed"),
+    [
+        # triton comes with the builds of torch that can use it.
+        ("avil_fast.ops", ("torch", "triton", "avil_fast.ops", "avil_fast._C")),
+        # The ledger's tables are numpy arrays.
+        ("avil_fast.deltas", ("torch", "numpy", "avil_fast.ops", "avil_fast._C", "avil_fast.deltas")),
+    ],
+)
+def test_the_lower_layers_import_torch_and_what_is_below(layer: str, allowed: tuple[str, ...]) -> None:
+    paths = of(layer)
+    assert paths
+    allowed += tuple(sys.stdlib_module_names)
+    found = [(dotted(path), module) for path in paths for module in imports(path)]
+    assert [pair for pair in found if not below(pair[1], *allowed)] == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "above"),
+    [("engine", ("methods", "api", "cli", "launch", "report")), ("methods", ("api", "cli", "report"))],
+)
+def test_a_layer_imports_nothing_above_it(layer: str, above: tuple[str, ...]) -> None:
+    assert offenders(of(f"avil_fast.{layer}"), *(f"avil_fast.{name}" for name in above)) == []
+
+
+@pytest.mark.parametrize(
+    ("libraries", "home"),
+    [(("deepspeed",), "avil_fast.engine.zero"), (("transformers", "datasets"), "avil_fast.tasks")],
+)
+def test_an_optional_library_has_one_home(libraries: tuple[str, ...], home: str) -> None:
+    elsewhere = [path for path in MODULES if not below(dotted(path), home)]
+    assert offenders(elsewhere, *libraries) == []
+
+
+def test_no_module_hides_one_of_the_standard_library() -> None:
+    """`python avil_fast/train.py` puts avil_fast/ itself on the path."""
+    names = {path.stem if path.is_file() else path.name for path in ROOT.iterdir()}
+    assert names & sys.stdlib_module_names == set()

@@ -34,14 +34,13 @@ Sums collect(float* delta, float* theta, const float* base, LowType* low, Sums s
 }
 
 template <class Code, class LowType>
-Sums capture_span(const Bank& bank, const Capture& args, const Span& span, bool large, Sums squares) {
+Sums capture_span(const Bank& bank, const Capture& args, const Span& span, Sums squares) {
     const Partition& partition = bank.partitions[span.partition];
     Code* codes = reinterpret_cast<Code*>(partition.codes) + args.slot * partition.code_stride;
     float* scales = advance(partition.scales, args.slot * partition.scale_stride);
     float* theta = args.theta[span.partition];
     const float* base = args.base[span.partition];
     LowType* low = args.low.empty() ? nullptr : static_cast<LowType*>(args.low[span.partition]);
-    (void)large;
     alignas(64) float delta[kBlock];
     for (std::int64_t at = span.offset; at < span.offset + span.length; at += kBlock) {
         const std::int64_t length = smaller(kBlock, span.offset + span.length - at);
@@ -73,8 +72,7 @@ inline void capture(const Bank& bank, Capture& args, int threads) {
             parallel_for(segments.count(), segments.threads(threads, 4), [&](std::int64_t s) {
                 Sums squares = zero_sums();
                 for (Span span = segments.first(s); span.length > 0; span = segments.next(s, span))
-                    squares = capture_span<decltype(code), decltype(low)>(bank, args, span,
-                                                                          segments.beyond_caches(), squares);
+                    squares = capture_span<decltype(code), decltype(low)>(bank, args, span, squares);
                 partial[s] = total(squares);
             });
         });

@@ -33,7 +33,7 @@ inline void multiply(double* gram, int side, const float* a, const float* b, std
         }
     }
     for (int i = 0; i < kSide; ++i)
-        for (int j = 0; j < kSide; ++j) gram[i * side + j] += total(add(zero_sums(), sums[i][j]));
+        for (int j = 0; j < kSide; ++j) gram[i * side + j] += lane_sum(sums[i][j]);
 }
 
 /// gram [padded, padded] += the products of all pairs of rows over one tile; the upper triangle only.
@@ -42,9 +42,12 @@ void gram_tile_of(double* gram, float* decoded, const Rows<Code>& rows, int task
     const std::int64_t stride = gram_tile(tasks);
     const int side = padded(tasks);
     for (int i = 0; i < tasks; ++i) decode(decoded + i * stride, rows.codes[i], rows, i, length);
-    for (int i = 0; i < side; i += kSide)
+    for (int i = 0; i < side; i += kSide) {
+        for (int row = i; row < i + kSide && row < tasks; ++row)  // the next tile's, while this one is multiplied
+            for (std::int64_t at = 0; at < length; at += kLine<Code>) prefetch(rows.codes[row] + length + at);
         for (int j = i; j < side; j += kSide)
             multiply(gram + i * side + j, side, decoded + i * stride, decoded + j * stride, stride, length);
+    }
 }
 
 template <class Code>

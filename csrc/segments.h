@@ -9,7 +9,7 @@
 namespace avil {
 
 /// Elements of the unit in which work is divided, a multiple of what any kernel takes at a time.
-constexpr std::int64_t kTile = 32 * kBlock;
+constexpr std::int64_t kTile = 128 * kBlock;
 
 /// Elements from which on stores go past the caches: 16 MiB of fp32.
 constexpr std::int64_t kCached = 1 << 22;

@@ -95,6 +95,14 @@ inline void store_quotient(std::int8_t* p, Vec x, Vec scale) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), codes);
 }
 
+/// The sum of the lanes in fp32, halves added to halves: one order on every instruction set.
+inline float lane_sum(Vec x) {
+    const __m256 eight = _mm256_add_ps(x.lo, x.hi);
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
 inline __m256d quarter(Vec x, int i) {
     const __m256 half = i < 2 ? x.lo : x.hi;
     return _mm256_cvtps_pd(i % 2 == 0 ? _mm256_castps256_ps128(half) : _mm256_extractf128_ps(half, 1));

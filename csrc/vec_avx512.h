@@ -67,6 +67,14 @@ inline void store_quotient(std::int8_t* p, Vec x, Vec scale) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(clamped));
 }
 
+/// The sum of the lanes in fp32, halves added to halves: one order on every instruction set.
+inline float lane_sum(Vec x) {
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
 inline __m512d low_half(Vec x) { return _mm512_cvtps_pd(_mm512_castps512_ps256(x.v)); }
 inline __m512d high_half(Vec x) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1)); }
 

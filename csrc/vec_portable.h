@@ -114,6 +114,13 @@ inline void store_quotient(std::int8_t* p, const Vec& x, const Vec& scale) {
     }
 }
 
+/// The sum of the lanes in fp32, halves added to halves: one order on every instruction set.
+inline float lane_sum(Vec x) {
+    for (int width = kLanes / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; ++i) x.v[i] += x.v[i + width];
+    return x.v[0];
+}
+
 inline Sums zero_sums() { return {}; }
 inline Sums add(Sums s, const Vec& x) {
     for (int i = 0; i < kLanes; ++i) s.v[i] += x.v[i];

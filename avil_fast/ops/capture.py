@@ -17,6 +17,7 @@ from avil_fast.ops.checks import (
     check_rows_apart,
 )
 from avil_fast.ops.encoding import CHUNK, encode_
+from avil_fast.ops.registry import register
 
 
 def capture_(
@@ -49,8 +50,7 @@ def capture_(
     return result
 
 
-@torch.library.custom_op("avil_fast::capture_", mutates_args=("codes", "scales", "theta", "low"))
-def _op(
+def _checked(
     codes: list[Tensor],
     scales: list[Tensor],
     slot: int,
@@ -73,8 +73,7 @@ def _op(
     return result
 
 
-@_op.register_fake
-def _(
+def _shapes(
     codes: list[Tensor],
     scales: list[Tensor],
     slot: int,
@@ -83,6 +82,9 @@ def _(
     low: list[Tensor],
 ) -> Tensor:
     return theta[0].new_empty((), dtype=torch.float64)
+
+
+_op = register("capture_", _checked, _shapes, mutates=("codes", "scales", "theta", "low"))
 
 
 def reference(

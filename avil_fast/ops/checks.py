@@ -103,23 +103,21 @@ def check_disjoint(written: Mapping[str, Sequence[Tensor]], read: Mapping[str, S
         if tensor.numel()
     ]
     regions.sort(key=itemgetter(0))
-    any_region = written_region = None  # what reaches furthest so far, and what does of those written
-    any_end = written_end = 0
+    none: _Region = (0, 0, "", False)
+    any_region = written_region = none  # what reaches furthest so far, and what does of those written
     for region in regions:
         start, stop, _, changes = region
-        other: _Region | None = (
-            any_region if changes and any_end > start else written_region if written_end > start else None
-        )
-        if other is not None:
+        other = any_region if changes else written_region
+        if other[1] > start:
             first, second = (region, other) if changes else (other, region)
             raise ValueError(
                 f"{first[2]} at bytes {first[0]:#x} to {first[1]:#x} overlaps {second[2]} "
                 f"at bytes {second[0]:#x} to {second[1]:#x}, but they must not share memory"
             )
-        if stop > any_end:
-            any_end, any_region = stop, region
-        if changes and stop > written_end:
-            written_end, written_region = stop, region
+        if stop > any_region[1]:
+            any_region = region
+        if changes and stop > written_region[1]:
+            written_region = region
 
 
 def unless_same(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from avil_fast.ops.backend import implementation
 from avil_fast.ops.checks import FLOAT_DTYPES, check_bank, check_flat
 from avil_fast.ops.encoding import CHUNK, decode
+from avil_fast.ops.registry import register
 
 
 def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
@@ -34,17 +35,18 @@ def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence
     return result
 
 
-@torch.library.custom_op("avil_fast::delta_dots", mutates_args=())
-def _op(grad: list[Tensor], codes: list[Tensor], scales: list[Tensor]) -> Tensor:
+def _checked(grad: list[Tensor], codes: list[Tensor], scales: list[Tensor]) -> Tensor:
     check_bank(codes, scales)
     check_flat("grad", grad, codes, (*FLOAT_DTYPES, torch.bfloat16))
     result: Tensor = implementation("delta_dots", reference, codes[0], grad[0])(grad, codes, scales)
     return result
 
 
-@_op.register_fake
-def _(grad: list[Tensor], codes: list[Tensor], scales: list[Tensor]) -> Tensor:
+def _shapes(grad: list[Tensor], codes: list[Tensor], scales: list[Tensor]) -> Tensor:
     return codes[0].new_empty(codes[0].shape[0], dtype=torch.float64)
+
+
+_op = register("delta_dots", _checked, _shapes)
 
 
 def reference(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:

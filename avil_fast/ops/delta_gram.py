@@ -10,6 +10,7 @@ from torch import Tensor
 from avil_fast.ops.backend import implementation
 from avil_fast.ops.checks import check_bank
 from avil_fast.ops.encoding import CHUNK, decode
+from avil_fast.ops.registry import register
 
 
 def delta_gram(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
@@ -29,17 +30,18 @@ def delta_gram(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
     return result
 
 
-@torch.library.custom_op("avil_fast::delta_gram", mutates_args=())
-def _op(codes: list[Tensor], scales: list[Tensor]) -> Tensor:
+def _checked(codes: list[Tensor], scales: list[Tensor]) -> Tensor:
     check_bank(codes, scales)
     result: Tensor = implementation("delta_gram", reference, codes[0])(codes, scales)
     return result
 
 
-@_op.register_fake
-def _(codes: list[Tensor], scales: list[Tensor]) -> Tensor:
+def _shapes(codes: list[Tensor], scales: list[Tensor]) -> Tensor:
     n = codes[0].shape[0]
     return codes[0].new_empty((n, n), dtype=torch.float64)
+
+
+_op = register("delta_gram", _checked, _shapes)
 
 
 def reference(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ from avil_fast.ops.checks import (
     unless_same,
 )
 from avil_fast.ops.encoding import CHUNK, decode
+from avil_fast.ops.registry import register
 
 
 def weighted_sum_(
@@ -47,8 +48,7 @@ def weighted_sum_(
     _op(list(out), list(base), list(codes), list(scales), alpha, list(low))
 
 
-@torch.library.custom_op("avil_fast::weighted_sum_", mutates_args=("out", "low"))
-def _op(
+def _checked(
     out: list[Tensor],
     base: list[Tensor],
     codes: list[Tensor],
@@ -65,8 +65,7 @@ def _op(
     implementation("weighted_sum_", reference, out[0], codes[0])(out, base, codes, scales, alpha, low)
 
 
-@_op.register_fake
-def _(
+def _shapes(
     out: list[Tensor],
     base: list[Tensor],
     codes: list[Tensor],
@@ -75,6 +74,9 @@ def _(
     low: list[Tensor],
 ) -> None:
     return None
+
+
+_op = register("weighted_sum_", _checked, _shapes, mutates=("out", "low"))
 
 
 def reference(

@@ -38,6 +38,7 @@ def _force_isa(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _reproducible() -> Iterator[None]:
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # quicker for small tensors, and pytest-xdist has the other cores
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)

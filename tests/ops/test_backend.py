@@ -1,5 +1,6 @@
 """The choice of backend."""
 
+import subprocess
 import sys
 import warnings
 
@@ -37,6 +38,21 @@ def test_the_extension_serves_what_it_can(extension) -> None:
 
     assert implementation("delta_gram", reference, FP32) is cpu.delta_gram
     assert implementation("delta_gram", reference, FP32, FP64) is reference
+
+
+FIRST_USE = """
+import time, torch
+from avil_fast import ops
+start = time.perf_counter()
+ops.weighted_sum_([torch.ones(9)], [torch.ones(9)], [torch.ones(3, 9)], [], torch.ones(3))
+print(time.perf_counter() - start)
+"""
+
+
+def test_first_use_is_quick(extension) -> None:
+    """No compilation, no import of the compiler: 2 ms, of which most load the extension."""
+    seconds = [float(subprocess.check_output([sys.executable, "-c", FIRST_USE])) for _ in range(2)]
+    assert min(seconds) < 0.01
 
 
 def test_fp64_runs_on_the_reference(extension) -> None:

@@ -26,7 +26,7 @@ def test_matches_float64(backend: str, codec: str, n: int) -> None:
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_every_number_of_tasks(backend: str, codec: str) -> None:
-    for n in range(1, 65):
+    for n in range(1, 65, 9 if backend == "reference" else 1):
         _check(n, codec, sizes=(333,))
 
 

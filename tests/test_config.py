@@ -37,7 +37,7 @@ def misspelled(draw: st.DrawFn) -> str:
     ("text", "overrides", "lr"),
     [
         ("", [], 1e-3),
-        ("preset: paper", [], 0.1),
+        ("preset: paper", [], 0.05),
         ("{preset: paper, optimizer: {lr: 0.5}}", [], 0.5),
         ("{preset: paper, optimizer: {lr: 0.5}}", ["optimizer.lr=0.7"], 0.7),
         ("optimizer: {lr: 0.5}", ["preset=paper"], 0.5),

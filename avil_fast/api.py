@@ -20,6 +20,7 @@ from avil_fast import config as settings
 from avil_fast.config import Config
 from avil_fast.engine.local import LocalEngine
 from avil_fast.errors import AvilError
+from avil_fast.methods.avil import start
 from avil_fast.methods.loop import Observer, Outcome, run_rounds
 from avil_fast.ops.checks import MAX_TASKS
 from avil_fast.report import page
@@ -161,6 +162,17 @@ def _run(model: nn.Module, tasks: Sequence[Task], target: int, config: Config, o
         engine.close()
 
 
+def _influence(alpha_mean: dict[str, float], weight: dict[str, float], config: Config) -> dict[str, float]:
+    """What a run made of each task, 1 for one that was left as it started.
+
+    The final weight; or, where weights stay at 1, the mean α over its start.
+    """
+    if config.method == "avil" and config.weights.rule == "off":
+        begin = start(config.alpha, len(alpha_mean))
+        return {name: alpha / begin for name, alpha in alpha_mean.items()}
+    return weight
+
+
 def _summary(tasks: Sequence[Task], config: Config, outcome: Outcome) -> dict[str, Any]:
     last, names = outcome.history[-1], [task.name for task in tasks]
     mean = {name: float(np.mean([row["alpha"][name] for row in outcome.history])) for name in names}
@@ -179,6 +191,7 @@ def _summary(tasks: Sequence[Task], config: Config, outcome: Outcome) -> dict[st
         "test_metric": outcome.test.metric if outcome.test else None,
         "alpha_mean": mean,
         "alpha_last": last["alpha"],
+        "influence": _influence(mean, last["weight"], config),
         "weight_last": last["weight"],
         "steps": outcome.steps,
         "seconds": outcome.seconds,

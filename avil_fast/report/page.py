@@ -65,14 +65,15 @@ def _compare(value: float | None, other: float | None, percent: bool) -> str:
 
 
 def _auxiliary(summary: dict[str, Any], name: str) -> tuple[str, str, str, str]:
-    """Name, mean α, final weight and what that says of an auxiliary; every weight starts at 1."""
+    """Name, mean α, final weight and what became of an auxiliary; its influence starts at 1."""
     alpha, weight = summary["alpha_mean"].get(name), summary["weight_last"].get(name)
+    influence = summary["influence"].get(name)
     if summary["steps"].get(name) == 0:
         verdict = "not trained"
-    elif weight is None:
+    elif influence is None:
         verdict = "unknown"
     else:
-        verdict = "turned down" if weight < 0.9 else "turned up" if weight > 1.1 else "kept"
+        verdict = "turned down" if influence < 0.9 else "turned up" if influence > 1.1 else "kept"
     return name, _number(alpha, False, 2), _number(weight, False, 2), verdict
 
 

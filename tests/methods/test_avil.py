@@ -172,6 +172,17 @@ def test_sampling_weights_change_the_number_of_steps() -> None:
     assert len(set(taken.values())) > 1
 
 
+@pytest.mark.parametrize("init", ["one", "1/n"])
+def test_influence_is_alpha_over_its_start_where_weights_stay_at_one(init: str) -> None:
+    start = 1.0 if init == "one" else 1 / 3
+    result, _ = fit(linear(), rounds=2, **{"alpha.init": init})
+    expected = {name: result.alphas[:, i].mean() / start for i, name in enumerate(result.tasks)}
+    assert result.summary["influence"] == pytest.approx(expected)
+    assert result.summary["influence"] != pytest.approx(dict.fromkeys(result.tasks, 1.0), abs=1e-6)
+    weighted, _ = fit(linear(), rounds=2, **{"weights.rule": "multiplicative", "alpha.init": init})
+    assert weighted.summary["influence"] == weighted.summary["weight_last"]
+
+
 def test_weight_rules() -> None:
     def rule(**options: Any) -> WeightsConfig:
         return WeightsConfig(**({"normalize": False, "bounds": None, "target_min": None} | options))

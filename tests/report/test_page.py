@@ -52,6 +52,7 @@ def make(tasks: list[str], rounds: int = 3) -> tuple[dict[str, Any], list[dict[s
         "alpha_mean": {name: 0.2 + i for i, name in enumerate(tasks)},
         "alpha_last": history[-1]["alpha"],
         "weight_last": dict(zip(tasks, [1.5, 0.05, 1.0, 1.4], strict=False)),
+        "influence": dict(zip(tasks, [1.5, 0.05, 1.0, 1.4], strict=False)),
         "steps": {name: 100 + i for i, name in enumerate(tasks)},
         "seconds": 3.5,
         "versions": {"avil_fast": "0.1.0", "torch": "2.9", "python": "3.11"},
@@ -134,7 +135,7 @@ def test_a_metric_beyond_one_is_no_percentage() -> None:
 
 def test_values_in_mappings_may_be_none() -> None:
     summary, history = make(["a", "b"])
-    summary["alpha_mean"]["b"] = summary["weight_last"]["b"] = None
+    summary["alpha_mean"]["b"] = summary["weight_last"]["b"] = summary["influence"]["b"] = None
     for row in history:
         row["alpha"]["b"] = row["weight"]["b"] = row["train_loss"]["b"] = None
     assert "b: mean α –, final weight –: unknown" in render(summary, history).text

@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from avil_fast import config as settings
-from avil_fast.config import Config
+from avil_fast.config import TrainConfig, dump, from_dotted
 from avil_fast.engine.local import LocalEngine
 from avil_fast.errors import AvilError
 from avil_fast.methods.avil import start
@@ -59,19 +58,19 @@ def fit(model: nn.Module, tasks: Sequence[Task], target: str, **options: Any) ->
         model: any module on one device; trained in place.
         tasks: the target and its auxiliaries, at most 64.
         target: name of the target; it needs a dev set.
-        **options: settings of `Config`, dotted names as keys: `fit(..., rounds=10, **{"alpha.lr": 0.1})`.
+        **options: settings of `TrainConfig`, dotted names as keys: `fit(..., rounds=10, **{"alpha.lr": 0.1})`.
             Nothing is written unless `output_dir` is given.
 
     Raises:
         AvilError: a setting, a task or the data is wrong; says what and what to do.
     """
-    return train(model, tasks, settings.from_dotted({"target": target, "output_dir": None} | options))
+    return train(model, tasks, from_dotted({"target": target, "output_dir": None} | options))
 
 
 def train(
     model: nn.Module,
     tasks: Sequence[Task],
-    config: Config,
+    config: TrainConfig,
     observer: Observer | None = None,
     baselines: dict[str, dict[str, Any]] | None = None,
 ) -> Result:
@@ -85,12 +84,12 @@ def train(
         folder = None
         if config.output_dir is not None:
             folder = scope.enter_context(RunFolder(config.output_dir, config.overwrite))
-            folder.write_config(settings.dump(config))
+            folder.write_config(dump(config))
         outcome = _run(model, tasks, target, config, _Recorder(observer, folder))
         summary = _summary(tasks, config, outcome) | {"baselines": baselines or {}}
         if folder is not None:
             folder.write_model(model)
-            folder.write_report(page.render(summary, outcome.history, settings.dump(config)))
+            folder.write_report(page.render(summary, outcome.history, dump(config)))
             folder.write_summary(summary)
     names = [task.name for task in tasks]
     history = outcome.history
@@ -105,14 +104,14 @@ def train(
     )
 
 
-def check_run(tasks: Sequence[Task], config: Config) -> int:
+def check_run(tasks: Sequence[Task], config: TrainConfig) -> int:
     """Refuse, before anything is trained or written, what cannot end well; the index of the target."""
     if config.output_dir is not None:
         RunFolder(config.output_dir, config.overwrite)
     return check_tasks(tasks, config)
 
 
-def check_tasks(tasks: Sequence[Task], config: Config) -> int:
+def check_tasks(tasks: Sequence[Task], config: TrainConfig) -> int:
     """Refuse tasks that cannot be trained; the index of the target."""
     names = [task.name for task in tasks]
     if not 1 <= len(tasks) <= MAX_TASKS:
@@ -147,7 +146,7 @@ class _Recorder(Observer):
         self._observer.round(row)
 
 
-def _run(model: nn.Module, tasks: Sequence[Task], target: int, config: Config, observer: Observer) -> Outcome:
+def _run(model: nn.Module, tasks: Sequence[Task], target: int, config: TrainConfig, observer: Observer) -> Outcome:
     engine = LocalEngine(
         model,
         tasks,
@@ -162,7 +161,7 @@ def _run(model: nn.Module, tasks: Sequence[Task], target: int, config: Config, o
         engine.close()
 
 
-def _influence(alpha_mean: dict[str, float], weight: dict[str, float], config: Config) -> dict[str, float]:
+def _influence(alpha_mean: dict[str, float], weight: dict[str, float], config: TrainConfig) -> dict[str, float]:
     """What a run made of each task, 1 for one that was left as it started.
 
     The final weight; or, where weights stay at 1, the mean α over its start.
@@ -173,7 +172,7 @@ def _influence(alpha_mean: dict[str, float], weight: dict[str, float], config: C
     return weight
 
 
-def _summary(tasks: Sequence[Task], config: Config, outcome: Outcome) -> dict[str, Any]:
+def _summary(tasks: Sequence[Task], config: TrainConfig, outcome: Outcome) -> dict[str, Any]:
     last, names = outcome.history[-1], [task.name for task in tasks]
     mean = {name: float(np.mean([row["alpha"][name] for row in outcome.history])) for name in names}
     return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -170,8 +170,8 @@ class IdxConfig(PairsConfig):
 TasksConfig = Annotated[DigitsConfig | IdxConfig, Field(discriminator="source")]
 
 
-class Config(Section):
-    """A run of avil_fast."""
+class TrainConfig(Section):
+    """How to train: what `fit` takes, whose caller brings the model and the tasks."""
 
     method: Literal["avil", "single"] = "avil"
     preset: Literal["default", "paper"] = "default"
@@ -190,28 +190,15 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     keep: Literal["best", "last"] = "best"
     """Which round's model is the result: the best on dev, or the last."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
     output_dir: Path | None = Path("runs/digits")
     """The run's folder; null writes nothing (Python only)."""
     overwrite: bool = False
     """Replace a finished run in output_dir."""
-    baselines: tuple[Literal["single"], ...] = ("single",)
-    """Methods to run beside this one, at the same budget, for comparison."""
     optimizer: OptimizerConfig = OptimizerConfig()
     alpha: AlphaConfig = AlphaConfig()
     weights: WeightsConfig = WeightsConfig()
     deltas: DeltasConfig = DeltasConfig()
     finetune: FinetuneConfig = FinetuneConfig()
-    model: ModelConfig = ModelConfig()
-    tasks: TasksConfig = DigitsConfig()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_source(cls, settings: Any) -> Any:
-        tasks = settings.get("tasks") if isinstance(settings, dict) else None
-        if isinstance(tasks, dict) and "source" not in tasks:
-            return settings | {"tasks": {"source": "digits"} | tasks}
-        return settings
 
     def warnings(self) -> list[str]:
         """Combinations that are allowed, but known to fail; one sentence each."""
@@ -229,6 +216,27 @@ class Config(Section):
                 f"loss; use weights.apply: lr"
             )
         return found
+
+
+class Config(TrainConfig):
+    """A run from a file: how to train, on what, and beside what."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    baselines: tuple[Literal["single"], ...] = ("single",)
+    """Methods to run beside this one, at the same budget, for comparison."""
+    model: ModelConfig = ModelConfig()
+    tasks: TasksConfig = DigitsConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_source(cls, settings: Any) -> Any:
+        tasks = settings.get("tasks") if isinstance(settings, dict) else None
+        if isinstance(tasks, dict) and "source" not in tasks:
+            return settings | {"tasks": {"source": "digits"} | tasks}
+        return settings
+
+
+AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
 
 
 def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -261,30 +269,38 @@ def from_settings(settings: Mapping[str, Any], where: str = "the settings") -> C
     Raises:
         AvilError: a setting is unknown or has a wrong value; the nearest known name is given.
     """
-    preset = settings.get("preset", "default")
-    below = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
-    try:
-        return Config.model_validate(merge(below, settings))
-    except ValidationError as error:
-        raise AvilError(explain(error, where, known_names(Config))) from error
+    return _checked(Config, settings, where)
 
 
-def from_dotted(settings: Mapping[str, Any]) -> Config:
+def from_dotted(settings: Mapping[str, Any]) -> TrainConfig:
     """Check settings given with dotted names, e.g. {"alpha.lr": 0.1}; sections may also be mappings."""
     nested: dict[str, Any] = {}
-    names = known_names(Config)
+    names, of_a_file = known_names(TrainConfig), known_names(Config)
     for name, value in settings.items():
+        if name in of_a_file and name not in names:
+            raise AvilError(
+                f"fit(): {name} is a setting of a config file; fit() takes model and tasks as they are"
+            )
         if name not in names:
             raise AvilError(unknown_setting(name, names, "fit()"))
         one: dict[str, Any] = {}
         assign(one, name, value)
         nested = merge(nested, one)
-    return from_settings(nested, where="fit()")
+    return _checked(TrainConfig, nested, where="fit()")
 
 
-def dump(config: Config) -> str:
+def dump(config: TrainConfig) -> str:
     """The resolved configuration as YAML, every setting spelled out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _checked(kind: type[AnyConfig], settings: Mapping[str, Any], where: str) -> AnyConfig:
+    preset = settings.get("preset", "default")
+    below = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+    try:
+        return kind.model_validate(merge(below, settings))
+    except ValidationError as error:
+        raise AvilError(explain(error, where, known_names(kind))) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

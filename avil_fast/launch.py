@@ -11,16 +11,15 @@ from typing import Any
 import torch
 
 from avil_fast import api
-from avil_fast import config as settings
-from avil_fast.config import Config
+from avil_fast.config import Config, load
 from avil_fast.console import Console
 from avil_fast.errors import AvilError
-from avil_fast.tasks import registry
+from avil_fast.tasks.from_config import build
 
 
 def train(path: Path | None, overrides: Sequence[str], deepspeed_config: Path | None = None) -> api.Result:
     """Train as a config file says (None: the bundled digits), with its baselines first."""
-    config = settings.load(path, overrides)
+    config = load(path, overrides)
     console = Console()
     if deepspeed_config is not None:
         check_launch(deepspeed_config)
@@ -30,7 +29,7 @@ def train(path: Path | None, overrides: Sequence[str], deepspeed_config: Path | 
         )
     check_ranks()
     device = pick_device(config.device)
-    model, tasks = registry.build(config)
+    model, tasks = build(config)
     api.check_run(tasks, config)
     baselines: dict[str, dict[str, Any]] = {}
     for method in config.baselines:
@@ -44,7 +43,7 @@ def train(path: Path | None, overrides: Sequence[str], deepspeed_config: Path | 
 
 def run_baseline(config: Config, method: str, device: torch.device, console: Console) -> dict[str, Any]:
     """Train a fresh model with another method on the same tasks and budget; its summary."""
-    model, tasks = registry.build(config)
+    model, tasks = build(config)
     plain = config.model_copy(update={"method": method, "output_dir": None, "baselines": ()})
     with console.running(method, config.rounds, tasks) as observer:
         return api.train(model.to(device), tasks, plain, observer).summary

@@ -5,32 +5,33 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avil_fast import config as settings
-from avil_fast.config import Config
+from avil_fast.config import Config, TrainConfig, dump, from_dotted, from_settings, load
 from avil_fast.errors import AvilError
 from avil_fast.presets import PRESETS
 from avil_fast.settings import known_names
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NAMES = known_names(Config)
+OF_FIT = known_names(TrainConfig)
 
 
 def loaded(tmp_path: Path, text: str, *overrides: str) -> Config:
     path = tmp_path / "run.yaml"
     path.write_text(text, encoding="utf-8")
-    return settings.load(path, overrides)
+    return load(path, overrides)
 
 
 @st.composite
-def misspelled(draw: st.DrawFn) -> str:
+def misspelled(draw: st.DrawFn, names: list[str] = NAMES) -> str:
     """A known dotted name short of one letter, so that it is no known one."""
-    name = draw(st.sampled_from(NAMES))
+    name = draw(st.sampled_from(names))
     at = draw(st.sampled_from([i for i, letter in enumerate(name) if letter != "."]))
     short = name[:at] + name[at + 1 :]
-    return short if short not in NAMES else short + "?"
+    return short if short not in names else short + "?"
 
 
 @pytest.mark.parametrize(
@@ -57,21 +58,31 @@ def test_one_setting_of_a_section_leaves_the_presets_others(tmp_path: Path) -> N
 
 
 def test_no_file_and_an_empty_file_are_the_defaults(tmp_path: Path) -> None:
-    assert settings.load(None) == loaded(tmp_path, "") == loaded(tmp_path, "# nothing\n") == Config()
+    assert load(None) == loaded(tmp_path, "") == loaded(tmp_path, "# nothing\n") == Config()
 
 
 @given(misspelled())
 def test_a_misspelled_override_is_answered_with_a_known_name(name: str) -> None:
     with pytest.raises(AvilError, match="unknown setting") as caught:
-        settings.load(None, [f"{name}=1"])
+        load(None, [f"{name}=1"])
     assert suggestion(caught.value) in NAMES
 
 
-@given(misspelled())
+@given(misspelled(OF_FIT))
 def test_a_misspelled_keyword_of_fit_is_answered_with_a_known_name(name: str) -> None:
     with pytest.raises(AvilError, match="unknown setting") as caught:
-        settings.from_dotted({name: 1})
-    assert suggestion(caught.value) in NAMES
+        from_dotted({name: 1})
+    assert suggestion(caught.value) in OF_FIT
+
+
+@pytest.mark.parametrize("name", ["tasks", "tasks.train", "model.width", "device", "baselines"])
+def test_fit_refuses_what_it_would_not_read(name: str) -> None:
+    with pytest.raises(AvilError, match=rf"fit\(\): {name} is a setting of a config file"):
+        from_dotted({name: 1})
+
+
+def test_the_settings_of_fit_name_no_tasks() -> None:
+    assert not {"tasks", "model"} & yaml.safe_load(dump(from_dotted({}))).keys()
 
 
 @given(misspelled())
@@ -80,7 +91,7 @@ def test_a_misspelled_key_of_a_file_is_answered_with_a_known_name(name: str) -> 
     for part in reversed(name.split(".")):
         nested = {part: nested}
     with pytest.raises(AvilError, match="unknown setting") as caught:
-        settings.from_settings(nested, where="run.yaml")  # type: ignore[arg-type]
+        from_settings(nested, where="run.yaml")  # type: ignore[arg-type]
     assert str(caught.value).startswith("run.yaml: ")
     assert suggestion(caught.value) in NAMES
 
@@ -137,7 +148,7 @@ def suggestion(error: AvilError) -> str:
 )
 def test_a_wrong_value_is_one_sentence_that_names_the_setting(override: str, named: str) -> None:
     with pytest.raises(AvilError, match=named) as caught:
-        settings.load(None, [override])
+        load(None, [override])
     assert "\n" not in str(caught.value)
 
 
@@ -150,7 +161,7 @@ def test_a_setting_within_what_is_no_section_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bounds", ["null", "[-1, 2]"])
 def test_weights_that_could_turn_negative_need_a_floor(apply: str, bounds: str) -> None:
     with pytest.raises(AvilError, match=r"weights\.bounds"):
-        settings.load(None, ["weights.rule=additive", f"weights.apply={apply}", f"weights.bounds={bounds}"])
+        load(None, ["weights.rule=additive", f"weights.apply={apply}", f"weights.bounds={bounds}"])
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "three", "a: [", "rounds: 1\n\tseed: 2"])
@@ -164,13 +175,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("target: é".encode("latin-1"))
     for name, problem in (("latin.yaml", "UTF-8"), ("missing.yaml", "No such file"), (".", "directory")):
         with pytest.raises(AvilError, match=problem):
-            settings.load(tmp_path / name)
+            load(tmp_path / name)
 
 
 @pytest.mark.parametrize("word", ["off", "'off'", "Off", "false"])
 def test_a_bare_off_is_the_rule_off(tmp_path: Path, word: str) -> None:
     assert loaded(tmp_path, f"weights: {{rule: {word}}}").weights.rule == "off"
-    assert settings.load(None, [f"weights.rule={word}"]).weights.rule == "off"
+    assert load(None, [f"weights.rule={word}"]).weights.rule == "off"
 
 
 @pytest.mark.parametrize(
@@ -184,12 +195,12 @@ def test_a_bare_off_is_the_rule_off(tmp_path: Path, word: str) -> None:
     ],
 )
 def test_dumped_settings_load_as_the_same(tmp_path: Path, overrides: list[str]) -> None:
-    config = settings.load(None, overrides)
-    assert loaded(tmp_path, settings.dump(config)) == config
+    config = load(None, overrides)
+    assert loaded(tmp_path, dump(config)) == config
 
 
 def test_dotted_names_and_sections_mix() -> None:
-    config = settings.from_dotted({"alpha": {"lr": 0.5}, "alpha.steps": 3, "rounds": 2})
+    config = from_dotted({"alpha": {"lr": 0.5}, "alpha.steps": 3, "rounds": 2})
     assert (config.alpha.lr, config.alpha.steps, config.rounds) == (0.5, 3, 2)
 
 
@@ -211,13 +222,13 @@ def test_dotted_names_and_sections_mix() -> None:
     ],
 )
 def test_the_combinations_known_to_fail_are_warned_of(overrides: list[str], named: list[str]) -> None:
-    found = settings.load(None, overrides).warnings()
+    found = load(None, overrides).warnings()
     assert [name in warning for name, warning in zip(named, found, strict=True)] == [True] * len(named)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_hold_known_settings_and_need_no_warning(preset: str) -> None:
-    assert settings.from_settings({"preset": preset}).warnings() == []
+    assert from_settings({"preset": preset}).warnings() == []
 
 
 def test_schema_is_json_and_says_what_key_fields_mean() -> None:
@@ -238,4 +249,4 @@ def test_schema_is_json_and_says_what_key_fields_mean() -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("**/*.yaml")), ids=lambda path: path.name)
 def test_every_config_that_comes_with_the_package_loads_without_a_warning(path: Path) -> None:
-    assert settings.load(path).warnings() == []
+    assert load(path).warnings() == []

@@ -15,8 +15,8 @@ from avil_fast.deltas.codec import CODECS, FP64, Codec
 from avil_fast.engine.base import Engine, Evaluation, TaskRun
 from avil_fast.engine.buffers import RoundBuffers
 from avil_fast.engine.clock import Clock
-from avil_fast.engine.layout import device_of, lay_out
 from avil_fast.engine.optimizer import TaskOptimizer
+from avil_fast.engine.parameters import device_of, flatten
 from avil_fast.engine.partition import Partition
 from avil_fast.errors import AvilError
 from avil_fast.tasks.batches import batch_size_of, to_device
@@ -53,16 +53,16 @@ class LocalEngine(Engine):
         self.target = target
         self.device = device_of(model)
         self._was_training = model.training
-        self._layout = lay_out(model, tasks)
-        self._shared = self._layout.shared
-        self._scaled_head = self._layout.heads[target] if scale_target_head else []
+        self._parameters = flatten(model, tasks)
+        self._shared = self._parameters.shared
+        self._scaled_head = self._parameters.heads[target] if scale_target_head else []
         self._base = [torch.empty_like(p.master.detach()) for p in self._shared]
         self._head_base = [torch.empty_like(p.master.detach()) for p in self._scaled_head]
         codec = self._codec(deltas.dtype)
         self._bank = Bank(len(tasks), [p.numel for p in self._shared], codec, self.device)
         self._head_bank = Bank(1, [p.numel for p in self._scaled_head], codec, self.device)
         self._buffers = RoundBuffers(model)
-        self._optimizers = [TaskOptimizer([*self._shared, *head], optimizer) for head in self._layout.heads]
+        self._optimizers = [TaskOptimizer([*self._shared, *head], optimizer) for head in self._parameters.heads]
         self._clock = Clock(torch.cuda.synchronize if self.device.type == "cuda" else lambda: None)
         self._current: int | None = None
         self._losses: list[Tensor] = []
@@ -179,13 +179,13 @@ class LocalEngine(Engine):
             return self._bank.gram()
 
     def snapshot(self) -> Any:
-        partitions = [partition.master.detach().cpu().clone() for partition in self._layout.all]
+        partitions = [partition.master.detach().cpu().clone() for partition in self._parameters.all]
         return partitions, [buffer.cpu().clone() for buffer in self.model.buffers()]
 
     def restore(self, snapshot: Any) -> None:
         partitions, buffers = snapshot
         with torch.no_grad():
-            for partition, saved in zip(self._layout.all, partitions, strict=True):
+            for partition, saved in zip(self._parameters.all, partitions, strict=True):
                 partition.master.copy_(saved)
                 partition.push()
             for buffer, saved in zip(self.model.buffers(), buffers, strict=True):
@@ -196,7 +196,7 @@ class LocalEngine(Engine):
 
     def close(self) -> None:
         self._scope.close()
-        for partition in self._layout.all:
+        for partition in self._parameters.all:
             partition.release()
         self.model.train(self._was_training)
 

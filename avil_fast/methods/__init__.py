@@ -1,4 +1,4 @@
-"""Training methods, one per file. To add one: its file, and its line here and in `Config.method`."""
+"""Training methods, one per file. To add one: its file, and its line here and in `TrainConfig.method`."""
 
 from avil_fast.methods.avil import Avil
 from avil_fast.methods.base import Method

@@ -11,13 +11,14 @@ A round, from shared parameters θ:
 from __future__ import annotations
 
 import math
+from itertools import repeat
 
 import torch
 
 from avil_fast.config import AlphaConfig, WeightsConfig
 from avil_fast.engine.base import TaskRun
 from avil_fast.errors import AvilError
-from avil_fast.methods.base import Method, Progress, RoundRecord
+from avil_fast.methods.base import Method, Progress, RoundRecord, train_task
 from avil_fast.tasks.batches import derive_seed
 
 
@@ -52,14 +53,15 @@ class Avil(Method):
         apply = self.config.weights.apply
         factor = weight if apply == "sampling" else 1.0
         steps, batches = self.data.training(task, round_, factor)
-        self.engine.begin_task(task, derive_seed(self.config.seed, name, "train", round_))
-        for step, batch in enumerate(self.engine.fetch(batches), 1):
-            self.engine.train_step(
-                batch,
-                loss_weight=weight if apply == "loss" else 1.0,
-                lr_scale=weight if apply == "lr" else 1.0,
-            )
-            progress(name, step, steps)
+        train_task(
+            self.engine,
+            task,
+            derive_seed(self.config.seed, name, "train", round_),
+            batches,
+            lambda step: progress(name, step, steps),
+            loss_weight=weight if apply == "loss" else 1.0,
+            lr_scale=repeat(weight if apply == "lr" else 1.0),
+        )
         return self.engine.end_task(restore=not self._alone)
 
     def _solve_alpha(self, round_: int) -> tuple[list[float], list[list[float]]]:

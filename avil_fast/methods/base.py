@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
-from avil_fast.config import Config
+from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine
 from avil_fast.errors import AvilError
 from avil_fast.tasks.batches import Batches, in_order
@@ -34,7 +35,7 @@ class RoundRecord:
 class TaskData:
     """The batches that a run draws from its tasks."""
 
-    def __init__(self, tasks: Sequence[Task], config: Config) -> None:
+    def __init__(self, tasks: Sequence[Task], config: TrainConfig) -> None:
         self.tasks = list(tasks)
         self._config = config
         self._train = [Batches(t, config.batch_size, config.seed, config.workers) for t in tasks]
@@ -105,10 +106,32 @@ class TaskData:
         return in_order(data, self._config.eval_batch_size, owner.collate, self._config.workers)
 
 
+def train_task(
+    engine: Engine,
+    task: int,
+    seed: int,
+    batches: Iterable[Batch],
+    progress: Callable[[int], None],
+    *,
+    loss_weight: float = 1.0,
+    lr_scale: Iterable[float] = repeat(1.0),
+) -> None:
+    """A step on each batch, from `begin_task` to just before `end_task`.
+
+    Args:
+        progress: called with the number of steps done.
+        lr_scale: the factor on the learning rate for each step.
+    """
+    engine.begin_task(task, seed)
+    for step, (batch, scale) in enumerate(zip(engine.fetch(batches), lr_scale, strict=False), 1):
+        engine.train_step(batch, loss_weight=loss_weight, lr_scale=scale)
+        progress(step)
+
+
 class Method(ABC):
     """A training method: scalars and order. It never touches a tensor of the model."""
 
-    def __init__(self, engine: Engine, data: TaskData, config: Config) -> None:
+    def __init__(self, engine: Engine, data: TaskData, config: TrainConfig) -> None:
         self.engine = engine
         self.data = data
         self.config = config

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from avil_fast.engine.base import Engine, Evaluation
-from avil_fast.methods.base import Progress, TaskData
+from avil_fast.methods.base import Progress, TaskData, train_task
 from avil_fast.tasks.batches import derive_seed
 
 
@@ -17,15 +19,20 @@ def finetune(
     """
     target = engine.target
     steps = data.steps_per_pass(target)
+    total = epochs * steps
+    taken = count(1)
+    decay = (1 - step / total for step in range(total))
     best, best_epoch, kept = before, 0, engine.snapshot()
     for epoch in range(1, epochs + 1):
         engine.begin_round()
-        engine.begin_task(target, derive_seed(seed, engine.tasks[target].name, "finetune", epoch))
-        batches = data.cycle(target, steps)
-        for step, batch in enumerate(engine.fetch(batches)):
-            done = ((epoch - 1) * steps + step) / (epochs * steps)
-            engine.train_step(batch, lr_scale=1 - done)
-            progress("fine-tune", (epoch - 1) * steps + step + 1, epochs * steps)
+        train_task(
+            engine,
+            target,
+            derive_seed(seed, engine.tasks[target].name, "finetune", epoch),
+            data.cycle(target, steps),
+            lambda step: progress("fine-tune", next(taken), total),
+            lr_scale=decay,
+        )
         engine.end_task(restore=False)
         now = engine.evaluate(target, data.dev(target))
         if now.better_than(best):

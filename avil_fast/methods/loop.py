@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from avil_fast.config import Config
+from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine, Evaluation
 from avil_fast.errors import AvilError
 from avil_fast.methods import METHODS
@@ -40,7 +40,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run_rounds(engine: Engine, config: Config, observer: Observer) -> Outcome:
+def run_rounds(engine: Engine, config: TrainConfig, observer: Observer) -> Outcome:
     """Run `config.method` for `config.rounds` rounds and fine-tune; leaves the best model in the engine."""
     data = TaskData(engine.tasks, config)
     method = METHODS[config.method](engine, data, config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avil_fast.methods.base import Method, Progress, RoundRecord
+from avil_fast.methods.base import Method, Progress, RoundRecord, train_task
 from avil_fast.tasks.batches import derive_seed
 
 
@@ -14,10 +14,13 @@ class Single(Method):
         name = self.engine.tasks[target].name
         steps = sum(self.data.steps(task) for task in range(n))
         self.engine.begin_round()
-        self.engine.begin_task(target, derive_seed(self.config.seed, name, "train", round_))
-        for step, batch in enumerate(self.engine.fetch(self.data.cycle(target, steps)), 1):
-            self.engine.train_step(batch)
-            progress(name, step, steps)
+        train_task(
+            self.engine,
+            target,
+            derive_seed(self.config.seed, name, "train", round_),
+            self.data.cycle(target, steps),
+            lambda step: progress(name, step, steps),
+        )
         run = self.engine.end_task(restore=False)
 
         def only(value: float, other: float) -> list[float]:

@@ -10,10 +10,10 @@ import safetensors.torch
 import torch
 
 from avil_fast import api, launch
-from avil_fast import config as settings
+from avil_fast.config import load
 from avil_fast.errors import AvilError
 from avil_fast.report.folder import RunFolder
-from avil_fast.tasks import registry
+from avil_fast.tasks.from_config import build
 
 TINY = [
     "rounds=2",
@@ -62,7 +62,7 @@ def test_a_finished_run_holds_five_files_and_nothing_half_written(runs: tuple[Ru
 
 def test_the_config_is_the_resolved_one_and_starts_the_same_run(runs: tuple[Run, Run]) -> None:
     folder, _ = runs[0]
-    assert settings.load(folder / "config.yaml") == settings.load(None, [*TINY, f"output_dir={folder}"])
+    assert load(folder / "config.yaml") == settings.load(None, [*TINY, f"output_dir={folder}"])
 
 
 def test_metrics_have_one_line_per_round_and_all_keys(runs: tuple[Run, Run]) -> None:
@@ -90,7 +90,7 @@ def test_the_summary_is_the_results(runs: tuple[Run, Run]) -> None:
 
 def test_the_model_loads_into_a_fresh_one(runs: tuple[Run, Run]) -> None:
     folder, result = runs[0]
-    fresh, tasks = registry.build(settings.load(folder / "config.yaml"))
+    fresh, tasks = build(load(folder / "config.yaml"))
     missing, unexpected = safetensors.torch.load_model(fresh, folder / "model" / "model.safetensors")
     assert not missing
     assert not unexpected

@@ -1,4 +1,4 @@
-"""Which parameters are shared (they make up θ and δ) and which are a task's head."""
+"""Which of the model's parameters are shared (they make up θ and δ) and which are a task's head."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from avil_fast.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Layout:
+class Parameters:
     """The model's trainable parameters, flattened: shared ones, and each task's head (may be empty)."""
 
     shared: list[Partition]
@@ -26,7 +26,7 @@ class Layout:
         return [*self.shared, *itertools.chain.from_iterable(self.heads)]
 
 
-def lay_out(model: nn.Module, tasks: Sequence[Task]) -> Layout:
+def flatten(model: nn.Module, tasks: Sequence[Task]) -> Parameters:
     """Flatten the trainable parameters in place; tied ones count once, frozen ones not at all.
 
     Raises:
@@ -38,7 +38,7 @@ def lay_out(model: nn.Module, tasks: Sequence[Task]) -> Layout:
     if not shared:
         raise AvilError("the model has no trainable parameter outside the tasks' heads; unfreeze some")
     heads = [[p for _, p in trainable if owner.get(id(p)) == i] for i in range(len(tasks))]
-    return Layout(_flatten(shared), [_flatten(head) for head in heads])
+    return Parameters(_flatten(shared), [_flatten(head) for head in heads])
 
 
 def _owners(model: nn.Module, tasks: Sequence[Task]) -> dict[int, int]:

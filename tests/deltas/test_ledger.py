@@ -7,8 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("avil_fast._C", reason="the C++ extension is not built")
-
 from avil_fast.deltas.ledger import Layout, chunk_table, copy_plan
 
 Memory = list[list[np.ndarray]]  # [rank][partition]

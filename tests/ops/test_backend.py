@@ -1,5 +1,6 @@
 """The choice of backend."""
 
+import importlib
 import subprocess
 import sys
 import warnings
@@ -19,7 +20,7 @@ FP32, FP64 = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
 def extension(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("AVIL_BACKEND", raising=False)
     monkeypatch.delenv("AVIL_ISA", raising=False)
-    return pytest.importorskip("avil_fast._C", reason="the C++ extension is not built")
+    return importlib.import_module("avil_fast._C")  # `make` builds it: a build that failed fails the tests
 
 
 @pytest.fixture
@@ -41,18 +42,17 @@ def test_the_extension_serves_what_it_can(extension) -> None:
 
 
 FIRST_USE = """
-import time, torch
+import sys, torch
 from avil_fast import ops
-start = time.perf_counter()
 ops.weighted_sum_([torch.ones(9)], [torch.ones(9)], [torch.ones(3, 9)], [], torch.ones(3))
-print(time.perf_counter() - start)
+print(*(name for name in sys.modules if name.startswith(("torch._dynamo", "torch._inductor"))))
 """
 
 
-def test_first_use_is_quick(extension) -> None:
-    """No compilation, no import of the compiler: 2 ms, of which most load the extension."""
-    seconds = [float(subprocess.check_output([sys.executable, "-c", FIRST_USE])) for _ in range(2)]
-    assert min(seconds) < 0.01
+def test_first_use_does_not_import_the_compiler(extension) -> None:
+    """Its import takes most of a second; `python -m benchmarks.kernels` shows what the first use costs."""
+    imported = subprocess.check_output([sys.executable, "-c", FIRST_USE], text=True).split()
+    assert imported == []
 
 
 def test_fp64_runs_on_the_reference(extension) -> None:

@@ -62,7 +62,7 @@ def test_a_finished_run_holds_five_files_and_nothing_half_written(runs: tuple[Ru
 
 def test_the_config_is_the_resolved_one_and_starts_the_same_run(runs: tuple[Run, Run]) -> None:
     folder, _ = runs[0]
-    assert load(folder / "config.yaml") == settings.load(None, [*TINY, f"output_dir={folder}"])
+    assert load(folder / "config.yaml") == load(None, [*TINY, f"output_dir={folder}"])
 
 
 def test_metrics_have_one_line_per_round_and_all_keys(runs: tuple[Run, Run]) -> None:

@@ -11,6 +11,9 @@ constexpr int kBlock = 256;
 /// Lanes of the kernels' vector on every instruction set, so that sums run in one order on all of them.
 constexpr int kLanes = 16;
 
+/// Lanes of the fp64 sums into which vectors are added.
+constexpr int kSums = kLanes / 2;
+
 /// Most deltas in a bank. ops/checks.py: MAX_TASKS.
 constexpr int kMaxTasks = 64;
 

@@ -43,8 +43,6 @@ void gram_tile_of(double* gram, float* decoded, const Rows<Code>& rows, int task
     const int side = padded(tasks);
     for (int i = 0; i < tasks; ++i) decode(decoded + i * stride, rows.codes[i], rows, i, length);
     for (int i = 0; i < side; i += kSide) {
-        for (int row = i; row < i + kSide && row < tasks; ++row)  // the next tile's, while this one is multiplied
-            for (std::int64_t at = 0; at < length; at += kLine<Code>) prefetch(rows.codes[row] + length + at);
         for (int j = i; j < side; j += kSide)
             multiply(gram + i * side + j, side, decoded + i * stride, decoded + j * stride, stride, length);
     }

@@ -2,11 +2,11 @@
 
 namespace avil::AVIL_ISA {
 
-/// The sum of sixteen lanes, pairwise: one order on every instruction set.
+/// The sum of eight lanes, pairwise: one order on every instruction set.
 inline double total(const Sums& sums) {
-    double lanes[kLanes];
+    double lanes[kSums];
     store(lanes, sums);
-    for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int width = kSums / 2; width > 0; width /= 2)
         for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
     return lanes[0];
 }

@@ -16,5 +16,4 @@ env LD_PRELOAD="$(runtime libasan.so) $(runtime libubsan.so) $(runtime libstdc++
     ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH="$target" \
     "$python" -P -m pytest -q -p no:cacheprovider \
     --deselect tests/ops/test_cpu.py::test_no_operation_allocates_beyond_its_outputs \
-    --deselect tests/deltas/test_ledger.py::test_large_layouts_are_planned_in_a_second \
     tests/ops tests/deltas "$@"

@@ -79,7 +79,7 @@ assert right and os.waitpid(child, 0)[1] == 0
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_has_threads_of_its_own() -> None:
-    """As the workers of a DataLoader are: without a new pool the child would wait for threads it lacks."""
+    """As the workers of a DataLoader are: OpenMP's threads do not survive a fork, so the child uses the pool."""
     options = ["-W", "ignore", "-c", FORK]
     subprocess.run([sys.executable, *options], check=True, timeout=60, env={**os.environ, "AVIL_BACKEND": "cpu"})
 

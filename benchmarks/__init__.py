@@ -1,0 +1,1 @@
+"""Measurements: `python -m benchmarks.kernels`, `python -m benchmarks.digits`, `pytest --benchmark`."""

@@ -1,0 +1,264 @@
+"""The four operations against the roof and against what torch offers: `python -m benchmarks.kernels`.
+
+For each operation, codec and number of deltas: bytes moved, GB/s, percent of the roof, and how many times
+as fast as each alternative. All are timed in turns, and a ratio is the median of the turns' ratios. An
+alternative whose result is wrong gets no ratio; an operation whose result is wrong ends the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avil_fast import ops
+from avil_fast.deltas.codec import CODECS
+from avil_fast.ops import capture, weighted_sum
+from avil_fast.ops.delta_dots import reference as dots_reference
+from avil_fast.ops.delta_gram import reference as gram_reference
+from benchmarks.alternatives import ALTERNATIVES, alternatives
+from benchmarks.buffers import ROTATION, Buffers, make
+from benchmarks.roof import roof
+from benchmarks.timing import Call, interleaved, ratio
+
+TASKS = (2, 4, 8, 16, 32)
+TOLERANCE = {"weighted_sum_": 1e-6, "delta_dots": 1e-5, "capture_": 1e-6, "delta_gram": 1e-5}
+"""‖result − truth‖ over ‖truth‖ that an operation may have; an alternative a thousand times as much."""
+
+SLACK = 1000
+
+
+@dataclass
+class Row:
+    """One cell of the table."""
+
+    op: str
+    codec: str
+    n: int
+    bytes: int
+    milliseconds: float
+    gbps: float
+    roof_gbps: float
+    percent_of_roof: float
+    ratios: dict[str, float]
+    """Seconds of an alternative over the operation's: above 1 the operation is faster."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """How an operation is called, what it costs, and what its result should be."""
+
+    run: Callable[[Buffers], Tensor]
+    reference: Callable[[Buffers], Tensor]
+    roof: str
+    bytes_per_element: Callable[[int, float], float]
+    """Of the number of deltas and the bytes of a delta's element, as in DESIGN's table."""
+    prepare: Callable[[Buffers], object] = lambda b: None
+    """Before every call."""
+
+
+def _sum(b: Buffers) -> Tensor:
+    ops.weighted_sum_([b.out], [b.base], *b.bank, b.alpha)
+    return b.out
+
+
+def _sum_reference(b: Buffers) -> Tensor:
+    truth = b.base.double()
+    weighted_sum.reference([truth], [truth], *b.bank, b.alpha, [])
+    return truth
+
+
+def _trained(b: Buffers) -> None:
+    """θ as a task's training leaves it."""
+    torch.add(b.base, b.base.roll(1), alpha=1e-3, out=b.out)
+
+
+OPERATIONS = {
+    "weighted_sum_": Operation(_sum, _sum_reference, "copy", lambda n, e: 8 + n * e),
+    "delta_dots": Operation(
+        lambda b: ops.delta_dots([b.base], *b.bank),
+        lambda b: dots_reference([b.base], *b.bank),
+        "read",
+        lambda n, e: 4 + n * e,
+    ),
+    "capture_": Operation(
+        lambda b: ops.capture_(*b.bank, 0, [b.out], [b.base]),
+        lambda b: capture.reference(*b.bank, 0, [b.out], [b.base], []),
+        "copy",
+        lambda n, e: 12 + e,
+        _trained,
+    ),
+    "delta_gram": Operation(
+        lambda b: ops.delta_gram(*b.bank), lambda b: gram_reference(*b.bank), "read", lambda n, e: n * e
+    ),
+}
+
+
+def measure(
+    name: str,
+    codec: str,
+    n: int,
+    numel: int,
+    device: torch.device,
+    repeats: int,
+    against: Collection[str] | None = None,
+) -> Row:
+    """One cell: the operation, its roof and its alternatives, in turns.
+
+    Raises:
+        RuntimeError: the operation's result is wrong.
+    """
+    operation = OPERATIONS[name]
+    nbytes = int(operation.bytes_per_element(n, CODECS[codec].bytes_per_element) * numel)
+    sets = [make(codec, n, numel, device, seed) for seed in range(max(1, min(4, ROTATION // nbytes)))]
+    others = {key: f for key, f in alternatives(name, codec).items() if against is None or key in against}
+    operation.prepare(sets[0])
+    truth = operation.reference(sets[0]).double()
+    error = _error(operation, operation.run, sets[0], truth)
+    if error > TOLERANCE[name]:
+        raise RuntimeError(f"{name} with {codec} and n = {n} is wrong: its relative error is {error:.1e}")
+    right = {
+        key: f for key, f in others.items() if _error(operation, f, sets[0], truth) <= SLACK * TOLERANCE[name]
+    }
+    del truth
+    move, moved = roof(operation.roof, nbytes, device)
+
+    def variants(call: Callable[[Buffers], Tensor]) -> list[Call]:
+        return [Call(lambda b=b: call(b), lambda b=b: operation.prepare(b)) for b in sets]
+
+    calls = {"roof": [Call(move)], name: variants(operation.run)}
+    seconds = interleaved(calls | {key: variants(f) for key, f in right.items()}, device, repeats)
+    ours = statistics.median(seconds[name])
+    return Row(
+        name,
+        codec,
+        n,
+        nbytes,
+        ours * 1e3,
+        nbytes / ours / 1e9,
+        moved / statistics.median(seconds["roof"]) / 1e9,
+        100 * ratio(seconds["roof"], seconds[name]) * nbytes / moved,
+        {key: ratio(seconds[key], seconds[name]) for key in right},
+    )
+
+
+def _error(operation: Operation, run: Callable[[Buffers], Tensor], b: Buffers, truth: Tensor) -> float:
+    operation.prepare(b)
+    return float((run(b).double() - truth).norm() / truth.norm())
+
+
+def slopes(rows: list[Row], numel: int) -> Iterator[dict[str, Any]]:
+    """Per operation and codec, how time grows with n: seconds of a further delta at the roof over those taken."""
+    for name in ("weighted_sum_", "delta_dots"):
+        for codec in CODECS:
+            cells = [row for row in rows if (row.op, row.codec) == (name, codec)]
+            if len(cells) < 2:
+                continue
+            n = torch.tensor([float(row.n) for row in cells])
+            seconds = torch.tensor([row.milliseconds / 1e3 for row in cells])
+            centred = n - n.mean()
+            slope = float((centred * seconds).sum() / centred.square().sum())
+            rate = statistics.median(row.roof_gbps for row in cells) * 1e9
+            percent = 100 * CODECS[codec].bytes_per_element * numel / rate / slope
+            yield {"op": name, "codec": codec, "ms_per_delta": slope * 1e3, "percent_of_roof": percent}
+
+
+FIRST_USE = """
+import time, torch
+from avil_fast import ops
+arguments = [torch.ones(9)], [torch.ones(9)], [torch.ones(3, 9)], [], torch.ones(3)
+start = time.perf_counter()
+ops.weighted_sum_(*arguments)
+print(time.perf_counter() - start)
+"""
+
+
+def first_use() -> float:
+    """Milliseconds of the first call in a fresh process, the extension's loading included; the median of 5."""
+    command = [sys.executable, "-c", FIRST_USE]
+    return 1e3 * statistics.median(float(subprocess.check_output(command)) for _ in range(5))
+
+
+def about(device: torch.device) -> dict[str, Any]:
+    """What the figures were taken on and with."""
+    found: dict[str, Any] = {"torch": torch.__version__, "python": platform.python_version()}
+    if device.type == "cuda":
+        import triton
+
+        return found | {"device": torch.cuda.get_device_name(device), "triton": triton.__version__}
+    from avil_fast import _C
+
+    return found | {"device": processor(), "threads": torch.get_num_threads(), "instruction_set": _C.isa()}
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+HEADER = f"{'operation':14} {'codec':5} {'n':>3} {'GB':>6} {'GB/s':>7} {'roof':>6}  times as fast as"
+
+
+def line(row: Row) -> str:
+    ratios = "  ".join(f"{name} {value:.2f}" for name, value in row.ratios.items())
+    return (
+        f"{row.op:14} {row.codec:5} {row.n:>3} {row.bytes / 1e9:6.2f} {row.gbps:7.1f} "
+        f"{row.percent_of_roof:5.0f}%  {ratios}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
+    parser.add_argument("--numel", type=int, default=1 << 25, help="parameters (default: 2^25)")
+    parser.add_argument("--repeats", type=int, default=11, help="turns")
+    parser.add_argument("--op", nargs="+", choices=OPERATIONS, default=list(OPERATIONS))
+    parser.add_argument("--codec", nargs="+", choices=CODECS, default=list(CODECS))
+    parser.add_argument("--n", nargs="+", type=int, default=list(TASKS))
+    parser.add_argument(
+        "--against",
+        nargs="*",
+        choices=sorted({name for of in ALTERNATIVES.values() for name in of}),
+        help="these alternatives only; torch.compile takes a minute for every number of deltas",
+    )
+    options = parser.parse_args()
+    device, rows = torch.device(options.device), []
+    result = about(device) | {"numel": options.numel, "repeats": options.repeats}
+    print(*(f"{key} {value}" for key, value in result.items()), sep=", ")
+    print(HEADER, flush=True)
+    for name in options.op:
+        for codec in options.codec:
+            for n in options.n if name != "capture_" else options.n[:1]:
+                rows.append(measure(name, codec, n, options.numel, device, options.repeats, options.against))
+                print(line(rows[-1]), flush=True)
+    result |= {
+        "first_use_ms": first_use(),
+        "rows": [asdict(r) for r in rows],
+        "slopes": [*slopes(rows, options.numel)],
+    }
+    for slope in result["slopes"]:
+        print(
+            f"{slope['op']:14} {slope['codec']:5} one more delta: {slope['ms_per_delta']:.2f} ms, "
+            f"{slope['percent_of_roof']:.0f}% of the roof"
+        )
+    print(f"first use: {result['first_use_ms']:.1f} ms")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -29,5 +29,9 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[zero,dev]'
 	touch $@
 
+# The extension's tests under the address and undefined-behaviour sanitizers.
+sanitize: $(VENV)/.installed
+	PYTHON=$(BIN)/python csrc/sanitize.sh
+
 clean:
 	rm -rf $(VENV) build *.egg-info

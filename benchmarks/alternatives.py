@@ -87,11 +87,13 @@ def dots_mv(b: Buffers) -> Tensor:
     return torch.mv(stacked, b.base.to(stacked.dtype))
 
 
-def _weighted_sum(base: Tensor, rows: list[Tensor], scales: list[Tensor | None], alpha: list[Tensor]) -> Tensor:
+def _weighted_sum(
+    out: Tensor, base: Tensor, rows: list[Tensor], scales: list[Tensor | None], alpha: list[Tensor]
+) -> Tensor:
     total = alpha[0] * _decode(rows[0], scales[0])
     for coefficient, row, scale in zip(alpha[1:], rows[1:], scales[1:], strict=True):
         total = total + coefficient * _decode(row, scale)
-    return base + total
+    return out.copy_(base + total)
 
 
 def _dots(grad: Tensor, rows: list[Tensor], scales: list[Tensor | None]) -> Tensor:
@@ -122,8 +124,8 @@ def _row_scales(b: Buffers) -> list[Tensor | None]:
 
 
 def sum_compile(b: Buffers) -> Tensor:
-    """torch.compile with n unrolled: one fused loop."""
-    return _compiled(_weighted_sum)(b.base, b.rows, _row_scales(b), list(b.alpha.float().unbind()))
+    """torch.compile with n unrolled and the output given: one fused loop."""
+    return _compiled(_weighted_sum)(b.out, b.base, b.rows, _row_scales(b), list(b.alpha.float().unbind()))
 
 
 def dots_compile(b: Buffers) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-SLOW, TURNS_OF_SLOW = 6, 3
+SLOW, TURNS_OF_SLOW = 6, 2
 """What is this many times as slow as the fastest sits most turns out: a ratio of 6 or of 7 is the same news."""
 
 

@@ -14,8 +14,8 @@ from avil_fast.ops.encoding import BLOCK, blocks
 class Codec:
     """One way to store a delta.
 
-    Errors of the α gradient, relative, on real deltas: bf16 4e-4, int8 9e-4; the accuracy of the trained
-    model does not change. The master parameters stay fp32 with every codec.
+    Relative error of the α gradient on deltas of the digits and of a small transformer, at most: bf16 5e-4,
+    int8 1.4e-3 (tests/deltas/test_codec.py). The master parameters stay fp32 with every codec.
     """
 
     name: str

@@ -20,8 +20,11 @@ from torch import Tensor
 
 MODULES = {"cpu": "avil_fast.ops.cpu", "triton": "avil_fast.ops.triton"}
 NAMES = ("reference", *MODULES)
-BUILD = "pip install --no-deps -e ."
-"""Builds the C++ extension, from the checkout."""
+REMEDIES = {
+    "cpu": "build it with `pip install --no-deps -e .`",
+    "triton": "install it with `pip install triton`",
+}
+"""What makes a backend that cannot be imported work."""
 
 
 class BackendError(RuntimeError):
@@ -74,20 +77,20 @@ def _load(name: str) -> ModuleType | None:
 
 @cache
 def _warn_once(name: str) -> None:
-    if name == "cpu":
-        warnings.warn(
-            f"the C++ extension is not built: operations on the CPU run on the slower torch reference; "
-            f"build it with `{BUILD}`",
-            stacklevel=2,
-        )
+    what, where = {
+        "cpu": ("the C++ extension is not built", "the CPU"),
+        "triton": ("triton is missing", "the GPU"),
+    }[name]
+    warnings.warn(
+        f"{what}: operations on {where} run on the slower torch reference; {REMEDIES[name]}", stacklevel=2
+    )
 
 
 def _obstacle(name: str, samples: tuple[Tensor, ...]) -> str | None:
     """Why a backend cannot serve these tensors, in words."""
     module = _load(name)
     if module is None:
-        remedy = f"; build it with `{BUILD}`" if name == "cpu" else ""
-        return f"{MODULES[name]} cannot be imported{remedy}"
+        return f"{MODULES[name]} cannot be imported; {REMEDIES[name]}"
     for sample in samples:
         if sample.device.type not in module.DEVICES:
             return f"the tensors are on {sample.device}, and it serves {' and '.join(sorted(module.DEVICES))}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 256
-"""Elements that share one int8 scale. α-gradient error 9e-4 on real deltas; smaller gains little."""
+"""Elements that share one int8 scale. The α gradient is 1.4e-3 off at most on real deltas."""
 
 INT8_MAX = 127
 

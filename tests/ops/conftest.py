@@ -14,14 +14,29 @@ def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["reference", *(f"cpu-{isa}" for isa in ISAS)])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Force a backend, the C++ kernels once per instruction set."""
-    name, _, isa = request.param.partition("-")
-    if isa:
-        _force_isa(isa, monkeypatch)
+BACKENDS = [
+    "reference",
+    *(f"cpu-{isa}" for isa in ISAS),
+    pytest.param(
+        "triton-interpreter", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+    ),
+    pytest.param("triton-cuda", marks=pytest.mark.gpu),
+]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Force a backend: the C++ kernels once per instruction set, the Triton kernels where they can run."""
+    name, _, variant = request.param.partition("-")
+    if name == "cpu":
+        _force_isa(variant, monkeypatch)
     monkeypatch.setenv("AVIL_BACKEND", name)
-    return str(request.param)
+    if variant != "cuda":
+        yield request.param
+        return
+    torch.set_default_device("cuda")
+    yield request.param
+    torch.set_default_device(None)
 
 
 def _force_isa(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,70 @@
+"""The README's tables, made from `benchmarks/results`: `python -m benchmarks.table` writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
+COLUMNS = (2, 8, 32)
+
+
+def kernels(result: dict[str, Any]) -> str:
+    """Percent of the roof, and times as fast as the best alternative, by operation, codec and n."""
+    rows = {(row["op"], row["codec"], row["n"]): row for row in result["rows"]}
+    lines = [
+        "| operation | deltas | " + " | ".join(f"n = {n}" for n in COLUMNS) + " |",
+        "|---|---|" + "---|" * len(COLUMNS),
+    ]
+    for op, codec in dict.fromkeys((row["op"], row["codec"]) for row in result["rows"]):
+        cells = [rows.get((op, codec, n)) for n in COLUMNS]
+        lines.append(f"| `{op}` | {codec} | " + " | ".join(map(_cell, cells)) + " |")
+    versions = ", ".join(f"{key} {result[key]}" for key in ("torch", "triton") if key in result)
+    threads = f", {result['threads']} threads, {result['instruction_set']}" if "threads" in result else ""
+    about = (
+        f"Percent of the roof, and how many times as fast as the best torch alternative: {result['device']}"
+        f"{threads}, {versions}, {result['numel'] / 2**20:.0f} Mi parameters; first use "
+        f"{result['first_use_ms']:.0f} ms."
+    )
+    return "\n".join([*lines, "", about])
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    best = min(row["ratios"].values(), default=None)
+    return f"{row['percent_of_roof']:.0f} %" + (f", {best:.1f}×" if best is not None else "")
+
+
+def digits(result: dict[str, Any]) -> str:
+    """Test accuracy of each method, mean and standard error over seeds."""
+    lines = ["| method | test accuracy |", "|---|---|"]
+    for method, found in result["methods"].items():
+        lines.append(f"| `{method}` | {100 * found['mean']:.1f} % ± {100 * found['standard_error']:.1f} |")
+    about = (
+        f"Seeds {result['seeds'][0]} to {result['seeds'][-1]}, mean ± standard error, the same number of "
+        f"optimizer steps. The final α of the random labels is below that of both useful auxiliaries in "
+        f"{result['random_labels_lowest']} of {len(result['seeds'])} runs."
+    )
+    return "\n".join([*lines, "", about])
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"cpu": kernels, "digits": digits}
+
+
+def rendered(text: str) -> str:
+    """`text` with what stands between each pair of markers made anew."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- {name}: made by python -m benchmarks.table -->", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        text = f"{before}{begin}\n{table(result)}\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")

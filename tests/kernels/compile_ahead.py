@@ -1,0 +1,152 @@
+"""Compile every shipped configuration of the kernels for a GPU that need not be there, and read the code.
+
+Run as a script, apart from the tests, which interpret the kernels: `python compile_ahead.py 90` prints a JSON
+list of what `Code` holds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from avil_fast.kernels import capture, delta_dots, delta_gram, reduce, weighted_sum
+from avil_fast.kernels.configs import CAPTURE, DELTA_DOTS, GRAM_WARPS, WEIGHTED_SUM, element, gram_width
+from avil_fast.kernels.tables import CHUNK
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8, None: None}
+POINTERS = {"partitions": "*i64", "chunks": "*i64", "alpha": "*fp64", "partial": "*fp64", "totals": "*fp64"}
+WIDE = re.compile(r"^\s*(ld\.global|st\.global|cp\.async\.cg\.shared\.global)(\.v4\.b32|\.v2\.b64|.* 0x10)")
+"""16-byte accesses to global memory in PTX that no predicate guards."""
+
+USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
+
+
+@dataclass
+class Code:
+    """One configuration and its compiled code."""
+
+    operation: str
+    codec: str
+    grad: str | None
+    low: str | None
+    n: int
+    """The number of deltas it is for, where the code depends on that."""
+    elements: int
+    """Of a tile, per thread: of one delta, of all in `delta_dots`."""
+    unroll: int
+    wide_loads: int
+    """16-byte loads that no mask guards: those of tiles that lie within a chunk."""
+    wide_stores: int
+    registers: int
+    spilled: int
+    """Bytes of stack and local memory."""
+
+
+def configurations() -> Iterator[tuple[Code, Any, dict[str, Any], int]]:
+    """(description, kernel, its constants, warps) of all that is shipped, for aligned tensors."""
+
+    def code(operation: str, codec: str, warps: int, elements: int, **more: Any) -> Code:
+        elements //= 32 * warps
+        found = {"grad": None, "low": None, "n": 0, "unroll": 1} | more
+        return Code(
+            operation, codec, elements=elements, wide_loads=0, wide_stores=0, registers=0, spilled=0, **found
+        )
+
+    for codec in ("fp32", "bf16", "int8"):
+        dtype = DTYPES[codec]
+        common = {"CODE": element(dtype), "SCALED": codec == "int8", "ALIGNED": True}
+        for low in (None, "bf16"):
+            config = WEIGHTED_SUM[dtype]
+            named = {"LOW": element(DTYPES[low]) if low else None}
+            constants = common | named | {"CHUNK": CHUNK, "ROWS": config.rows, "UNROLL": config.unroll}
+            yield (
+                code("weighted_sum_", codec, config.warps, config.rows * 256, low=low, unroll=config.unroll),
+                weighted_sum.kernel,
+                constants,
+                config.warps,
+            )
+            config = CAPTURE[dtype]
+            constants = common | named | {"ROWS": config.rows}
+            yield (
+                code("capture_", codec, config.warps, config.rows * 256, low=low),
+                capture.kernel,
+                constants,
+                config.warps,
+            )
+        for grad in ("fp32", "bf16"):
+            config = DELTA_DOTS[DTYPES[grad]]
+            for group in (1, 2, 4, 8):
+                if group > config.group:
+                    continue
+                rows = config.rows * (config.group // group)
+                constants = common | {"GRAD": element(DTYPES[grad]), "GROUP": group, "ROWS": rows}
+                yield (
+                    code("delta_dots", codec, config.warps, group * rows * 256, grad=grad, n=group),
+                    delta_dots.kernel,
+                    constants,
+                    config.warps,
+                )
+        for side, warps in GRAM_WARPS[dtype].items():
+            width = gram_width(dtype, side)
+            constants = common | {"SIDE": side, "WIDTH": width}
+            yield (
+                code("delta_gram", codec, warps, side * width, n=side),
+                delta_gram.kernel,
+                constants,
+                warps,
+            )
+    constants = {"ROWS": reduce.ROWS, "WIDTH": reduce.WIDTH}
+    yield Code("reduce", "", None, None, 0, 0, 1, 0, 0, 0, 0), reduce.kernel, constants, 4
+
+
+def compiled(kernel: Any, constants: dict[str, Any], warps: int, capability: int) -> Any:
+    names = kernel.arg_names
+    signature = {n: "constexpr" if n in constants else POINTERS.get(n, "i32") for n in names}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n in POINTERS}
+    source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
+
+
+def read(code: Code, built: Any) -> Code:
+    """Fill in what the compiled code shows."""
+    for line in built.asm["ptx"].splitlines():
+        found = WIDE.match(line)
+        if found:
+            if found[1] == "st.global":
+                code.wide_stores += 1
+            else:
+                code.wide_loads += 1
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(built.asm["cubin"])
+        file.flush()
+        tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+        usage = USAGE.search(subprocess.check_output([tool, "-res-usage", file.name], text=True))
+    assert usage
+    code.registers, code.spilled = int(usage[1]), int(usage[2]) + int(usage[4])
+    return code
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # of Triton about a coming default of its own
+    capability = int(sys.argv[1])
+    print(
+        json.dumps(
+            [
+                asdict(read(c, compiled(k, constants, warps, capability)))
+                for c, k, constants, warps in configurations()
+            ]
+        )
+    )

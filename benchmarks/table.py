@@ -1,4 +1,4 @@
-"""The README's tables, made from `benchmarks/results`: `python -m benchmarks.table` writes them."""
+"""The pages' tables, made from `benchmarks/results`: `python -m benchmarks.table` writes them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import floors
+
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 COLUMNS = (2, 8, 32)
 
 
@@ -52,19 +54,34 @@ def digits(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", about])
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"cpu": kernels, "digits": digits}
+def _result(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
 
 
-def rendered(text: str) -> str:
-    """`text` with what stands between each pair of markers made anew."""
-    for name, table in TABLES.items():
+TABLES: dict[Path, dict[str, Callable[[], str]]] = {
+    ROOT / "README.md": {"cpu": lambda: kernels(_result("cpu")), "digits": lambda: digits(_result("digits"))},
+    ROOT / "docs" / "performance.md": {
+        "cpu": lambda: kernels(_result("cpu")),
+        "operations": floors.operations,
+        "models": floors.models,
+    },
+}
+
+
+def rendered(page: Path) -> str:
+    """A page with what stands between each pair of markers made anew."""
+    text = page.read_text(encoding="utf-8")
+    for name, table in TABLES[page].items():
         begin, end = f"<!-- {name}: made by python -m benchmarks.table -->", f"<!-- end of {name} -->"
         before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        text = f"{before}{begin}\n{table(result)}\n{end}{after}"
+        _, found, after = rest.partition(end)
+        if not found:
+            raise ValueError(f"{page} lacks the markers {begin} and {end}")
+        text = f"{before}{begin}\n{table()}\n{end}{after}"
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in TABLES:
+        page.write_text(rendered(page), encoding="utf-8")

@@ -16,50 +16,69 @@ void add_rows(float* sum, const Rows<Code>& rows, const float* alpha, int first,
     }
 }
 
-template <class Code>
-void sum_rows(float* sum, const Rows<Code>& rows, const float* alpha, int tasks, std::int64_t blocks) {
-    for_groups(tasks, [&](auto count, int first) { add_rows<count()>(sum, rows, alpha, first, blocks); });
-}
+/// Where a sum goes: out ← base + sum, low ← cast of out.
+template <class LowType>
+struct Target {
+    float* out;
+    const float* base;
+    LowType* low;
 
-/// out ← base + sum, low ← cast of out, past the caches when `Stream`.
-template <class LowType, bool Stream>
-void finish(float* out, const float* base, LowType* low, const float* sum, std::int64_t blocks) {
-    for (std::int64_t at = 0; at < blocks * kBlock; at += kLanes) {
-        const Vec result = add(load(base + at), load(sum + at));
-        if constexpr (Stream) stream(out + at, result);
-        else store(out + at, result);
-        if constexpr (!std::is_same_v<LowType, float>) {
-            if constexpr (Stream) stream(low + at, result);
-            else store(low + at, result);
+    Target at(std::int64_t offset) const { return {out + offset, base + offset, advance(low, offset)}; }
+};
+
+/// As add_rows, for the last rows: out ← base + sum, past the caches when `Stream`.
+template <int R, bool Stream, class Code, class LowType>
+void finish_rows(const Target<LowType>& to, const float* sum, const Rows<Code>& rows, const float* alpha, int first,
+                 std::int64_t blocks) {
+    for (std::int64_t b = 0; b < blocks; ++b) {
+        Vec factor[R];
+        for (int r = 0; r < R; ++r) factor[r] = broadcast(alpha[first + r] * scale(rows, first + r, b));
+        for (std::int64_t k = b * kBlock; k < (b + 1) * kBlock; k += kLanes) {
+            Vec total = first == 0 ? zero() : load(sum + k);
+            for (int r = 0; r < R; ++r) total = fma(factor[r], load(rows.codes[first + r] + k), total);
+            const Vec result = add(load(to.base + k), total);
+            if constexpr (Stream) stream(to.out + k, result);
+            else store(to.out + k, result);
+            if constexpr (!std::is_same_v<LowType, float>) {
+                if constexpr (Stream) stream(to.low + k, result);
+                else store(to.low + k, result);
+            }
         }
     }
+}
+
+template <bool Stream, class Code, class LowType>
+void sum_rows(const Target<LowType>& to, float* sum, const Rows<Code>& rows, const float* alpha, int tasks,
+              std::int64_t blocks) {
+    for_groups(tasks, [&](auto count, int first) {
+        if (first + count < tasks) add_rows<count()>(sum, rows, alpha, first, blocks);
+        else finish_rows<count(), Stream>(to, sum, rows, alpha, first, blocks);
+    });
 }
 
 template <class Code, class LowType>
 void weighted_sum_span(const Bank& bank, const WeightedSum& args, const Span& span, bool large) {
     const Partition& partition = bank.partitions[span.partition];
-    const float* base = args.base[span.partition];
-    float* out = args.out[span.partition];
-    LowType* low = args.low.empty() ? nullptr : static_cast<LowType*>(args.low[span.partition]);
-    const bool past = large && out != base && aligned(out, 64) && aligned(low, 64);
+    const Target<LowType> target{args.out[span.partition], args.base[span.partition],
+                                 args.low.empty() ? nullptr : static_cast<LowType*>(args.low[span.partition])};
+    const bool past = large && target.out != target.base && aligned(target.out, 64) && aligned(target.low, 64);
+    const float* alpha = args.alpha.data();
     alignas(64) float sum[kBurst];
     for (std::int64_t done = 0; done < span.length; done += kBurst) {
         const std::int64_t at = span.offset + done, length = smaller(kBurst, span.length - done);
         const std::int64_t whole = length / kBlock, rest = length % kBlock;
         const Rows<Code> rows(bank, partition, at);
-        sum_rows(sum, rows, args.alpha.data(), bank.tasks, whole);
-        if (past) finish<LowType, true>(out + at, base + at, advance(low, at), sum, whole);
-        else finish<LowType, false>(out + at, base + at, advance(low, at), sum, whole);
+        if (past) sum_rows<true>(target.at(at), sum, rows, alpha, bank.tasks, whole);
+        else sum_rows<false>(target.at(at), sum, rows, alpha, bank.tasks, whole);
         if (rest == 0) continue;
-        const std::int64_t tail = at + whole * kBlock;
-        const PaddedRows<Code> padded(Rows<Code>(bank, partition, tail), bank.tasks, rest);
+        const Target<LowType> tail = target.at(at + whole * kBlock);
+        const PaddedRows<Code> padded(Rows<Code>(bank, partition, at + whole * kBlock), bank.tasks, rest);
         float last[kBlock] = {};
         LowType last_low[kBlock];
-        std::memcpy(last, base + tail, rest * sizeof(float));
-        sum_rows(sum, padded, args.alpha.data(), bank.tasks, 1);
-        finish<LowType, false>(last, last, last_low, sum, 1);
-        std::memcpy(out + tail, last, rest * sizeof(float));
-        if (low != nullptr) std::memcpy(low + tail, last_low, rest * sizeof(LowType));
+        std::memcpy(last, tail.base, rest * sizeof(float));
+        sum_rows<false, Code>(Target<LowType>{last, last, last_low}, sum, padded, alpha, bank.tasks, 1);
+        std::memcpy(tail.out, last, rest * sizeof(float));
+        if (tail.low != nullptr) std::memcpy(tail.low, last_low, rest * sizeof(LowType));
     }
     if (past) fence();
 }

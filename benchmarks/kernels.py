@@ -158,19 +158,21 @@ def _error(operation: Operation, run: Callable[[Buffers], Tensor], b: Buffers, t
 
 
 def slopes(rows: list[Row], numel: int) -> Iterator[dict[str, Any]]:
-    """Per operation and codec, how time grows with n: seconds of a further delta at the roof over those taken."""
+    """Per operation and codec, how time grows with n: what a further delta takes at the roof over what it takes.
+
+    Times are in bytes at the roof of their own turns, for the machine's rate may change between two rows.
+    """
     for name in ("weighted_sum_", "delta_dots"):
         for codec in CODECS:
             cells = [row for row in rows if (row.op, row.codec) == (name, codec)]
             if len(cells) < 2:
                 continue
-            n = torch.tensor([float(row.n) for row in cells])
-            seconds = torch.tensor([row.milliseconds / 1e3 for row in cells])
+            n = torch.tensor([row.n for row in cells], dtype=torch.float64)
+            times = torch.tensor([100 * row.bytes / row.percent_of_roof for row in cells], dtype=torch.float64)
             centred = n - n.mean()
-            slope = float((centred * seconds).sum() / centred.square().sum())
-            rate = statistics.median(row.roof_gbps for row in cells) * 1e9
-            percent = 100 * CODECS[codec].bytes_per_element * numel / rate / slope
-            yield {"op": name, "codec": codec, "ms_per_delta": slope * 1e3, "percent_of_roof": percent}
+            slope = float((centred * times).sum() / centred.square().sum())
+            percent = 100 * CODECS[codec].bytes_per_element * numel / slope
+            yield {"op": name, "codec": codec, "percent_of_roof": percent}
 
 
 FIRST_USE = """
@@ -251,10 +253,7 @@ def main() -> None:
         "slopes": [*slopes(rows, options.numel)],
     }
     for slope in result["slopes"]:
-        print(
-            f"{slope['op']:14} {slope['codec']:5} one more delta: {slope['ms_per_delta']:.2f} ms, "
-            f"{slope['percent_of_roof']:.0f}% of the roof"
-        )
+        print(f"{slope['op']:14} {slope['codec']:5} one more delta: {slope['percent_of_roof']:.0f}% of the roof")
     print(f"first use: {result['first_use_ms']:.1f} ms")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")

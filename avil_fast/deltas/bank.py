@@ -23,7 +23,6 @@ class Bank:
 
     def __init__(self, n: int, sizes: Sequence[int], codec: Codec, device: torch.device) -> None:
         self.n = n
-        self.codec = codec
         self.codes: list[Tensor] = []
         self.scales: list[Tensor] = []
         self._device = device

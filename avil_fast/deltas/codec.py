@@ -9,6 +9,16 @@ from torch import Tensor
 
 from avil_fast.ops.encoding import BLOCK, blocks
 
+LINE, PAGE, ROW_START = 64, 4096, 320
+"""Bytes: each large row of a bank starts ROW_START further into its page than the one before, for less than 1 % of
+memory. Rows that all start at the same place of a page, as those of a power of two of elements would, fall on the
+same lines of a cache and drive one another out: `weighted_sum_` with 8 took 1.3 times as long on Zen 4.
+"""
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
 
 @dataclass(frozen=True)
 class Codec:
@@ -30,15 +40,13 @@ class Codec:
 
     def allocate(self, n: int, numel: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Codes [n, numel] and scales [n, ceil(numel / 256)] or None; rows start 64-byte aligned."""
-        stride = _round_up(numel, 64 // self.dtype.itemsize)
-        codes = torch.zeros(n, stride, dtype=self.dtype, device=device)[:, :numel]
+        nbytes = _round_up(numel * self.dtype.itemsize, LINE)
+        if nbytes > 100 * PAGE:
+            nbytes += (ROW_START - nbytes) % PAGE
+        codes = torch.zeros(n, nbytes // self.dtype.itemsize, dtype=self.dtype, device=device)[:, :numel]
         if not self.scaled:
             return codes, None
         return codes, torch.zeros(n, blocks(numel), dtype=torch.float32, device=device)
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 CODECS = {

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from avil_fast.config import DeltasConfig, OptimizerConfig
 from avil_fast.deltas.bank import Bank
 from avil_fast.deltas.codec import CODECS, FP64, Codec
 from avil_fast.engine.base import Engine, Evaluation, TaskRun
@@ -21,6 +20,9 @@ from avil_fast.engine.partition import Partition
 from avil_fast.errors import AvilError
 from avil_fast.tasks.batches import batch_size_of, to_device
 from avil_fast.tasks.task import Batch, Task
+
+if TYPE_CHECKING:
+    from avil_fast.config import DeltasConfig, OptimizerConfig
 
 
 class LocalEngine(Engine):
@@ -59,8 +61,8 @@ class LocalEngine(Engine):
         self._base = [torch.empty_like(p.master.detach()) for p in self._shared]
         self._head_base = [torch.empty_like(p.master.detach()) for p in self._scaled_head]
         codec = self._codec(deltas.dtype)
-        self._bank = Bank(len(tasks), [p.numel for p in self._shared], codec, self.device)
-        self._head_bank = Bank(1, [p.numel for p in self._scaled_head], codec, self.device)
+        self._bank = self._allocate(len(tasks), self._shared, codec)
+        self._head_bank = self._allocate(1, self._scaled_head, codec)
         self._buffers = RoundBuffers(model)
         self._optimizers = [TaskOptimizer([*self._shared, *head], optimizer) for head in self._parameters.heads]
         self._clock = Clock(torch.cuda.synchronize if self.device.type == "cuda" else lambda: None)
@@ -199,6 +201,24 @@ class LocalEngine(Engine):
         for partition in self._parameters.all:
             partition.release()
         self.model.train(self._was_training)
+
+    def _allocate(self, n: int, partitions: Sequence[Partition], codec: Codec) -> Bank:
+        sizes = [partition.numel for partition in partitions]
+        try:
+            return Bank(n, sizes, codec, self.device)
+        except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, an allocator's own on the CPU
+            if "allocate" not in str(error):
+                raise
+            for partition in self._parameters.all:
+                partition.release()
+            elements = n * sum(sizes)
+            smaller = [c for c in CODECS.values() if c.bytes_per_element < codec.bytes_per_element]
+            settings = [f"deltas.dtype: {c.name} ({elements * c.bytes_per_element / 1e9:.1f} GB)" for c in smaller]
+            advice = f"set {' or '.join(settings)}" if settings else "train with fewer tasks"
+            raise AvilError(
+                f"{n} deltas in {codec.name} take {elements * codec.bytes_per_element / 1e9:.1f} GB, more than "
+                f"{self.device} has left; {advice}"
+            ) from error
 
     def _codec(self, name: str) -> Codec:
         if name == "fp32" and any(base.dtype == torch.float64 for base in self._base):

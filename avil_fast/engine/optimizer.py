@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
-from avil_fast.config import OptimizerConfig
 from avil_fast.engine.partition import Partition
+
+if TYPE_CHECKING:
+    from avil_fast.config import OptimizerConfig
 
 
 class TaskOptimizer:

@@ -18,6 +18,15 @@ def test_bytes_are_n_times_e_times_N(codec: Codec) -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.name)
+def test_large_rows_start_at_different_places_of_a_page(codec: Codec) -> None:
+    codes, _ = codec.allocate(8, 1 << 20, CPU)
+    starts = [row.data_ptr() % 4096 for row in codes]
+    assert len(set(starts)) == 8
+    assert all(start % 64 == 0 for start in starts)
+    assert codes.untyped_storage().nbytes() <= 1.01 * codes.numel() * codes.element_size()
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.name)
 def test_round_trip(codec: Codec) -> None:
     torch.manual_seed(0)
     base = [torch.randn(1000), torch.randn(37)]

@@ -9,8 +9,10 @@ import torch
 
 import avil_fast as avil
 from avil_fast.config import DeltasConfig, OptimizerConfig
+from avil_fast.deltas.codec import Codec
 from avil_fast.engine.local import LocalEngine
-from tests.methods.models import CASES, NAMES, Case, convolutional
+from avil_fast.errors import AvilError
+from tests.methods.models import CASES, NAMES, Case, convolutional, linear
 
 
 def engine_of(case: Case, codec: str = "fp32", **optimizer: object) -> LocalEngine:
@@ -163,3 +165,22 @@ def test_bad_heads(heads: dict[str, str], message: str) -> None:
     case.heads = heads
     with pytest.raises(avil.AvilError, match=message):
         engine_of(case)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "advice"),
+    [("fp32", r"set deltas.dtype: bf16 \(0.0 GB\) or deltas.dtype: int8"), ("int8", "train with fewer tasks")],
+)
+def test_a_bank_without_room_says_what_to_change(dtype: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = linear()
+    before = [p.detach().clone() for p in case.model.parameters()]
+
+    def full(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB")
+
+    monkeypatch.setattr(Codec, "allocate", full)
+    with pytest.raises(AvilError, match=rf"3 deltas in {dtype} take 0.0 GB, more than cpu has left; {advice}"):
+        LocalEngine(case.model, case.tasks(), 1, OptimizerConfig(), DeltasConfig(dtype=dtype))
+    for parameter, value in zip(case.model.parameters(), before, strict=True):
+        assert torch.equal(parameter, value)
+        assert parameter.grad is None

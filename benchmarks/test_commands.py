@@ -1,0 +1,29 @@
+"""The commands run to their end, at a size that shows nothing of speed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SMALL = {
+    "kernels": "--numel 65536 --repeats 2 --n 2 3 --against add_ mv",
+    "endtoend": "--device cpu --tasks 2 --steps 2 --batch 2 --sequence 8 --vocabulary 64 --width 64 --layers 1",
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_command_runs_and_writes_its_figures(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    command = [sys.executable, "-m", f"benchmarks.{name}", *SMALL[name].split(), "--json", str(path)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL, timeout=120)
+    figures = json.loads(path.read_text())
+    if name == "kernels":
+        assert {(row["op"], row["codec"], row["n"]) for row in figures["rows"]} >= {("delta_dots", "int8", 3)}
+        assert all(row["gbps"] > 0 and row["percent_of_roof"] > 0 for row in figures["rows"])
+    else:
+        assert len(figures["avil"]["rounds"]) == 2
+        assert figures["delta_ops_percent"] > 0

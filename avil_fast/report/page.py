@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,10 @@ def _compare(value: float | None, other: float | None, percent: bool) -> str:
     return f"this run is {size}{unit} {'higher' if value > other else 'lower'}"
 
 
+_VERDICTS = ((0.25, "set aside"), (0.9, "used in part"), (1.1, "used in full"), (math.inf, "turned up"))
+"""What a run made of a task whose influence is below a bound; 1 is where every task starts."""
+
+
 def _auxiliary(summary: dict[str, Any], name: str) -> tuple[str, str, str, str]:
     """Name, mean α, final weight and what became of an auxiliary; its influence starts at 1."""
     alpha, weight = summary["alpha_mean"].get(name), summary["weight_last"].get(name)
@@ -73,7 +78,7 @@ def _auxiliary(summary: dict[str, Any], name: str) -> tuple[str, str, str, str]:
     elif influence is None:
         verdict = "unknown"
     else:
-        verdict = "turned down" if influence < 0.9 else "turned up" if influence > 1.1 else "kept"
+        verdict = next(words for below, words in _VERDICTS if influence < below)
     return name, _number(alpha, False, 2), _number(weight, False, 2), verdict
 
 
@@ -104,6 +109,8 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
         ("alpha", "α", "Coefficients α", "The share of each task's update that was merged.", []),
         ("weight", "w", "Weights w", "How strongly each task trains next; all start at 1.", [1.0]),
     ):
+        if key == "weight" and all(value == 1.0 for row in history for value in row[key].values()):
+            continue  # weights.rule is off: a flat line tells nothing
         label = f"{symbol} of every task by round; in the last round: {last(key)}"
         plot = plots.lines(key, label, by_task(key, before), [0] * len(before) + rounds)
         figures.append((title, caption, plot, list(styles.items())))

@@ -105,8 +105,8 @@ def test_answer_comes_first_with_the_baseline_beside_it() -> None:
     text = render(*make(["a", "b", "c", "d"])).text
     assert "a, test metric 78.5 %" in text
     assert "Baseline single reached 77.0 %: this run is 1.5 points higher." in text
-    assert "b: mean α 1.20, final weight 0.05: turned down" in text
-    assert "c: mean α 2.20, final weight 1.00: kept" in text
+    assert "b: mean α 1.20, final weight 0.05: set aside" in text
+    assert "c: mean α 2.20, final weight 1.00: used in full" in text
     assert "d: mean α 3.20, final weight 1.40: turned up" in text
     assert "avil-fast train config.yaml" in text
 
@@ -125,6 +125,30 @@ def test_falls_back_to_what_was_measured(missing: tuple[str, ...], answer: str, 
     text = render(summary, history).text
     assert answer in text
     assert versus in text
+
+
+@pytest.mark.parametrize(
+    ("influence", "verdict"),
+    [
+        (0.0, "set aside"),
+        (0.25, "used in part"),
+        (0.89, "used in part"),
+        (0.9, "used in full"),
+        (1.1, "turned up"),
+    ],
+)
+def test_what_became_of_an_auxiliary(influence: float, verdict: str) -> None:
+    summary, history = make(["a", "b"])
+    summary["influence"]["b"] = influence
+    assert f"b: mean α 1.20, final weight 0.05: {verdict}" in render(summary, history).text
+
+
+def test_weights_that_never_move_are_not_drawn() -> None:
+    summary, history = make(["a", "b"])
+    assert "Weights w" in render(summary, history).text
+    for row in history:
+        row["weight"] = {"a": 1.0, "b": 1.0}
+    assert "Weights w" not in render(summary, history).text
 
 
 def test_a_metric_beyond_one_is_no_percentage() -> None:

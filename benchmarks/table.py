@@ -26,10 +26,10 @@ def kernels(result: dict[str, Any]) -> str:
         lines.append(f"| `{op}` | {codec} | " + " | ".join(map(_cell, cells)) + " |")
     versions = ", ".join(f"{key} {result[key]}" for key in ("torch", "triton") if key in result)
     threads = f", {result['threads']} threads, {result['instruction_set']}" if "threads" in result else ""
+    first = f"; first use {result['first_use_ms']:.0f} ms" if "first_use_ms" in result else ""
     about = (
         f"Percent of the roof, and how many times as fast as the best torch alternative: {result['device']}"
-        f"{threads}, {versions}, {result['numel'] / 2**20:.0f} Mi parameters; first use "
-        f"{result['first_use_ms']:.0f} ms."
+        f"{threads}, {versions}, {result['numel'] / 2**20:.0f} Mi parameters{first}."
     )
     return "\n".join([*lines, "", about])
 

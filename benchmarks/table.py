@@ -38,7 +38,7 @@ def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
     best = min(row["ratios"].values(), default=None)
-    return f"{row['percent_of_roof']:.0f} %" + (f", {best:.1f}×" if best is not None else "")
+    return f"{row['percent_of_roof']:.0f} %" + (f", {best:.2f}×" if best is not None else "")
 
 
 def digits(result: dict[str, Any]) -> str:

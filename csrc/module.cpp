@@ -10,6 +10,7 @@
 
 #include "bind_ledger.h"
 #include "kernels.h"
+#include "openmp.h"
 
 namespace py = pybind11;
 
@@ -110,6 +111,7 @@ void bind_operations(py::module_& module) {
              py::arg("code_strides"), py::arg("scales"), py::arg("scale_strides"));
     module.def(
         "isa", [] { return kernels().isa; }, "The instruction set in use; AVIL_ISA forces one.");
+    module.def("lose_openmp", &lose_openmp, "Use threads of our own: this process was forked before it loaded this.");
     module.def("weighted_sum", &weighted_sum, py::arg("bank"), py::arg("out"), py::arg("base"), py::arg("alpha"),
                py::arg("low_type"), py::arg("low"), py::arg("threads"));
     module.def("delta_dots", &delta_dots, py::arg("bank"), py::arg("grad_is_bf16"), py::arg("grad"),

@@ -11,31 +11,34 @@ namespace {
 // Between torch's operations its threads spin for some milliseconds, waiting for more. Threads of our own
 // would share the cores with them: on two cores an operation then took up to 1.5 times as long.
 
+bool lost = false;
+
 #if !defined(_WIN32)
 /// libgomp's entry to a parallel region, which LLVM's and Intel's runtimes offer too.
 using GompParallel = void (*)(void (*work)(void*), void* context, unsigned threads, unsigned flags);
-GompParallel gomp_parallel = nullptr;
+
+/// torch loads the libraries it depends on for all to see.
+GompParallel gomp_parallel() {
+    static const auto found = reinterpret_cast<GompParallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+    return found;
+}
 
 void team(int threads, void (*work)(void*), void* context) {
-    gomp_parallel(work, context, static_cast<unsigned>(threads), 0);
+    gomp_parallel()(work, context, static_cast<unsigned>(threads), 0);
 }
 
-bool find() {
-    // torch loads the libraries it depends on for all to see.
-    gomp_parallel = reinterpret_cast<GompParallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-    pthread_atfork(nullptr, nullptr, [] { gomp_parallel = nullptr; });
-    return true;
-}
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { lost = true; });
 #endif
 
 }  // namespace
+
+void lose_openmp() { lost = true; }
 
 Team openmp_team() {
 #if defined(_WIN32)
     return nullptr;
 #else
-    static const bool looked = find();
-    return looked && gomp_parallel != nullptr ? team : nullptr;
+    return !lost && gomp_parallel() != nullptr ? team : nullptr;
 #endif
 }
 

@@ -27,6 +27,19 @@ REMEDIES = {
 """What makes a backend that cannot be imported work."""
 
 
+forked = False
+"""This process is a fork, as the workers of a DataLoader are: OpenMP's threads did not survive."""
+
+
+def _fork() -> None:
+    global forked
+    forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_fork)
+
+
 class BackendError(RuntimeError):
     """The backend that was asked for cannot run here."""
 

@@ -64,7 +64,8 @@ def _checked(
     check_flat("theta", theta, codes, FLOAT_DTYPES)
     check_flat("base", base, codes, (theta[0].dtype,))
     check_flat("low", low, codes, LOW_DTYPES, optional=True)
-    check_rows_apart(codes)
+    check_rows_apart("codes", codes)
+    check_rows_apart("scales", scales)
     check_disjoint({"theta": theta, "low": low}, {"base": base, "codes": codes, "scales": scales})
     rows, row_scales = [row[slot] for row in codes], [scale[slot] for scale in scales]
     check_disjoint({"codes": rows, "scales": row_scales}, {"base": base})

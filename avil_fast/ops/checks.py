@@ -82,11 +82,11 @@ def check_alpha(alpha: Tensor, n: int, device: torch.device) -> None:
         _fail("alpha.stride()", alpha.stride(), "(1,) (contiguous)")
 
 
-def check_rows_apart(codes: Sequence[Tensor]) -> None:
+def check_rows_apart(name: str, tensors: Sequence[Tensor]) -> None:
     """A row that is written must not reach into the next."""
-    for p, row in enumerate(codes):
+    for p, row in enumerate(tensors):
         if row.shape[0] > 1 and row.stride(0) < row.shape[1]:
-            _fail(f"codes[{p}].stride(0)", row.stride(0), f"{row.shape[1]} or more (rows apart)")
+            _fail(f"{name}[{p}].stride(0)", row.stride(0), f"{row.shape[1]} or more (rows apart)")
 
 
 def check_disjoint(written: Mapping[str, Sequence[Tensor]], read: Mapping[str, Sequence[Tensor]]) -> None:

@@ -17,8 +17,8 @@ def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence
     """⟨g, δ_i⟩ = Σ_p Σ_k g[p]_k δ_i[p]_k for every task i.
 
     By the chain rule ∂L(θ + Σ α_i δ_i)/∂α_i = ⟨∇_θ L, δ_i⟩. Products are summed in fp32 within a block
-    and in fp64 across blocks, in a fixed order that does not depend on the number of threads. NaN and
-    infinities in g or δ show in the result.
+    (lane by lane within a chunk on a GPU) and in fp64 across, in a fixed order that does not depend on the
+    number of threads. NaN and infinities in g or δ show in the result.
 
     Args:
         grad: per partition [numel], fp32 or bf16 (fp64 on the reference).

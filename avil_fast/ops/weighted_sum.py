@@ -61,7 +61,10 @@ def _checked(
     check_flat("base", base, codes, (out[0].dtype,))
     check_flat("low", low, codes, LOW_DTYPES, optional=True)
     check_alpha(alpha, n, codes[0].device)
-    check_disjoint({"out": out, "low": low}, {"base": unless_same(base, out), "codes": codes, "scales": scales})
+    check_disjoint(
+        {"out": out, "low": low},
+        {"base": unless_same(base, out), "codes": codes, "scales": scales, "alpha": [alpha]},
+    )
     implementation("weighted_sum_", reference, out[0], codes[0])(out, base, codes, scales, alpha, low)
 
 

@@ -88,6 +88,12 @@ CASES = [
         _in_first(lambda c: c[:1].expand(3, -1)),
         "codes[0].stride(0) is 0, but must be 600",
     ),
+    (
+        "capture_",
+        "scales",
+        _in_first(lambda s: s[:1].expand(3, -1)),
+        "scales[0].stride(0) is 0, but must be 3",
+    ),
 ]
 
 

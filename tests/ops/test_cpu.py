@@ -68,7 +68,7 @@ import os, torch
 from avil_fast import _C, ops
 torch.set_num_threads(2)
 codes, grad = [torch.ones(4, 1 << 20)], [torch.ones(1 << 20)]
-ops.delta_dots(grad, codes, [])
+BEFORE
 child = os.fork()
 right = ops.delta_dots(grad, codes, []).tolist() == [1 << 20] * 4
 if child == 0:
@@ -78,9 +78,12 @@ assert right and os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_has_threads_of_its_own() -> None:
+@pytest.mark.parametrize(
+    "before", ["ops.delta_dots(grad, codes, [])", "grad[0].add_(0)"], ids=["ops", "torch alone"]
+)
+def test_a_forked_child_has_threads_of_its_own(before: str) -> None:
     """As the workers of a DataLoader are: OpenMP's threads do not survive a fork, so the child uses the pool."""
-    options = ["-W", "ignore", "-c", FORK]
+    options = ["-W", "ignore", "-c", FORK.replace("BEFORE", before)]
     subprocess.run([sys.executable, *options], check=True, timeout=60, env={**os.environ, "AVIL_BACKEND": "cpu"})
 
 

@@ -5,58 +5,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
 from triton import knobs
 
 from avil_fast.kernels import capture, weighted_sum
+from avil_fast.kernels import delta_dots as dots
+from avil_fast.kernels import delta_gram as gram
 from avil_fast.kernels.configs import ELEMENTS
-from avil_fast.kernels.delta_dots import delta_dots as _delta_dots
-from avil_fast.kernels.delta_gram import delta_gram as _delta_gram
 
 DEVICES = frozenset({"cpu" if knobs.runtime.interpret else "cuda"})
 DTYPES = frozenset(ELEMENTS)
 
 
-def _on(tensor: Tensor) -> torch.cuda.device:
-    """Triton launches on the current device, which need not be the tensors'; -1 changes nothing."""
-    return torch.cuda.device(tensor.device if tensor.is_cuda else -1)
+def _on_the_tensors_device(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Triton launches on the current device, which need not be that of the tensors."""
+
+    def launch(*arguments: Any) -> Any:
+        first = arguments[0][0]  # every operation begins with a list of tensors, all on one device
+        with torch.cuda.device(first.device if first.is_cuda else -1):  # -1 changes nothing
+            return run(*arguments)
+
+    return launch
 
 
-def weighted_sum_(
-    out: Sequence[Tensor],
-    base: Sequence[Tensor],
-    codes: Sequence[Tensor],
-    scales: Sequence[Tensor],
-    alpha: Tensor,
-    low: Sequence[Tensor],
-) -> None:
-    with _on(codes[0]):
-        weighted_sum.weighted_sum_(out, base, codes, scales, alpha, low)
-
-
-def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
-    with _on(codes[0]):
-        totals: Tensor = _delta_dots(grad, codes, scales)
-        return totals
-
-
-def capture_(
-    codes: Sequence[Tensor],
-    scales: Sequence[Tensor],
-    slot: int,
-    theta: Sequence[Tensor],
-    base: Sequence[Tensor],
-    low: Sequence[Tensor],
-) -> Tensor:
-    with _on(codes[0]):
-        squares: Tensor = capture.capture_(codes, scales, slot, theta, base, low)
-        return squares
-
-
-def delta_gram(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
-    with _on(codes[0]):
-        gram: Tensor = _delta_gram(codes, scales)
-        return gram
+weighted_sum_ = _on_the_tensors_device(weighted_sum.weighted_sum_)
+delta_dots = _on_the_tensors_device(dots.delta_dots)
+capture_ = _on_the_tensors_device(capture.capture_)
+delta_gram = _on_the_tensors_device(gram.delta_gram)

@@ -13,7 +13,7 @@ import triton.language as tl
 
 
 @dataclass(frozen=True)
-class Config:
+class TileConfig:
     rows: int
     """Blocks of 256 elements in a tile."""
     warps: int
@@ -31,18 +31,18 @@ class DotsConfig:
 
 
 WEIGHTED_SUM = {  # by codec
-    torch.float32: Config(rows=8, warps=8, unroll=2),
-    torch.bfloat16: Config(rows=8, warps=8, unroll=4),
-    torch.int8: Config(rows=8, warps=4, unroll=4),
+    torch.float32: TileConfig(rows=8, warps=8, unroll=2),
+    torch.bfloat16: TileConfig(rows=8, warps=8, unroll=4),
+    torch.int8: TileConfig(rows=8, warps=4, unroll=4),
 }
 DELTA_DOTS = {  # by the type of g, of which a thread reads 16 bytes at a time
     torch.float32: DotsConfig(group=8, rows=2, warps=4),
     torch.bfloat16: DotsConfig(group=4, rows=4, warps=4),
 }
 CAPTURE = {  # by codec
-    torch.float32: Config(rows=8, warps=8),
-    torch.bfloat16: Config(rows=8, warps=8),
-    torch.int8: Config(rows=8, warps=4),
+    torch.float32: TileConfig(rows=8, warps=8),
+    torch.bfloat16: TileConfig(rows=8, warps=8),
+    torch.int8: TileConfig(rows=8, warps=4),
 }
 GRAM_WARPS = {  # by codec and the side of the padded matrix; half or twice as many spill
     torch.float32: {16: 4, 32: 4, 64: 8},

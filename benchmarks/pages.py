@@ -1,4 +1,4 @@
-"""The pages' tables, made from `benchmarks/results`: `python -m benchmarks.table` writes them."""
+"""The pages' tables, made from `benchmarks/results`: `python -m benchmarks.pages` writes them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def rendered(page: Path) -> str:
     """A page with what stands between each pair of markers made anew."""
     text = page.read_text(encoding="utf-8")
     for name, table in TABLES[page].items():
-        begin, end = f"<!-- {name}: made by python -m benchmarks.table -->", f"<!-- end of {name} -->"
+        begin, end = f"<!-- {name}: made by python -m benchmarks.pages -->", f"<!-- end of {name} -->"
         before, _, rest = text.partition(begin)
         _, found, after = rest.partition(end)
         if not found:

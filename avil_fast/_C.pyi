@@ -12,6 +12,7 @@ class Codec:
     fp32: Codec
     bf16: Codec
     int8: Codec
+    fp8: Codec
 
 class Low:
     none: Low

@@ -8,7 +8,7 @@
 
 namespace avil {
 
-/// One partition of a bank: row i of `codes` is δ_i, `scales` holds one fp32 per block of an int8 row.
+/// One partition of a bank: row i of `codes` is δ_i, `scales` holds one fp32 per block of an int8 or fp8 row.
 struct Partition {
     std::int64_t numel;
     char* codes;

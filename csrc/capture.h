@@ -2,15 +2,12 @@
 
 namespace avil::AVIL_ISA {
 
-/// codes ← delta, one block; int8 also writes its scale.
+/// codes ← δ / scale of one block, and its scale.
 template <class Code>
-void encode(Code* codes, float*, const float* delta) {
-    for (int k = 0; k < kBlock; k += kLanes) store(codes + k, load(delta + k));
-}
-inline void encode(std::int8_t* codes, float* scale, const float* delta) {
+void encode_scaled(Code* codes, float* scale, const float* delta) {
     Vec magnitude = zero();
     for (int k = 0; k < kBlock; k += kLanes) magnitude = max_magnitude(magnitude, load(delta + k));
-    *scale = max_lane(magnitude) / 127.0f;
+    *scale = max_lane(magnitude) / kLargest<Code>;
     // Not finite: the codes are 0 and the scale makes NaN of them. Zero: every δ of the block is.
     if (!(*scale > 0.0f && *scale - *scale == 0.0f)) {
         std::memset(codes, 0, kBlock);
@@ -18,6 +15,16 @@ inline void encode(std::int8_t* codes, float* scale, const float* delta) {
     }
     const Vec by = broadcast(*scale);
     for (int k = 0; k < kBlock; k += kLanes) store_quotient(codes + k, load(delta + k), by);
+}
+
+/// codes ← delta, one block.
+template <class Code>
+void encode(Code* codes, float* scale, const float* delta) {
+    if constexpr (kScaled<Code>) {
+        encode_scaled(codes, scale, delta);
+    } else {
+        for (int k = 0; k < kBlock; k += kLanes) store(codes + k, load(delta + k));
+    }
 }
 
 /// delta ← θ − base, θ ← base, low ← cast of base, squares += δ²: one block.

@@ -2,12 +2,10 @@
 
 namespace avil::AVIL_ISA {
 
-inline Sums add_block(Sums sums, Vec products, const Rows<std::int8_t>& rows, int i, std::int64_t b) {
-    return add_scaled(sums, products, rows.scales[i][b]);
-}
 template <class Code>
-inline Sums add_block(Sums sums, Vec products, const Rows<Code>&, int, std::int64_t) {
-    return add(sums, products);
+inline Sums add_block(Sums sums, Vec products, const Rows<Code>& rows, int i, std::int64_t b) {
+    if constexpr (kScaled<Code>) return add_scaled(sums, products, rows.scales[i][b]);
+    else return add(sums, products);
 }
 
 /// sums[r] += lane-wise products of g with R rows from `first`: in fp32 within a block, then in fp64.

@@ -15,7 +15,7 @@ template <class Code>
 void decode(float* to, const Code* codes, const Rows<Code>& rows, int i, std::int64_t length) {
     for (std::int64_t at = 0; at < length; at += kLanes) {
         const Vec by = broadcast(scale(rows, i, at / kBlock));
-        store(to + at, std::is_same_v<Code, std::int8_t> ? mul(by, load(codes + at)) : load(codes + at));
+        store(to + at, kScaled<Code> ? mul(by, load(codes + at)) : load(codes + at));
     }
 }
 

@@ -33,9 +33,9 @@ Bank make_bank(int tasks, Codec codec, const Lengths& numels, const Addresses& c
     const std::size_t partitions = numels.size();
     if (codes.size() != partitions || code_strides.size() != partitions)
         throw std::invalid_argument("codes and their strides must be given for each of the partitions");
-    const std::size_t scaled = codec == Codec::int8 ? partitions : 0;
+    const std::size_t scaled = codec == Codec::int8 || codec == Codec::fp8 ? partitions : 0;
     if (scales.size() != scaled || scale_strides.size() != scaled)
-        throw std::invalid_argument("scales and their strides must be given for int8 codes, and for them alone");
+        throw std::invalid_argument("scales and their strides must be given for int8 and fp8 codes, and for them alone");
     if (tasks < 1 || tasks > kMaxTasks)
         throw std::invalid_argument("the number of deltas is " + std::to_string(tasks) + ", but must be from 1 to " +
                                     std::to_string(kMaxTasks));
@@ -101,7 +101,8 @@ void bind_operations(py::module_& module) {
     py::enum_<Codec>(module, "Codec", "How a delta is stored.")
         .value("fp32", Codec::fp32)
         .value("bf16", Codec::bf16)
-        .value("int8", Codec::int8);
+        .value("int8", Codec::int8)
+        .value("fp8", Codec::fp8);
     py::enum_<Low>(module, "Low", "The type of a low-precision copy.")
         .value("none", Low::none)
         .value("bf16", Low::bf16)

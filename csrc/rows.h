@@ -41,10 +41,10 @@ struct PaddedRows : Rows<Code> {
 };
 
 /// The factor between codes and deltas in block `b` of row `i`.
-inline float scale(const Rows<std::int8_t>& rows, int i, std::int64_t b) { return rows.scales[i][b]; }
 template <class Code>
-inline float scale(const Rows<Code>&, int, std::int64_t) {
-    return 1.0f;
+inline float scale(const Rows<Code>& rows, int i, std::int64_t b) {
+    if constexpr (kScaled<Code>) return rows.scales[i][b];
+    else return 1.0f;
 }
 
 /// Calls kernel(R) with the constant that `rows`, at most `Most`, is; not at all for 0.
@@ -79,6 +79,7 @@ void with_codec(Codec codec, const Kernel& kernel) {
         case Codec::fp32: return kernel(float{});
         case Codec::bf16: return kernel(Bf16{});
         case Codec::int8: return kernel(std::int8_t{});
+        case Codec::fp8: return kernel(E4m3{});
     }
 }
 

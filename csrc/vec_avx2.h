@@ -35,6 +35,15 @@ inline Vec load(const std::int8_t* p) {
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(codes, 8)))};
 }
 
+/// By way of fp16, whose bits are the same but for the exponent's bias: 15, not 7.
+inline Vec load(const E4m3* p) {
+    const __m256i wide = _mm256_cvtepi8_epi16(bytes(p));
+    const __m256i halves = _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(static_cast<short>(0xBF80)));
+    const __m256 by = _mm256_set1_ps(256.0f);
+    return {_mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), by),
+            _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1)), by)};
+}
+
 inline __m256i bf16_bits(__m256 x) {
     const __m256i bits = _mm256_castps_si256(x);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
@@ -89,12 +98,32 @@ inline __m256i quotient(__m256 x, __m256 scale) {
     const __m256i codes = _mm256_cvtps_epi32(_mm256_div_ps(x, scale));
     return _mm256_max_epi32(_mm256_min_epi32(codes, _mm256_set1_epi32(127)), _mm256_set1_epi32(-127));
 }
+/// The sixteen integers of lo and hi, in their order, as 16 bits.
+inline __m256i packed(__m256i lo, __m256i hi) { return _mm256_permute4x64_epi64(_mm256_packs_epi32(lo, hi), 0xD8); }
 /// Codes of x / scale, rounded half to even and clamped to ±127; x / scale must not be NaN.
 inline void store_quotient(std::int8_t* p, Vec x, Vec scale) {
-    const __m256i pairs = _mm256_packs_epi32(quotient(x.lo, scale.lo), quotient(x.hi, scale.hi));
-    const __m256i ordered = _mm256_permute4x64_epi64(pairs, 0xD8);
-    const __m128i codes = _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), codes);
+    const __m256i codes = packed(quotient(x.lo, scale.lo), quotient(x.hi, scale.hi));
+    const __m128i narrow = _mm_packs_epi16(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow);
+}
+
+inline __m256i e4m3_bits(__m256 x) {
+    const __m256 magnitude = _mm256_min_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), x), _mm256_set1_ps(448.0f));
+    const __m256i bits = _mm256_castps_si256(magnitude);
+    // Below 2⁻⁶: adding 2¹⁴ makes the fp32 unit round to 2⁻⁹.
+    const __m256 far = _mm256_set1_ps(0x1p14f);
+    const __m256i small = _mm256_sub_epi32(_mm256_castps_si256(_mm256_add_ps(magnitude, far)), _mm256_castps_si256(far));
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 20), _mm256_set1_epi32(1));
+    const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFFF - (120 << 23))), odd);
+    const __m256i is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x3C800000), bits);
+    const __m256i sign = _mm256_and_si256(_mm256_srli_epi32(_mm256_castps_si256(x), 24), _mm256_set1_epi32(0x80));
+    return _mm256_or_si256(sign, _mm256_blendv_epi8(_mm256_srli_epi32(up, 20), small, is_small));
+}
+/// Codes of x / scale, rounded half to even and clamped to ±448; x / scale must not be NaN.
+inline void store_quotient(E4m3* p, Vec x, Vec scale) {
+    const __m256i codes = packed(e4m3_bits(_mm256_div_ps(x.lo, scale.lo)), e4m3_bits(_mm256_div_ps(x.hi, scale.hi)));
+    const __m128i narrow = _mm_packus_epi16(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow);
 }
 
 /// The sum of the lanes in fp32, halves added to halves: one order on every instruction set.

@@ -29,6 +29,13 @@ inline Vec load(const std::int8_t* p) {
     return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
 }
 
+/// By way of fp16, whose bits are the same but for the exponent's bias: 15, not 7.
+inline Vec load(const E4m3* p) {
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m256i halves = _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(static_cast<short>(0xBF80)));
+    return {_mm512_mul_ps(_mm512_cvtph_ps(halves), _mm512_set1_ps(256.0f))};
+}
+
 inline __m256i to_bf16(Vec x) {
     const __m512i bits = _mm512_castps_si512(x.v);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
@@ -67,6 +74,22 @@ inline void store_quotient(std::int8_t* p, Vec x, Vec scale) {
     const __m512i clamped =
         _mm512_max_epi32(_mm512_min_epi32(codes, _mm512_set1_epi32(127)), _mm512_set1_epi32(-127));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(clamped));
+}
+
+/// Codes of x / scale, rounded half to even and clamped to ±448; x / scale must not be NaN.
+inline void store_quotient(E4m3* p, Vec x, Vec scale) {
+    const __m512 quotient = _mm512_div_ps(x.v, scale.v);
+    const __m512 magnitude = _mm512_min_ps(_mm512_abs_ps(quotient), _mm512_set1_ps(448.0f));
+    const __m512i bits = _mm512_castps_si512(magnitude);
+    // Below 2⁻⁶: adding 2¹⁴ makes the fp32 unit round to 2⁻⁹.
+    const __m512 far = _mm512_set1_ps(0x1p14f);
+    const __m512i small = _mm512_sub_epi32(_mm512_castps_si512(_mm512_add_ps(magnitude, far)), _mm512_castps_si512(far));
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 20), _mm512_set1_epi32(1));
+    const __m512i up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFFF - (120 << 23))), odd);
+    const __mmask16 is_small = _mm512_cmplt_epi32_mask(bits, _mm512_set1_epi32(0x3C800000));
+    const __m512i code = _mm512_mask_mov_epi32(_mm512_srli_epi32(up, 20), is_small, small);
+    const __m512i sign = _mm512_and_si512(_mm512_srli_epi32(_mm512_castps_si512(quotient), 24), _mm512_set1_epi32(0x80));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_or_si512(code, sign)));
 }
 
 /// The sum of the lanes in fp32, halves added to halves: one order on every instruction set.

@@ -58,6 +58,17 @@ inline Vec load(const std::int8_t* p) {
     return each([&](int i) { return static_cast<float>(p[i]); });
 }
 
+/// Without numbers below 2⁻¹²⁶ on the way, which a thread may be told to flush.
+inline float from_e4m3(std::uint8_t code) {
+    const std::uint32_t sign = (code & 0x80u) << 24, magnitude = code & 0x7Fu;
+    const float value = magnitude < 8 ? from_bits((magnitude << 20) + (121u << 23)) - 0x1p-6f
+                                      : from_bits((magnitude << 20) + (120u << 23));
+    return from_bits(sign | to_bits(value));
+}
+inline Vec load(const E4m3* p) {
+    return each([&](int i) { return from_e4m3(p[i].bits); });
+}
+
 inline Bf16 to_bf16(float x) {
     const std::uint32_t bits = to_bits(x);
     const bool nan = (bits & 0x7FFFFFFF) > 0x7F800000;
@@ -113,6 +124,23 @@ inline void store_quotient(std::int8_t* p, const Vec& x, const Vec& scale) {
         float code = x.v[i] / scale.v[i];
         code = code > 127.0f ? 127.0f : code < -127.0f ? -127.0f : code;
         p[i] = static_cast<std::int8_t>((code + kRounds) - kRounds);
+    }
+}
+
+/// x, within ±448 and no NaN, rounded half to even.
+inline E4m3 to_e4m3(float x) {
+    const std::uint32_t bits = to_bits(x), sign = bits >> 24 & 0x80, magnitude = bits & 0x7FFFFFFF;
+    const std::uint32_t code =
+        magnitude < 0x3C800000  // below 2⁻⁶: adding 2¹⁴ makes the fp32 unit round to 2⁻⁹
+            ? to_bits(from_bits(magnitude) + 0x1p14f) - to_bits(0x1p14f)
+            : (magnitude - (120u << 23) + 0x7FFFF + (magnitude >> 20 & 1)) >> 20;
+    return {static_cast<std::uint8_t>(sign | code)};
+}
+/// Codes of x / scale, clamped to ±448; x / scale must not be NaN.
+inline void store_quotient(E4m3* p, const Vec& x, const Vec& scale) {
+    for (int i = 0; i < kLanes; ++i) {
+        const float code = x.v[i] / scale.v[i];
+        p[i] = to_e4m3(code > 448.0f ? 448.0f : code < -448.0f ? -448.0f : code);
     }
 }
 

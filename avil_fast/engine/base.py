@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from avil_fast.tasks.share import Share
 from avil_fast.tasks.task import Batch, Task
 
 
@@ -40,6 +41,16 @@ class Evaluation:
         return self.loss < other.loss
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that αVIL holds on this rank beyond plain training."""
+
+    base: int
+    """θ as it was when the round began."""
+    bank: int
+    """The round's deltas."""
+
+
 class Engine(ABC):
     """Trains tasks from shared parameters θ and keeps the round's deltas.
 
@@ -49,6 +60,8 @@ class Engine(ABC):
 
     tasks: Sequence[Task]
     target: int
+    share: Share
+    """What this process takes of every batch."""
 
     @abstractmethod
     def begin_round(self) -> None:
@@ -91,6 +104,10 @@ class Engine(ABC):
     @abstractmethod
     def gram(self) -> list[list[float]]:
         """⟨δ_i, δ_j⟩ of this round's deltas."""
+
+    @abstractmethod
+    def memory(self) -> Memory:
+        """What the base and the bank take on this rank."""
 
     @abstractmethod
     def snapshot(self) -> Any:

@@ -7,15 +7,23 @@ others (counters) the target's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 
 class RoundBuffers:
-    """Keeps the round's base buffers and adds up what the tasks made of them."""
+    """Keeps the round's base buffers and adds up what the tasks made of them.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: whose buffers.
+        mean_: brings a tensor to its mean over the ranks, which see other examples.
+    """
+
+    def __init__(self, model: nn.Module, mean_: Callable[[Tensor], Tensor]) -> None:
         self._buffers = list(model.buffers())
+        self._mean_ = mean_
         self._base: list[Tensor] = []
         self._sums: list[Tensor] = []
         self._tasks = 0
@@ -30,10 +38,16 @@ class RoundBuffers:
         self._tasks += 1
         for buffer, base, total in zip(self._buffers, self._base, self._sums, strict=True):
             if buffer.is_floating_point():
-                total += buffer
+                total += self._mean_(buffer)
             elif is_target:
                 total.copy_(buffer)
             buffer.copy_(base)
+
+    def agree(self) -> None:
+        """Bring floating buffers to their mean over the ranks."""
+        for buffer in self._buffers:
+            if buffer.is_floating_point():
+                self._mean_(buffer)
 
     def merge(self) -> None:
         """Set the model's buffers to the merged ones."""

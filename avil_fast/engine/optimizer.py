@@ -23,7 +23,7 @@ class TaskOptimizer:
     def __init__(self, partitions: Sequence[Partition], config: OptimizerConfig) -> None:
         self._partitions = partitions
         self._config = config
-        parameters = [partition.master for partition in partitions]
+        parameters = [partition.trained for partition in partitions]
         self._torch: torch.optim.Optimizer
         match config.name:
             case "sgd":
@@ -40,15 +40,11 @@ class TaskOptimizer:
                     weight_decay=config.weight_decay,
                 )
 
-    def zero_grad(self) -> None:
-        for partition in self._partitions:
-            partition.zero_grad()
-
     def step(self, lr_scale: float) -> None:
         for partition in self._partitions:
             partition.attach_grad()
         if self._config.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_([p.master for p in self._partitions], self._config.clip_norm)
+            torch.nn.utils.clip_grad_norm_([p.trained for p in self._partitions], self._config.clip_norm)
         for group in self._torch.param_groups:
             group["lr"] = lr_scale * self._config.lr
         self._torch.step()

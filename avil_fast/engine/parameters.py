@@ -26,8 +26,20 @@ class Parameters:
         return [*self.shared, *itertools.chain.from_iterable(self.heads)]
 
 
-def flatten(model: nn.Module, tasks: Sequence[Task]) -> Parameters:
-    """Flatten the trainable parameters in place; tied ones count once, frozen ones not at all.
+def flatten(model: nn.Module, tasks: Sequence[Task], multiple: int = 1) -> Parameters:
+    """Flatten the trainable parameters in place, each partition to a multiple of so many elements.
+
+    Raises:
+        AvilError: see `assign`.
+    """
+    shared, heads = assign(model, tasks)
+    return Parameters(_flatten(shared, multiple), [_flatten(head, multiple) for head in heads])
+
+
+def assign(model: nn.Module, tasks: Sequence[Task]) -> tuple[list[nn.Parameter], list[list[nn.Parameter]]]:
+    """The trainable parameters that are shared, and those of each task's head, in the model's order.
+
+    Tied ones count once, frozen ones not at all.
 
     Raises:
         AvilError: a head names no parameter, two heads share one, or nothing is left to share.
@@ -38,7 +50,7 @@ def flatten(model: nn.Module, tasks: Sequence[Task]) -> Parameters:
     if not shared:
         raise AvilError("the model has no trainable parameter outside the tasks' heads; unfreeze some")
     heads = [[p for _, p in trainable if owner.get(id(p)) == i] for i in range(len(tasks))]
-    return Parameters(_flatten(shared), [_flatten(head) for head in heads])
+    return shared, heads
 
 
 def _owners(model: nn.Module, tasks: Sequence[Task]) -> dict[int, int]:
@@ -71,14 +83,14 @@ def _below(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
 
 
-def _flatten(parameters: list[nn.Parameter]) -> list[Partition]:
+def _flatten(parameters: list[nn.Parameter], multiple: int) -> list[Partition]:
     """One partition per dtype and device."""
 
     def kind(parameter: nn.Parameter) -> tuple[str, str]:
         return str(parameter.dtype), str(parameter.device)
 
     groups = itertools.groupby(sorted(parameters, key=kind), kind)  # stable: the model's order within
-    return [Partition(list(group)) for _, group in groups]
+    return [Partition(list(group), multiple) for _, group in groups]
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -10,7 +10,8 @@ from itertools import repeat
 from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine
 from avil_fast.errors import AvilError
-from avil_fast.tasks.batches import Batches, in_order
+from avil_fast.tasks.batches import ALL, Batches, in_order
+from avil_fast.tasks.share import Share
 from avil_fast.tasks.task import Batch, Task
 
 Progress = Callable[[str, int, int], None]
@@ -35,10 +36,11 @@ class RoundRecord:
 class TaskData:
     """The batches that a run draws from its tasks."""
 
-    def __init__(self, tasks: Sequence[Task], config: TrainConfig) -> None:
+    def __init__(self, tasks: Sequence[Task], config: TrainConfig, share: Share = ALL) -> None:
         self.tasks = list(tasks)
         self._config = config
-        self._train = [Batches(t, config.batch_size, config.seed, config.workers) for t in tasks]
+        self._share = share.in_one_part()
+        self._train = [Batches(t, config.batch_size, config.seed, config.workers, share) for t in tasks]
         self.steps_taken = [0] * len(tasks)
         """Training batches drawn so far, by task: the run's budget."""
         draw = config.alpha.dev_examples
@@ -48,6 +50,7 @@ class TaskData:
                 draw or 1,
                 config.seed,
                 config.workers,
+                self._share,
             )
             for t in tasks
             if t.dev is not None and draw is not None
@@ -103,7 +106,7 @@ class TaskData:
         data = owner.dev if split == "dev" else owner.test
         if data is None:
             raise AvilError(f"task {owner.name!r} has no {split} set; give it one")
-        return in_order(data, self._config.eval_batch_size, owner.collate, self._config.workers)
+        return in_order(data, self._config.eval_batch_size, owner.collate, self._config.workers, self._share)
 
 
 def train_task(

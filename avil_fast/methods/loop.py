@@ -42,7 +42,7 @@ class Outcome:
 
 def run_rounds(engine: Engine, config: TrainConfig, observer: Observer) -> Outcome:
     """Run `config.method` for `config.rounds` rounds and fine-tune; leaves the best model in the engine."""
-    data = TaskData(engine.tasks, config)
+    data = TaskData(engine.tasks, config, engine.share)
     method = METHODS[config.method](engine, data, config)
     outcome, kept, began = Outcome(), None, time.perf_counter()
     best: Evaluation | None = None

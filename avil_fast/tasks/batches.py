@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -20,7 +19,12 @@ from torch.utils.data import (
 )
 
 from avil_fast.errors import AvilError
+from avil_fast.tasks.share import Part, Parts, Share, map_tensors
 from avil_fast.tasks.task import Batch, Data, Task
+
+
+ALL = Share()
+"""One rank that takes every batch whole."""
 
 
 def derive_seed(*parts: object) -> int:
@@ -29,29 +33,11 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def batch_size_of(batch: Batch) -> int:
-    """Examples in a batch: the length of the first tensor found in it; 1 if there is none."""
-    for tensor in _tensors(batch):
-        return tensor.shape[0] if tensor.dim() else 1
-    return 1
-
-
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on `device`; mappings, tuples and lists are walked."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, Mapping):
-        moved = {key: to_device(value, device) for key, value in batch.items()}
-        if type(batch) is dict:
-            return moved
-        same = copy.copy(batch)  # of the same kind: a defaultdict, a tokenizer's BatchEncoding
-        same.update(moved)  # type: ignore[attr-defined]  # every mapping that a collator makes can be set
-        return same
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(item, device) for item in batch))
-    if isinstance(batch, tuple | list):
-        return type(batch)(to_device(item, device) for item in batch)
-    return batch
+    if isinstance(batch, Parts):
+        return Parts(replace(part, batch=to_device(part.batch, device)) for part in batch)
+    return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 class Batches:
@@ -68,15 +54,17 @@ class Batches:
         batch_size: examples of a Dataset in one batch; an iterable brings its own batches.
         seed: of the run.
         workers: processes that load a Dataset.
+        share: what this rank takes of every batch; of a Dataset it loads no more than that.
     """
 
-    def __init__(self, task: Task, batch_size: int, seed: int, workers: int = 0) -> None:
+    def __init__(self, task: Task, batch_size: int, seed: int, workers: int = 0, share: Share = ALL) -> None:
         self.name = task.name
         self.cursor = 0
         self._data = task.train
         self._batch_size = batch_size if is_dataset(task.train) else 1
         self._seed = seed
         self._workers = workers
+        self._share = share
         self._collate = task.collate
         self._endless: Iterator[Batch] | None = None
         self.length = length_of(task.train)
@@ -131,7 +119,8 @@ class Batches:
             batches = cast(list[Batch], self._data)
             return iter([batches[index] for (index,) in chunks])
         seed = derive_seed(self._seed, self.name, "workers", self.cursor)
-        return iter(_loader(cast(Dataset[Any], self._data), chunks, self._collate, self._workers, seed))
+        dataset = cast(Dataset[Any], self._data)
+        return _shared(dataset, chunks, self._share, self._collate, self._workers, seed)
 
     def _next(self) -> Batch:
         """The next batch of an iterable that cannot be indexed, started over when it ends."""
@@ -145,13 +134,15 @@ class Batches:
         raise AvilError(f"task {self.name!r}: its train iterable yields no batch a second time; pass a list")
 
 
-def in_order(data: Data, batch_size: int, collate: Any = None, workers: int = 0) -> Iterator[Batch]:
+def in_order(
+    data: Data, batch_size: int, collate: Any = None, workers: int = 0, share: Share = ALL
+) -> Iterator[Batch]:
     """All of a dev or test set, in order, each example once."""
     if not is_dataset(data):
         return iter(cast(Iterable[Batch], data))
     dataset = cast(Dataset[Any], data)
     chunks = BatchSampler(SequentialSampler(cast(Sized, dataset)), batch_size, drop_last=False)
-    return iter(_loader(dataset, chunks, collate, workers))
+    return _shared(dataset, list(chunks), share, collate, workers)
 
 
 def is_dataset(data: Data) -> bool:
@@ -178,6 +169,20 @@ def require_data(data: Data, what: str) -> None:
         raise AvilError(f"{what} is empty; give it at least one example")
 
 
+def _shared(
+    dataset: Dataset[Any], chunks: list[list[int]], share: Share, collate: Any, workers: int, seed: int = 0
+) -> Iterator[Batch]:
+    """The batches of a Dataset, as `Parts` where this rank takes less than all in one piece."""
+    if share.whole:
+        return iter(_loader(dataset, chunks, collate, workers, seed))
+    pieces = [piece for chunk in chunks for piece in share.indices(chunk)]
+    loaded = iter(_loader(dataset, pieces, collate, workers, seed))
+    return (
+        Parts(Part(next(loaded), piece.stop - piece.start, len(chunk)) for piece in share.pieces(len(chunk)))
+        for chunk in chunks
+    )
+
+
 def _loader(
     dataset: Dataset[Any], chunks: Iterable[list[int]], collate: Any, workers: int, seed: int = 0
 ) -> DataLoader[Any]:
@@ -194,14 +199,3 @@ def _chunks(order: list[int], size: int) -> Iterator[list[int]]:
     iterator = iter(order)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk
-
-
-def _tensors(batch: Batch) -> Iterator[Tensor]:
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, Mapping):
-        for value in batch.values():
-            yield from _tensors(value)
-    elif isinstance(batch, tuple | list):
-        for value in batch:
-            yield from _tensors(value)

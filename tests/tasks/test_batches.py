@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from avil_fast.errors import AvilError
-from avil_fast.tasks.batches import Batches, batch_size_of, derive_seed, in_order, is_dataset, to_device
+from avil_fast.tasks.batches import Batches, derive_seed, in_order, is_dataset, to_device
+from avil_fast.tasks.share import batch_size_of
 from avil_fast.tasks.task import Task
 
 COUNT, SIZE = 10, 4

@@ -1,0 +1,59 @@
+"""The engine for many ranks that hold the whole model each: ZeRO stage 0, on torch alone.
+
+Gradients are averaged over the ranks. Base and deltas are divided among them all the same: the model needs
+none of these between two steps, so a rank keeps its slice, and slices are gathered when θ changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.partition import Partition
+from avil_fast.engine.partitioned import Shard
+
+
+@dataclass(frozen=True)
+class Slice:
+    """This rank's part of a partition that every rank holds whole."""
+
+    partition: Partition
+    rank: int
+    ranks: int
+
+    @property
+    def master(self) -> Tensor:
+        return self._of(self.partition.master)
+
+    @property
+    def low(self) -> Sequence[Tensor]:
+        return ()
+
+    @property
+    def grad(self) -> Tensor:
+        return self._of(self.partition.grad)
+
+    def _of(self, whole: Tensor) -> Tensor:
+        return whole.chunk(self.ranks)[self.rank]
+
+
+class DataParallelEngine(LocalEngine):
+    """`LocalEngine` on each of several ranks, with its arguments and `ranks`."""
+
+    def _shards(self, partitions: Sequence[Partition]) -> Sequence[Shard]:
+        return [Slice(partition, self.ranks.rank, self.ranks.size) for partition in partitions]
+
+    def _backward(self, loss: Tensor, last: bool) -> None:
+        super()._backward(loss, last)
+        if last:
+            for partition in self._used():
+                self.ranks.mean_(partition.grad)
+
+    def _publish(self) -> None:
+        scaled = self._parameters.heads[self.target] if self._scaled_head else []
+        for partition in (*self._parameters.shared, *scaled):
+            self.ranks.gather_(partition.master)
+            partition.push()

@@ -1,0 +1,138 @@
+"""The ranks of a run: processes that train together, each on its share of every batch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from avil_fast.errors import AvilError
+
+Value = TypeVar("Value")
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a rank waits for the others in a collective: the first round of a large model may load for minutes."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among the others; every method is called by all ranks alike."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank writes files and speaks for all."""
+        return self.rank == 0
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Add up `tensor` over the ranks, in place; the same bits on all."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def mean_(self, tensor: Tensor) -> Tensor:
+        """The mean of a floating tensor over the ranks, in place."""
+        return self.sum_(tensor).div_(self.size) if self.size > 1 else tensor
+
+    def gather_(self, whole: Tensor) -> None:
+        """Fill `whole`, one of `size` equal parts of which every rank holds, with the others' parts."""
+        if self.size > 1:
+            dist.all_gather_into_tensor(whole, whole.chunk(self.size)[self.rank].clone())
+
+    def on_first(self, action: Callable[[], Value]) -> Value:
+        """What `action` returns on the first rank, or the `AvilError` that it raises there, on all ranks."""
+        if self.size == 1:
+            return action()
+        outcome: list[Any] = [None, None]
+        if self.first:
+            try:
+                outcome[0] = action()
+            except AvilError as error:
+                outcome[1] = str(error)
+        dist.broadcast_object_list(outcome, src=0)
+        if outcome[1] is not None:
+            raise AvilError(outcome[1])
+        value: Value = outcome[0]
+        return value
+
+    def require_same(self, what: str, value: str) -> None:
+        """Refuse a run whose ranks disagree on `value`: they would wait for one another for ever.
+
+        Raises:
+            AvilError: on all ranks; names the first rank that differs from rank 0.
+        """
+        if self.size == 1:
+            return
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        for rank, other in enumerate(values):
+            if other != values[0]:
+                raise AvilError(
+                    f"{what} is {other!r} on rank {rank}, but {values[0]!r} on rank 0; "
+                    f"start all ranks with the same"
+                )
+
+
+ALONE = Ranks()
+
+
+def started() -> int:
+    """How many ranks the launcher (deepspeed, torchrun) started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def place(device: torch.device) -> torch.device:
+    """The device of this rank: the launcher's LOCAL_RANK chooses among a machine's GPUs.
+
+    Raises:
+        AvilError: there are fewer GPUs than ranks on this machine.
+    """
+    if device.type != "cuda":
+        return device
+    local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= gpus:
+        raise AvilError(
+            f"{local + 1} or more ranks were started on this machine, but it has {gpus} GPUs; start {gpus} ranks, "
+            f"or set device=cpu"
+        )
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
+
+
+@contextlib.contextmanager
+def together(device: torch.device) -> Iterator[Ranks]:
+    """The ranks that a launcher started, joined for as long as the context lasts; one alone without a launcher."""
+    if dist.is_initialized():
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+        return
+    if started() == 1 and "MASTER_ADDR" not in os.environ:
+        yield ALONE
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=TIMEOUT, device_id=device if device.type == "cuda" else None)
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def first_to_tell() -> bool:
+    """Whether this rank is the first that has something to say about the end of the run, so that it is told once.
+
+    Where the first rank is gone, and with it the place to ask, the next one speaks.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return int(os.environ.get("RANK", "0")) == 0
+    try:
+        return int(dist.distributed_c10d._get_default_store().add("avil_fast/told", 1)) == 1
+    except RuntimeError:
+        return dist.get_rank() == 1

@@ -51,6 +51,9 @@ class OptimizerConfig(Section):
     weight_decay: NonNegative = 0.0
     clip_norm: Positive | None = None
     """Clip the gradient to this norm, over shared parameters and the task's head together."""
+    backend: Literal["torch", "deepspeed"] = "torch"
+    """deepspeed: under ZeRO, its FusedAdam on a GPU, or its CPUAdam where the masters are on the CPU; compiled at
+    first use."""
     moments: Literal["per_task", "reset"] = "per_task"
     """Keep each task's moments from round to round, or start every task afresh (less memory)."""
 
@@ -184,6 +187,9 @@ class TrainConfig(Section):
     """Optimizer steps of a task in a round: the same for all (ρ times the mean pass, cycling through small
     datasets), in proportion to its data, or a number."""
     batch_size: Count = 32
+    """Examples of an optimizer step, over all ranks and accumulation steps."""
+    gradient_accumulation_steps: Count = 1
+    """Take a rank's share of a batch in so many passes, to save memory; the step is the same."""
     eval_batch_size: Count = 512
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that load data."""
@@ -199,6 +205,8 @@ class TrainConfig(Section):
     weights: WeightsConfig = WeightsConfig()
     deltas: DeltasConfig = DeltasConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    deepspeed: Path | None = None
+    """DeepSpeed's JSON file, as after --deepspeed_config: trains on the launcher's ranks with its ZeRO stage."""
 
     def warnings(self) -> list[str]:
         """Combinations that are allowed, but known to fail; one sentence each."""

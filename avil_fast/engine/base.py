@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from avil_fast.tasks.share import Share
 from avil_fast.tasks.task import Batch, Task
 
@@ -116,6 +118,10 @@ class Engine(ABC):
     @abstractmethod
     def restore(self, snapshot: Any) -> None:
         """Set parameters and buffers to a snapshot's."""
+
+    @abstractmethod
+    def parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """The model's parameters by name, whole, one after the other; tied ones once. All ranks take part."""
 
     @abstractmethod
     def fetch(self, batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -22,7 +22,6 @@ from avil_fast.errors import AvilError
 from avil_fast.tasks.share import Part, Parts, Share, map_tensors
 from avil_fast.tasks.task import Batch, Data, Task
 
-
 ALL = Share()
 """One rank that takes every batch whole."""
 

@@ -1,0 +1,1 @@
+"""The engine on DeepSpeed's ZeRO stages 1 to 3. What knows DeepSpeed from the inside is in `internals.py`."""

@@ -1,0 +1,200 @@
+"""DeepSpeed's JSON file beside a run's settings: one of them says how to train, and they must agree.
+
+Batch size, gradient accumulation, clipping and the optimizer belong to the run. In the JSON file they may be
+left out or "auto"; if they are numbers, they must be those of the run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avil_fast.errors import AvilError
+
+if TYPE_CHECKING:
+    from avil_fast.config import TrainConfig
+
+PASSED_ON = {
+    "activation_checkpointing",
+    "bf16",
+    "comms_logger",
+    "communication_data_type",
+    "data_types",
+    "flops_profiler",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "steps_per_print",
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "wall_clock_breakdown",
+    "zero_optimization",
+}
+"""Sections that DeepSpeed is given; others would be lost or are known to break the deltas, so they are refused."""
+
+OWNED = {
+    "optimizer": "the run's optimizer.* says how to train",
+    "scheduler": "the run decides the learning rate, and α steps must not advance a schedule",
+    "fp16": 'a step that overflows would lose a write of θ; set "bf16": {"enabled": true}',
+}
+"""Sections that are refused with a reason of their own."""
+
+ZERO_REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "zero_hpz_partition_size": (lambda v: v > 1, "leave it out; secondary partitions would go stale"),
+    "zero_quantized_weights": (bool, "leave it out; θ would not be what the masters say"),
+    "zero_quantized_nontrainable_weights": (bool, "leave it out"),
+    "zero_quantized_gradients": (bool, "leave it out; the α gradient would be rounded"),
+    "zenflow": (lambda v: v is not None, "leave it out; it steps parameters at different times"),
+    "super_offload": (bool, "leave it out"),
+    "legacy_stage1": (bool, "leave it out"),
+}
+
+
+@dataclass(frozen=True)
+class ZeroConfig:
+    """A DeepSpeed file that has been read and fits the run."""
+
+    name: str
+    """The file's name, for messages."""
+    settings: dict[str, Any]
+    """What DeepSpeed is given."""
+
+    @property
+    def stage(self) -> int:
+        return int(self.settings["zero_optimization"]["stage"])
+
+    @property
+    def bf16(self) -> bool:
+        return bool(self.settings["bf16"]["enabled"])
+
+    @property
+    def offload(self) -> bool:
+        """Masters and the optimizer's state lie in CPU memory."""
+        device = self.settings["zero_optimization"].get("offload_optimizer", {}).get("device", "none")
+        return bool(device == "cpu")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A DeepSpeed file as it stands.
+
+    Raises:
+        AvilError: it cannot be read, or is no JSON object.
+    """
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AvilError(f"--deepspeed_config {str(path)!r} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise AvilError(f"--deepspeed_config {str(path)!r} is not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise AvilError(
+            f"--deepspeed_config {str(path)!r} holds a {type(settings).__name__}, but must hold settings"
+        )
+    return settings
+
+
+def resolve(
+    settings: Mapping[str, Any], run: TrainConfig, ranks: int, name: str = "the DeepSpeed file"
+) -> ZeroConfig:
+    """Check a DeepSpeed file against a run on so many ranks, and fill in what it leaves to the run.
+
+    Raises:
+        AvilError: a setting is not supported or contradicts the run; says which and what to set.
+    """
+    for key in settings:
+        if key in OWNED and not (key == "fp16" and not _enabled(settings, "fp16")):
+            raise AvilError(f"{name} has {key!r}: {OWNED[key]}; remove it from the file")
+        if key not in PASSED_ON and key not in OWNED:
+            raise AvilError(
+                f"{name} has {key!r}, which αVIL's engine was not tested with; remove it from the file"
+            )
+    filled = {key: value for key, value in settings.items() if key in PASSED_ON}
+    filled["zero_optimization"] = _zero(settings, name)
+    stage, bf16 = filled["zero_optimization"]["stage"], _enabled(settings, "bf16")
+    filled["bf16"] = {**_section(settings, "bf16", name), "enabled": bf16}
+    accumulation = _section(settings, "data_types", name).get("grad_accum_dtype")
+    if stage == 1 and bf16 and accumulation in ("fp32", "float32"):
+        raise AvilError(
+            f"{name}: zero_optimization.stage 1 with bf16 and data_types.grad_accum_dtype {accumulation!r} is "
+            f"another optimizer inside DeepSpeed; set zero_optimization.stage to 2"
+        )
+    filled.update(_batches(settings, run, ranks, name))
+    clip = run.optimizer.clip_norm or 0.0
+    _agree(settings, "gradient_clipping", clip, "optimizer.clip_norm", name, also=0.0)
+    filled["gradient_clipping"] = clip
+    filled["zero_allow_untested_optimizer"] = True  # ours is torch's own, with a choice of the groups it steps
+    filled["zero_force_ds_cpu_optimizer"] = False
+    filled.setdefault("steps_per_print", 2**31)
+    return ZeroConfig(name, filled)
+
+
+def _zero(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    zero = _section(settings, "zero_optimization", name)
+    stage = zero.setdefault("stage", 0)
+    if stage not in (0, 1, 2, 3):
+        raise AvilError(f"{name}: zero_optimization.stage is {stage!r}, but must be 0, 1, 2 or 3")
+    for key, (refused, advice) in ZERO_REFUSED.items():
+        if key in zero and refused(zero[key]):
+            raise AvilError(f"{name}: zero_optimization.{key} is {zero[key]!r}; {advice}")
+    for key in ("offload_optimizer", "offload_param"):
+        offload = zero.get(key) or {}
+        device = offload.get("device", "none")
+        if device not in ("none", "cpu"):
+            raise AvilError(
+                f"{name}: zero_optimization.{key}.device is {device!r}, but deltas are taken from memory; set cpu"
+            )
+        if key == "offload_optimizer" and offload.get("ratio", 1.0) != 1.0:
+            raise AvilError(
+                f"{name}: zero_optimization.offload_optimizer.ratio is {offload['ratio']}, which divides the "
+                f"masters among devices; set 1.0"
+            )
+        if device == "cpu" and stage == 0:
+            raise AvilError(
+                f"{name}: zero_optimization.{key} needs zero_optimization.stage 1, 2 or 3; set stage to 2"
+            )
+        if key == "offload_param" and device == "cpu" and stage != 3:
+            raise AvilError(f"{name}: zero_optimization.offload_param needs zero_optimization.stage 3; set it")
+    return zero
+
+
+def _batches(settings: Mapping[str, Any], run: TrainConfig, ranks: int, name: str) -> dict[str, int]:
+    parts = run.gradient_accumulation_steps
+    _agree(settings, "gradient_accumulation_steps", parts, "gradient_accumulation_steps", name)
+    _agree(settings, "train_batch_size", run.batch_size, "batch_size", name)
+    micro = settings.get("train_micro_batch_size_per_gpu", "auto")
+    if micro != "auto" and micro * ranks * parts != run.batch_size:
+        raise AvilError(
+            f"batch_size is {run.batch_size}, but {name} says train_micro_batch_size_per_gpu {micro}, which on "
+            f"{ranks} ranks with gradient_accumulation_steps {parts} makes {micro * ranks * parts}; set "
+            f"batch_size={micro * ranks * parts}, or train_micro_batch_size_per_gpu to 'auto'"
+        )
+    # Only DeepSpeed's own bookkeeping reads these: every rank is handed its share of the run's batches.
+    micro = max(1, run.batch_size // (ranks * parts))
+    return {
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": parts,
+        "train_batch_size": micro * ranks * parts,
+    }
+
+
+def _agree(
+    settings: Mapping[str, Any], key: str, value: float, run_name: str, name: str, also: object = None
+) -> None:
+    """Refuse a value of the file that is not the run's."""
+    given = settings.get(key, "auto")
+    if given not in ("auto", value, also):
+        raise AvilError(f"{run_name} is {value}, but {name} says {key} {given}; set one to the other, or 'auto'")
+
+
+def _section(settings: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
+    section = settings.get(key, {})
+    if not isinstance(section, dict):
+        raise AvilError(f"{name}: {key} is {section!r}, but must be a section")
+    return dict(section)
+
+
+def _enabled(settings: Mapping[str, Any], key: str) -> bool:
+    section = settings.get(key)
+    return isinstance(section, dict) and section.get("enabled") is True

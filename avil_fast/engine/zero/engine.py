@@ -1,0 +1,176 @@
+"""The engine for many ranks on DeepSpeed's ZeRO, stages 1 to 3.
+
+Task training is DeepSpeed's own: its backward pass, its reductions, its `step`. In between, the masters that
+ZeRO steps are written like any partition, and ZeRO casts and gathers them. α gradients are read off its
+gradient shards before `step`, which then, with an optimizer that steps nothing, publishes what was written
+(shared parameters) and forgets the gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from avil_fast.engine.base import TaskRun
+from avil_fast.engine.parameters import assign
+from avil_fast.engine.partitioned import PartitionedEngine
+from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.zero import internals, optimizer
+from avil_fast.engine.zero.config import ZeroConfig
+from avil_fast.errors import AvilError
+from avil_fast.tasks.task import Batch, Task
+
+if TYPE_CHECKING:
+    from avil_fast.config import DeltasConfig, OptimizerConfig
+
+
+class Caller(nn.Module):
+    """Runs any function of the model as a module's forward pass, where ZeRO's hooks sit."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, function: Callable[[nn.Module, Batch], Tensor], batch: Batch) -> Tensor:
+        return function(self.model, batch)
+
+
+class ZeroEngine(PartitionedEngine):
+    """Shards the model, the optimizer's state, the base and the bank over the ranks.
+
+    Args:
+        model: any module; under stage 3 also one that was made within `deepspeed.zero.Init`.
+        tasks: at most 64.
+        target: index of the target.
+        optimizer_config: the tasks' optimizer.
+        deltas: how the bank stores deltas.
+        device: of this rank.
+        ranks: all that train together.
+        zero: DeepSpeed's settings.
+        scale_target_head: the target's head takes part in δ of the target, and so in α.
+        parts: pieces in which a rank takes its share of a training batch (gradient accumulation).
+
+    Raises:
+        AvilError: DeepSpeed is missing or cannot train this model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tasks: Sequence[Task],
+        target: int,
+        optimizer_config: OptimizerConfig,
+        deltas: DeltasConfig,
+        device: torch.device,
+        ranks: Ranks,
+        zero: ZeroConfig,
+        *,
+        scale_target_head: bool = False,
+        parts: int = 1,
+    ) -> None:
+        deepspeed = internals.load_deepspeed(device)
+        super().__init__(model, tasks, target, device, ranks, parts)
+        shared, heads = assign(model, tasks)
+        _require_one_dtype([*shared, *(p for head in heads for p in head)])
+        self._lr = optimizer_config.lr
+        self._came_whole = not any(internals.is_partitioned(parameter) for parameter in model.parameters())
+        groups: list[optimizer.Group] = [{"params": shared, "task": None}]
+        groups += [{"params": head, "task": i} for i, head in enumerate(heads) if head]
+        base = None
+        if optimizer_config.backend == "deepspeed":
+            base = internals.deepspeed_adam(zero.offload or device.type == "cpu")
+        self._client = optimizer.make(groups, optimizer_config, base)
+        self._zero, *_ = deepspeed.initialize(
+            model=Caller(model), optimizer=self._client, config=zero.settings, dist_init_required=False
+        )
+        self._partitions = internals.partitions_of(self._zero, zero.stage)
+        owners = [group["task"] for group in groups]
+        self._shared = self._partitions.of_group(0)
+        self._scaled_head = []
+        if scale_target_head and target in owners:
+            self._scaled_head = self._partitions.of_group(owners.index(target))
+        self._all = [shard for group in range(len(groups)) for shard in self._partitions.of_group(group)]
+        self._gradient_pending = False
+        self._make_banks(deltas)
+
+    def begin_task(self, task: int, seed: int) -> None:
+        super().begin_task(task, seed)
+        self._client.begin_task(task)
+
+    def end_task(self, *, restore: bool = True) -> TaskRun:
+        self._client.end_task()
+        return super().end_task(restore=restore)
+
+    def _call(self, function: Callable[[nn.Module, Batch], Tensor], batch: Batch) -> Tensor:
+        result: Tensor = self._zero(function, batch)
+        return result
+
+    def _begin_gradient(self) -> None:
+        self._partitions.forget_gradients()
+
+    def _backward(self, loss: Tensor, last: bool) -> None:
+        self._zero.set_gradient_accumulation_boundary(last)
+        self._zero.backward(loss, scale_wrt_gas=False)
+        self._gradient_pending = True
+
+    def _step(self, lr_scale: float) -> None:
+        self._client.set_lr(lr_scale * self._lr)
+        self._zero_step()
+        if not self._zero.was_step_applied():
+            raise AvilError(
+                f"task {self.tasks[self._training()].name!r}: its gradient is not finite at step "
+                f"{len(self._losses) + 1} of this round; lower optimizer.lr or check the task's data"
+            )
+
+    def _publish(self) -> None:
+        if self._gradient_pending:
+            self._zero_step()
+            if self._zero.was_step_applied():
+                return
+        self._partitions.publish()
+
+    def _zero_step(self) -> None:
+        self._zero.step()
+        self._gradient_pending = False
+
+    def snapshot(self) -> Any:
+        masters = [shard.master.cpu().clone() for shard in self._all]
+        return masters, [buffer.cpu().clone() for buffer in self.model.buffers()]
+
+    def restore(self, snapshot: Any) -> None:
+        masters, buffers = snapshot
+        for shard, saved in zip(self._all, masters, strict=True):
+            shard.master.copy_(saved)
+        self._publish()
+        for buffer, saved in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(saved)
+
+    def parameters(self) -> Iterator[tuple[str, Tensor]]:
+        for name, parameter in self.model.named_parameters():
+            with internals.whole([parameter]):
+                yield name, parameter.detach()
+
+    def close(self) -> None:
+        super().close()
+        if not hasattr(self, "_zero"):
+            return
+        full: dict[nn.Parameter, Tensor] = {}
+        if self._came_whole:
+            for parameter in self.model.parameters():
+                with internals.whole([parameter]):
+                    full[parameter] = parameter.detach().clone()
+        self._zero.destroy()
+        if self._came_whole:
+            internals.release(self.model, full)
+
+
+def _require_one_dtype(parameters: Sequence[nn.Parameter]) -> None:
+    dtypes = sorted({str(parameter.dtype) for parameter in parameters})
+    if len(dtypes) > 1:
+        raise AvilError(
+            f"the model's trainable parameters are {' and '.join(dtypes)}, but ZeRO trains one dtype; convert the "
+            f"model with model.float(), and set bf16 in the DeepSpeed file"
+        )

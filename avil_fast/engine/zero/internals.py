@@ -1,0 +1,202 @@
+"""All that is known of DeepSpeed from the inside: where its optimizers keep this rank's partitions.
+
+Seen in the versions of `TESTED`; the parity tests (tests/engine/test_ranks.py) tell when one of these moves.
+`z` is DeepSpeed's ZeRO optimizer, which wraps ours.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avil_fast.errors import AvilError
+
+TESTED = ((0, 19, 8), (0, 20))
+"""The first version of DeepSpeed that the tests cover, and the first that they do not."""
+
+INSTALL = "pip install 'avil-fast[zero]'"
+
+
+@dataclass(frozen=True)
+class ZeroShard:
+    """This rank's part of one of ZeRO's parameter groups, or of a sub-group of one."""
+
+    master: Tensor
+    """[numel] fp32, ZeRO's own memory."""
+    gradient: Callable[[], Tensor]
+    low: Sequence[Tensor] = ()
+    """ZeRO casts by itself."""
+
+    @property
+    def grad(self) -> Tensor:
+        return self.gradient()
+
+
+class Partitions(ABC):
+    """ZeRO's partitions of one stage."""
+
+    def __init__(self, z: Any) -> None:
+        self.z = z
+        # ZeRO would hold views of the first task's moments for an interface that is not used here.
+        z._hp_optimizer_states_linked = True
+
+    @abstractmethod
+    def of_group(self, group: int) -> list[ZeroShard]:
+        """The partitions of a parameter group, in the order in which the optimizer was given the groups."""
+
+    @abstractmethod
+    def forget_gradients(self) -> None:
+        """Zero what a parameter without a gradient would otherwise keep of an earlier one."""
+
+    @abstractmethod
+    def publish(self) -> None:
+        """Cast the masters and give every rank what it needs of them, as `step` does at its end."""
+
+
+class Stage1And2(Partitions):
+    """Stages 1 and 2: a group's parameters end to end, split evenly."""
+
+    def of_group(self, group: int) -> list[ZeroShard]:
+        return [ZeroShard(self.z.single_partition_of_fp32_groups[group].detach(), lambda: self._gradient(group))]
+
+    def _gradient(self, group: int) -> Tensor:
+        partition = self.z.single_partition_of_fp32_groups[group]
+        if self.z.cpu_offload:
+            self.z._wait_for_offload_copies()
+            offloaded: Tensor = partition.grad
+            return offloaded
+        pieces = self.z.averaged_gradients[group]
+        flat: Tensor | None = getattr(pieces, "flat_partition", None)
+        if flat is None:
+            flat = torch.cat([piece.reshape(-1) for piece in pieces])
+        padding = partition.numel() - flat.numel()
+        return torch.nn.functional.pad(flat, (0, padding)) if padding else flat
+
+    def forget_gradients(self) -> None:
+        if self.z.cpu_offload:
+            for partition in self.z.single_partition_of_fp32_groups:
+                partition.grad.zero_()
+            for gradient in self.z.accumulated_grads_in_cpu.values():
+                gradient.zero_()
+
+    def publish(self) -> None:
+        self.z.update_lp_params()
+
+
+class Stage3(Partitions):
+    """Stage 3: every parameter is split evenly, and a sub-group's parts lie end to end."""
+
+    def __init__(self, z: Any) -> None:
+        super().__init__(z)
+        self._clear_padding()
+
+    def of_group(self, group: int) -> list[ZeroShard]:
+        shards, offset = [], 0
+        for sub_group, partition in enumerate(self.z.fp32_partitioned_groups_flat):
+            if self.z.sub_group_to_group_id[sub_group] == group:
+                shards.append(ZeroShard(partition.detach(), self._slice(offset, partition.numel())))
+            offset += partition.numel()
+        return shards
+
+    def _slice(self, offset: int, numel: int) -> Callable[[], Tensor]:
+        return lambda: self.z.grad_partitions_flat_buffer.narrow(0, offset, numel)
+
+    def _clear_padding(self) -> None:
+        """Zero what lies beyond a parameter's end: DeepSpeed leaves it as allocated, and NaN would reach α."""
+        for sub_group, partition in enumerate(self.z.fp32_partitioned_groups_flat):
+            offset = 0
+            for parameter in self.z.fp16_groups[sub_group]:
+                size = parameter.partition_numel()
+                first = size * self.z._get_param_partition_rank(parameter)
+                inside = min(max(parameter.ds_numel - first, 0), size)
+                partition.detach()[offset + inside : offset + size] = 0.0
+                offset += size
+
+    def forget_gradients(self) -> None:
+        self.z.grad_partitions_flat_buffer.zero_()
+        if self.z.offload_optimizer:
+            for partition in self.z.fp32_partitioned_groups_flat:
+                partition.grad.zero_()
+
+    def publish(self) -> None:
+        self.z._partition_all_parameters()
+        for sub_group in range(len(self.z.fp16_groups)):
+            self.z._reassign_or_swap_out_partitioned_parameters(sub_group)
+        if self.z.persistent_parameters:
+            self.z.persistent_parameters[0].all_gather(self.z.persistent_parameters)
+        self.z.invalidate_secondary_tensor()
+
+
+def partitions_of(engine: Any, stage: int) -> Partitions:
+    """The partitions of a DeepSpeed engine."""
+    return Stage3(engine.optimizer) if stage == 3 else Stage1And2(engine.optimizer)
+
+
+def load_deepspeed(device: torch.device) -> Any:
+    """The module deepspeed, quiet, and kept from compiling what is not needed.
+
+    Raises:
+        AvilError: it is missing, or of a version that the tests do not cover.
+    """
+    os.environ.setdefault("DS_ACCELERATOR", device.type)
+    try:
+        version = importlib.metadata.version("deepspeed")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise AvilError(f"ZeRO needs DeepSpeed, which is missing; install it with {INSTALL}") from error
+    number = tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
+    if not TESTED[0] <= number < TESTED[1]:
+        low, high = (".".join(map(str, bound)) for bound in TESTED)
+        raise AvilError(
+            f"DeepSpeed is {version}, but ZeRO was tested with {low} up to {high}; install one of these "
+            f"with {INSTALL}"
+        )
+    import deepspeed
+    from deepspeed.utils import logger
+
+    logger.setLevel("ERROR")
+    # Otherwise the first collective on a CPU compiles a shared-memory extension, for more than a minute.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def deepspeed_adam(masters_on_cpu: bool) -> type[torch.optim.Optimizer]:
+    """DeepSpeed's Adam for where the masters lie; compiles it at first use."""
+    from deepspeed.ops.adam import DeepSpeedCPUAdam, FusedAdam
+
+    base: type[torch.optim.Optimizer] = DeepSpeedCPUAdam if masters_on_cpu else FusedAdam
+    return base
+
+
+@contextmanager
+def whole(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """The full values of parameters, for reading, as long as the context lasts."""
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(list(parameters)):
+        yield
+
+
+def is_partitioned(parameter: nn.Parameter) -> bool:
+    """Whether ZeRO stage 3 has taken a parameter's memory."""
+    return hasattr(parameter, "ds_id")
+
+
+def release(model: nn.Module, values: Mapping[nn.Parameter, Tensor]) -> None:
+    """Make a model whose engine is gone an ordinary one again, with these values."""
+    from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+
+    for parameter, value in values.items():
+        parameter.data = value
+        parameter.grad = None
+        if is_partitioned(parameter):
+            vars(parameter)["ds_status"] = ZeroParamStatus.AVAILABLE
+    for module in model.modules():
+        module._parameters = dict(module._parameters)  # stage 3 put in a dict that gathers

@@ -1,0 +1,98 @@
+"""The optimizer that ZeRO steps: a base optimizer whose moments and parameter groups belong to a task.
+
+ZeRO gives it this rank's flat partitions and calls `step` for one group, or a part of one, at a time. An
+idle head would be moved there by momentum and weight decay, so only groups of the task that trains are stepped.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from avil_fast.config import OptimizerConfig
+
+Group = dict[str, Any]
+
+
+class ByTask(torch.optim.Optimizer):
+    """What `by_task` adds to a base optimizer; every group has a `task`, None for shared parameters."""
+
+    _active: int | None = None
+    _states: dict[int, Any]
+    _reset: bool
+
+    def keep_moments(self, reset: bool) -> None:
+        """Begin without moments; with `reset`, every task's are set to zero when it begins."""
+        self._reset = reset
+        self._states = {}
+
+    def begin_task(self, task: int) -> None:
+        """Step the shared groups and the task's head from now on, with the task's own moments."""
+        self.state = self._states.setdefault(0 if self._reset else task, defaultdict(dict))
+        if self._reset:
+            _clear_(self.state)
+        self._active = task
+
+    def end_task(self) -> None:
+        """Step nothing from now on: ZeRO's `step` then only casts and gathers what the partitions hold."""
+        self._active = None
+
+    def steps_group(self, group: Group) -> bool:
+        return self._active is not None and group["task"] in (None, self._active)
+
+    def set_lr(self, lr: float) -> None:
+        for group in self.param_groups:
+            group["lr"] = lr
+
+
+def _clear_(state: Any) -> None:
+    """Set moments and counts to zero where they are: ZeRO holds views of the tensors."""
+    for values in state.values():
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                value.zero_()
+            elif isinstance(value, int):
+                values[name] = 0
+
+
+def by_task(base: type[torch.optim.Optimizer]) -> type[ByTask]:
+    """A subclass of `base` that steps only the groups of the task that trains."""
+
+    class Derived(base, ByTask):  # type: ignore[misc, valid-type]  # a class that is chosen by a setting
+        def step(self, closure: Any = None) -> Any:
+            groups = self.param_groups
+            self.param_groups = [group for group in groups if self.steps_group(group)]
+            try:
+                return super().step(closure) if self.param_groups else None
+            finally:
+                self.param_groups = groups
+
+    Derived.__name__ = Derived.__qualname__ = f"ByTask{base.__name__}"
+    return Derived
+
+
+def make(
+    groups: list[Group], config: OptimizerConfig, deepspeed_base: type[torch.optim.Optimizer] | None
+) -> ByTask:
+    """The optimizer of a run over parameter groups, each with its `task`.
+
+    Args:
+        deepspeed_base: FusedAdam or DeepSpeedCPUAdam, in place of torch's Adam and AdamW.
+    """
+    options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    base: type[torch.optim.Optimizer]
+    if config.name == "sgd":
+        base, options["momentum"] = torch.optim.SGD, config.momentum
+    else:
+        base = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+        options |= {"betas": config.betas, "eps": config.eps}
+        if deepspeed_base is not None:
+            base = deepspeed_base
+            options["adam_w_mode" if "Fused" in base.__name__ else "adamw_mode"] = config.name == "adamw"
+    optimizer = by_task(base)(groups, **options)
+    optimizer.keep_moments(config.moments == "reset")
+    return optimizer

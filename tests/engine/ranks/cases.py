@@ -1,0 +1,133 @@
+"""What the parity tests run on one process and on many ranks: a model, its batches, and two rounds of αVIL."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import avil_fast as avil
+from avil_fast.config import DeltasConfig, OptimizerConfig
+from avil_fast.engine.base import Engine
+
+NAMES = ("a", "t", "b")
+TARGET = 1
+
+
+class Encoder(nn.Module):
+    """A transformer layer over a frozen embedding, a head for each task that only its task uses.
+
+    Sizes are odd, so that no partition ends where a parameter does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(11, 12)
+        self.embedding.weight.requires_grad_(False)
+        layer = nn.TransformerEncoderLayer(12, 3, 19, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.gain = nn.Parameter(torch.ones(7))
+        self.heads = nn.ModuleDict({name: nn.Linear(12, 3) for name in NAMES})
+
+    def forward(self, tokens: Tensor, task: str) -> Tensor:
+        embedded = self.embedding(tokens) * self.gain.mean().to(self.embedding.weight.dtype)
+        return self.heads[task](self.encoder(embedded).mean(1))
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a run trains. The same case runs on the local engine and under ZeRO."""
+
+    stage: int = 2
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    deltas: str = "fp32"
+    parts: int = 1
+    zero: dict[str, Any] = field(default_factory=dict)
+    """More settings of DeepSpeed's `zero_optimization`."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """More settings of DeepSpeed."""
+    scale_target_head: bool = True
+
+    def optimizer_config(self) -> OptimizerConfig:
+        # With Adam's usual eps of 1e-8, gradients that are zero but for rounding would move parameters at full speed.
+        return OptimizerConfig(**{"name": "adamw", "lr": 0.02, "eps": 1e-3, "weight_decay": 0.1} | self.optimizer)
+
+    def deltas_config(self) -> DeltasConfig:
+        return DeltasConfig(dtype=self.deltas)
+
+    @property
+    def bf16(self) -> bool:
+        return bool(self.settings.get("bf16", {}).get("enabled"))
+
+
+def model() -> Encoder:
+    torch.manual_seed(0)
+    return Encoder()
+
+
+def batches(seed: int, sizes: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for size in sizes:
+        tokens = torch.randint(11, (size, 5), generator=generator)
+        made.append((tokens, tokens.sum(1) % 3))
+    return made
+
+
+def tasks() -> list[avil.Task]:
+    def task(name: str, seed: int) -> avil.Task:
+        def loss(model: nn.Module, batch: Any) -> Tensor:
+            return functional.cross_entropy(model(batch[0], name).float(), batch[1])
+
+        def metric(model: nn.Module, batch: Any) -> Tensor:
+            return (model(batch[0], name).argmax(1) == batch[1]).float()
+
+        # Sizes that ranks and parts do not divide, one with fewer examples than ranks.
+        train = batches(seed, (8, 13, 3))
+        dev = batches(seed + 50, (16, 7)) if name == "t" else None
+        return avil.Task(name, train, loss, dev=dev, metric=metric, head=f"heads.{name}")
+
+    return [task(name, seed) for seed, name in enumerate(NAMES)]
+
+
+def rounds(engine: Engine, count: int = 2) -> dict[str, Any]:
+    """Rounds of αVIL by hand: α gradients and losses of every step, θ of every round, what else an engine tells."""
+    found: dict[str, Any] = {"gradients": [], "losses": [], "theta": [], "norms": [], "train": [], "gram": []}
+    for round_ in range(count):
+        engine.begin_round()
+        for i, task in enumerate(engine.tasks):
+            engine.begin_task(i, seed=round_)
+            for step, batch in enumerate(engine.fetch(task.train)):
+                engine.train_step(batch, loss_weight=1.0 - 0.2 * i, lr_scale=1.0 - 0.1 * step)
+            run = engine.end_task()
+            found["norms"].append(run.delta_norm)
+            found["train"].append(run.loss)
+        found["gram"].append(engine.gram())
+        alpha = [1.0, 0.7, 0.4]
+        for _ in range(3):
+            engine.apply(alpha)
+            gradient, loss = engine.target_gradient(engine.tasks[TARGET].dev)
+            found["gradients"].append(gradient)
+            found["losses"].append(loss)
+            alpha = [a - 0.3 * g for a, g in zip(alpha, gradient, strict=True)]
+        engine.merge(alpha)
+        found["theta"].append(theta(engine))
+    evaluation = engine.evaluate(TARGET, engine.tasks[TARGET].dev)
+    found["evaluation"] = [evaluation.loss, evaluation.metric]
+    kept = engine.snapshot()
+    engine.begin_round()
+    engine.begin_task(TARGET, seed=9)
+    engine.train_step(engine.tasks[TARGET].train[0])
+    found["moved"] = engine.end_task(restore=False).delta_norm
+    found["finetuned"] = theta(engine)
+    engine.restore(kept)
+    found["restored"] = theta(engine)
+    return found
+
+
+def theta(engine: Engine) -> dict[str, Tensor]:
+    return {name: copy.deepcopy(tensor).float() for name, tensor in engine.parameters()}

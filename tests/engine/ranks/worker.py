@@ -1,0 +1,56 @@
+"""One rank of a parity test: runs cases and writes what it found. Started by `launch.py`."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from avil_fast.config import TrainConfig
+from avil_fast.engine.data_parallel import DataParallelEngine
+from avil_fast.engine.ranks import Ranks, together
+from avil_fast.engine.zero.config import resolve
+from avil_fast.engine.zero.engine import ZeroEngine
+from tests.engine.ranks.cases import TARGET, Case, model, rounds, tasks
+
+CPU = torch.device("cpu")
+
+
+def engine_of(case: Case, ranks: Ranks, network: torch.nn.Module | None = None) -> Any:
+    """An engine for a case on these ranks."""
+    network = network or model()
+    optimizer, deltas = case.optimizer_config(), case.deltas_config()
+    options: dict[str, Any] = {"scale_target_head": case.scale_target_head, "parts": case.parts}
+    if case.stage == 0:
+        if case.bf16:
+            network = network.bfloat16()
+        return DataParallelEngine(network, tasks(), TARGET, optimizer, deltas, ranks=ranks, **options)
+    settings = {"zero_optimization": {"stage": case.stage} | case.zero} | case.settings
+    run = TrainConfig(optimizer=optimizer, gradient_accumulation_steps=case.parts)
+    zero = resolve(settings, run, ranks.size)
+    return ZeroEngine(network, tasks(), TARGET, optimizer, deltas, CPU, ranks, zero, **options)
+
+
+def run(case: Case, ranks: Ranks) -> dict[str, Any]:
+    engine = engine_of(case, ranks)
+    found = rounds(engine)
+    found["memory"] = engine.memory()
+    engine.close()
+    found["closed"] = {name: p.detach().float().clone() for name, p in engine.model.named_parameters()}
+    return found
+
+
+def main(jobs: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    cases: dict[str, Any] = pickle.loads(jobs.read_bytes())
+    with together(CPU) as ranks:
+        for name, case in cases.items():
+            found = case(ranks) if callable(case) else run(case, ranks)
+            (out / f"{name}.{ranks.rank}").write_bytes(pickle.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

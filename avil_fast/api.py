@@ -6,9 +6,10 @@ import importlib.metadata
 import math
 import platform
 import warnings
+from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from avil_fast.config import TrainConfig, dump, from_dotted
-from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.choice import make_engine, zero_of
+from avil_fast.engine.parameters import device_of
+from avil_fast.engine.ranks import ALONE, Ranks, together
 from avil_fast.errors import AvilError
 from avil_fast.methods.avil import start
 from avil_fast.methods.loop import Observer, Outcome, run_rounds
 from avil_fast.ops.checks import MAX_TASKS
 from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
-from avil_fast.tasks.batches import require_data
+from avil_fast.tasks.batches import length_of, require_data
 from avil_fast.tasks.task import Task
 
 
@@ -76,21 +79,24 @@ def train(
 ) -> Result:
     """`fit` with a checked configuration; `baselines` holds summaries to report beside the result."""
     tasks = list(tasks)
-    target = check_run(tasks, config)
-    for warning in config.warnings():
-        warnings.warn(warning, stacklevel=2)
     observer = observer or Observer()
     with ExitStack() as scope:
-        folder = None
-        if config.output_dir is not None:
-            folder = scope.enter_context(RunFolder(config.output_dir, config.overwrite))
-            folder.write_config(dump(config))
-        outcome = _run(model, tasks, target, config, _Recorder(observer, folder))
+        ranks = scope.enter_context(together(device_of(model), config.deepspeed is not None))
+        target = check_run(tasks, config, ranks)
+        if ranks.first:
+            for warning in config.warnings():
+                warnings.warn(warning, stacklevel=2)
+        folder = _open_folder(config, ranks, scope)
+        engine = scope.enter_context(closing(make_engine(model, tasks, target, config, ranks)))
+        outcome = run_rounds(engine, config, _Recorder(observer, folder) if ranks.first else Observer())
         summary = _summary(tasks, config, outcome) | {"baselines": baselines or {}}
+        summary |= {"ranks": ranks.size, "memory": asdict(engine.memory())}
         if folder is not None:
-            folder.write_model(model)
+            folder.write_model(engine.weights())
             folder.write_report(page.render(summary, outcome.history, dump(config)))
             folder.write_summary(summary)
+        elif config.output_dir is not None:
+            deque(engine.weights(), maxlen=0)  # the first rank gathers them, and all take part
     names = [task.name for task in tasks]
     history = outcome.history
     return Result(
@@ -104,11 +110,34 @@ def train(
     )
 
 
-def check_run(tasks: Sequence[Task], config: TrainConfig) -> int:
+def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) -> int:
     """Refuse, before anything is trained or written, what cannot end well; the index of the target."""
     if config.output_dir is not None:
-        RunFolder(config.output_dir, config.overwrite)
-    return check_tasks(tasks, config)
+        ranks.on_first(lambda: _require_free(config))
+    target = check_tasks(tasks, config)
+    zero_of(config, ranks.size)
+    sizes = [f"{task.name}: {length_of(task.train)} {task.dev and length_of(task.dev)}" for task in tasks]
+    ranks.require_same("what the ranks train", [*dump(config).splitlines(), *sizes])
+    return target
+
+
+def _require_free(config: TrainConfig) -> None:
+    assert config.output_dir is not None
+    RunFolder(config.output_dir, config.overwrite)
+
+
+def _open_folder(config: TrainConfig, ranks: Ranks, scope: ExitStack) -> RunFolder | None:
+    """The run's folder on the first rank, if there is to be one; None on the others."""
+    folder: RunFolder | None = None
+
+    def make() -> None:
+        nonlocal folder
+        if config.output_dir is not None:
+            folder = scope.enter_context(RunFolder(config.output_dir, config.overwrite))
+            folder.write_config(dump(config))
+
+    ranks.on_first(make)
+    return folder
 
 
 def check_tasks(tasks: Sequence[Task], config: TrainConfig) -> int:
@@ -144,21 +173,6 @@ class _Recorder(Observer):
         if self._folder is not None:
             self._folder.append_metrics(row)
         self._observer.round(row)
-
-
-def _run(model: nn.Module, tasks: Sequence[Task], target: int, config: TrainConfig, observer: Observer) -> Outcome:
-    engine = LocalEngine(
-        model,
-        tasks,
-        target,
-        config.optimizer,
-        config.deltas,
-        scale_target_head=config.alpha.target_head == "scaled",
-    )
-    try:
-        return run_rounds(engine, config, observer)
-    finally:
-        engine.close()
 
 
 def _influence(alpha_mean: dict[str, float], weight: dict[str, float], config: TrainConfig) -> dict[str, float]:

@@ -18,13 +18,10 @@ from avil_fast.tasks.task import Task
 
 
 class Console:
-    """Writes to stdout; the bar appears on a terminal only."""
+    """Writes to stdout, unless it is `quiet`; the bar appears on a terminal only."""
 
-    def __init__(self) -> None:
-        self._rich = rich.console.Console(highlight=False)
-
-    def note(self, sentence: str) -> None:
-        self._rich.print(f"avil-fast: {sentence}", soft_wrap=True, markup=False)
+    def __init__(self, quiet: bool = False) -> None:
+        self._rich = rich.console.Console(highlight=False, quiet=quiet)
 
     @contextmanager
     def running(self, method: str, rounds: int, tasks: Sequence[Task]) -> Iterator[Observer]:

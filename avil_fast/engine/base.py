@@ -120,8 +120,11 @@ class Engine(ABC):
         """Set parameters and buffers to a snapshot's."""
 
     @abstractmethod
-    def parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """The model's parameters by name, whole, one after the other; tied ones once. All ranks take part."""
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The model's parameters and saved buffers by name, whole, one by one; tied ones once.
+
+        All ranks take part. A tensor is good until the next one is asked for.
+        """
 
     @abstractmethod
     def fetch(self, batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -7,7 +7,7 @@ others (counters) the target's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,12 @@ class RoundBuffers:
         """Set the model's buffers to the merged ones."""
         for buffer, total in zip(self._buffers, self._sums, strict=True):
             buffer.copy_(total / self._tasks if buffer.is_floating_point() else total)
+
+
+def saved_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The buffers that belong to a model's state, by name; others can be computed again."""
+    saved = model.state_dict(keep_vars=True).keys()
+    return ((name, buffer) for name, buffer in model.named_buffers() if name in saved)
 
 
 def _sum_dtype(buffer: Tensor) -> torch.dtype:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from avil_fast.engine.base import TaskRun
+from avil_fast.engine.buffers import saved_buffers
 from avil_fast.engine.optimizer import TaskOptimizer
 from avil_fast.engine.parameters import device_of, flatten
 from avil_fast.engine.partition import Partition
@@ -104,8 +105,9 @@ class LocalEngine(PartitionedEngine):
         for buffer, saved in zip(self.model.buffers(), buffers, strict=True):
             buffer.copy_(saved)
 
-    def parameters(self) -> Iterator[tuple[str, Tensor]]:
-        return ((name, parameter.detach()) for name, parameter in self.model.named_parameters())
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        yield from ((name, parameter.detach()) for name, parameter in self.model.named_parameters())
+        yield from saved_buffers(self.model)
 
     def close(self) -> None:
         super().close()

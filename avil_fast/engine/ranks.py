@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import torch
@@ -64,22 +65,23 @@ class Ranks:
         value: Value = outcome[0]
         return value
 
-    def require_same(self, what: str, value: str) -> None:
-        """Refuse a run whose ranks disagree on `value`: they would wait for one another for ever.
+    def require_same(self, what: str, lines: Sequence[str]) -> None:
+        """Refuse a run whose ranks disagree: they would wait for one another for ever.
 
         Raises:
-            AvilError: on all ranks; names the first rank that differs from rank 0.
+            AvilError: on all ranks; names the first rank that differs from the first, and the line.
         """
         if self.size == 1:
             return
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
-        for rank, other in enumerate(values):
-            if other != values[0]:
-                raise AvilError(
-                    f"{what} is {other!r} on rank {rank}, but {values[0]!r} on rank 0; "
-                    f"start all ranks with the same"
-                )
+        all_lines: list[Any] = [None] * self.size
+        dist.all_gather_object(all_lines, list(lines))
+        for rank, other in enumerate(all_lines):
+            for one, another in zip_longest(all_lines[0], other):
+                if one != another:
+                    raise AvilError(
+                        f"{what} differs: {one!r} on rank 0, but {another!r} on rank {rank}; start all ranks "
+                        f"with the same files and settings"
+                    )
 
 
 ALONE = Ranks()
@@ -109,16 +111,27 @@ def place(device: torch.device) -> torch.device:
 
 
 @contextlib.contextmanager
-def together(device: torch.device) -> Iterator[Ranks]:
-    """The ranks that a launcher started, joined for as long as the context lasts; one alone without a launcher."""
+def together(device: torch.device, always: bool = False) -> Iterator[Ranks]:
+    """The ranks that a launcher started, joined for as long as the context lasts; one alone without a launcher.
+
+    Args:
+        device: of this rank.
+        always: join even a single rank to itself, as DeepSpeed needs it.
+    """
     if dist.is_initialized():
         yield Ranks(dist.get_rank(), dist.get_world_size())
         return
-    if started() == 1 and "MASTER_ADDR" not in os.environ:
+    if started() == 1 and not always:
         yield ALONE
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=TIMEOUT, device_id=device if device.type == "cuda" else None)
+    here = device if device.type == "cuda" else None
+    if "MASTER_ADDR" in os.environ:
+        dist.init_process_group(backend, timeout=TIMEOUT, device_id=here)
+    else:
+        os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed looks for it
+        store = dist.HashStore()  # type: ignore[attr-defined]  # public, but not in torch's list of exports
+        dist.init_process_group(backend, store=store, rank=0, world_size=1, device_id=here)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:

@@ -6,14 +6,15 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import safetensors.torch
-from torch import nn
+from torch import Tensor
 
 from avil_fast.errors import AvilError
+from avil_fast.report.weights import write_weights
 
 CONFIG, METRICS, SUMMARY, REPORT = "config.yaml", "metrics.jsonl", "summary.json", "report.html"
 MODEL = Path("model") / "model.safetensors"
@@ -82,13 +83,9 @@ class RunFolder:
         with (self.path / METRICS).open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row, allow_nan=False) + "\n")
 
-    def write_model(self, model: nn.Module) -> None:
+    def write_model(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Parameters and buffers as safetensors; tied ones once."""
-        target = self.path / MODEL
-        target.parent.mkdir(exist_ok=True)
-        partial = target.with_suffix(".partial")
-        safetensors.torch.save_model(model, str(partial))
-        partial.replace(target)
+        write_weights(self.path / MODEL.parent, tensors)
 
     def write_report(self, html: str) -> None:
         write_whole(self.path / REPORT, html)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from avil_fast.engine.base import TaskRun
+from avil_fast.engine.buffers import saved_buffers
 from avil_fast.engine.parameters import assign
 from avil_fast.engine.partitioned import PartitionedEngine
 from avil_fast.engine.ranks import Ranks
@@ -148,10 +149,11 @@ class ZeroEngine(PartitionedEngine):
         for buffer, saved in zip(self.model.buffers(), buffers, strict=True):
             buffer.copy_(saved)
 
-    def parameters(self) -> Iterator[tuple[str, Tensor]]:
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in self.model.named_parameters():
-            with internals.whole([parameter]):
+            with internals.whole(parameter):
                 yield name, parameter.detach()
+        yield from saved_buffers(self.model)
 
     def close(self) -> None:
         super().close()
@@ -160,7 +162,7 @@ class ZeroEngine(PartitionedEngine):
         full: dict[nn.Parameter, Tensor] = {}
         if self._came_whole:
             for parameter in self.model.parameters():
-                with internals.whole([parameter]):
+                with internals.whole(parameter):
                     full[parameter] = parameter.detach().clone()
         self._zero.destroy()
         if self._came_whole:

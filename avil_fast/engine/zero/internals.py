@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -176,11 +176,11 @@ def deepspeed_adam(masters_on_cpu: bool) -> type[torch.optim.Optimizer]:
 
 
 @contextmanager
-def whole(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """The full values of parameters, for reading, as long as the context lasts."""
+def whole(parameter: nn.Parameter) -> Iterator[None]:
+    """The full value of a parameter, for reading, as long as the context lasts."""
     import deepspeed
 
-    with deepspeed.zero.GatheredParameters(list(parameters)):
+    with deepspeed.zero.GatheredParameters([parameter]):
         yield
 
 

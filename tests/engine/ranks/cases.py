@@ -130,4 +130,4 @@ def rounds(engine: Engine, count: int = 2) -> dict[str, Any]:
 
 
 def theta(engine: Engine) -> dict[str, Tensor]:
-    return {name: copy.deepcopy(tensor).float() for name, tensor in engine.parameters()}
+    return {name: copy.deepcopy(tensor).float() for name, tensor in engine.weights()}

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from avil_fast.deltas.bank import Bank
+from avil_fast.deltas.base import DeltaBank
 from avil_fast.deltas.codec import CODECS, FP64, Codec
+from avil_fast.engine.banks import make_bank
 from avil_fast.engine.base import Engine, Evaluation, TaskRun
 from avil_fast.engine.buffers import RoundBuffers
 from avil_fast.engine.clock import Clock
@@ -36,7 +37,7 @@ class LocalEngine(Engine):
         tasks: at most 64.
         target: index of the target.
         optimizer: the tasks' optimizer.
-        deltas: how the bank stores deltas.
+        deltas: how the bank stores deltas, and where.
         scale_target_head: the target's head takes part in δ of the target, and so in α.
     """
 
@@ -61,8 +62,8 @@ class LocalEngine(Engine):
         self._base = [torch.empty_like(p.master.detach()) for p in self._shared]
         self._head_base = [torch.empty_like(p.master.detach()) for p in self._scaled_head]
         codec = self._codec(deltas.dtype)
-        self._bank = self._allocate(len(tasks), self._shared, codec)
-        self._head_bank = self._allocate(1, self._scaled_head, codec)
+        self._bank = self._allocate(len(tasks), self._shared, codec, deltas.device)
+        self._head_bank = self._allocate(1, self._scaled_head, codec, deltas.device)
         self._buffers = RoundBuffers(model)
         self._optimizers = [TaskOptimizer([*self._shared, *head], optimizer) for head in self._parameters.heads]
         self._clock = Clock(torch.cuda.synchronize if self.device.type == "cuda" else lambda: None)
@@ -202,23 +203,13 @@ class LocalEngine(Engine):
             partition.release()
         self.model.train(self._was_training)
 
-    def _allocate(self, n: int, partitions: Sequence[Partition], codec: Codec) -> Bank:
-        sizes = [partition.numel for partition in partitions]
+    def _allocate(self, n: int, partitions: Sequence[Partition], codec: Codec, where: str) -> DeltaBank:
         try:
-            return Bank(n, sizes, codec, self.device)
-        except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, an allocator's own on the CPU
-            if "allocate" not in str(error):
-                raise
+            return make_bank(n, [partition.numel for partition in partitions], codec, self.device, where)
+        except BaseException:  # the model is as it was
             for partition in self._parameters.all:
                 partition.release()
-            elements = n * sum(sizes)
-            smaller = [c for c in CODECS.values() if c.bytes_per_element < codec.bytes_per_element]
-            settings = [f"deltas.dtype: {c.name} ({elements * c.bytes_per_element / 1e9:.1f} GB)" for c in smaller]
-            advice = f"set {' or '.join(settings)}" if settings else "train with fewer tasks"
-            raise AvilError(
-                f"{n} deltas in {codec.name} take {elements * codec.bytes_per_element / 1e9:.1f} GB, more than "
-                f"{self.device} has left; {advice}"
-            ) from error
+            raise
 
     def _codec(self, name: str) -> Codec:
         if name == "fp32" and any(base.dtype == torch.float64 for base in self._base):
@@ -270,7 +261,7 @@ class LocalEngine(Engine):
             base.copy_(partition.master.detach())
 
 
-def _capture_(bank: Bank, slot: int, partitions: Sequence[Partition], base: Sequence[Tensor]) -> float:
+def _capture_(bank: DeltaBank, slot: int, partitions: Sequence[Partition], base: Sequence[Tensor]) -> float:
     """Put the partitions' delta in the bank and `base` back into them; ‖δ‖."""
     norm = bank.capture_(slot, _masters(partitions), base, _low(partitions))
     _push_mixed(partitions)
@@ -278,7 +269,7 @@ def _capture_(bank: Bank, slot: int, partitions: Sequence[Partition], base: Sequ
 
 
 def _weighted_sum_(
-    bank: Bank, alpha: Sequence[float], partitions: Sequence[Partition], base: Sequence[Tensor]
+    bank: DeltaBank, alpha: Sequence[float], partitions: Sequence[Partition], base: Sequence[Tensor]
 ) -> None:
     """Set the partitions to base + Σ α_i δ_i."""
     bank.weighted_sum_(_masters(partitions), base, alpha, _low(partitions))

@@ -15,8 +15,9 @@ CASES = {
     "mixed": [0, 7, 3 * CHUNK + 123, 1, 0, CHUNK, 300, 2 * CHUNK - 1, CHUNK + 1],
     "large": [20 * CHUNK + 5],
     "tiny": [i % 40 for i in range(4000)],
+    "ones": [1] * 1100,
 }
-ROW_BYTES = [1, CHUNK, 150_001, 3 * CHUNK * 4, 1 << 30]
+ROW_BYTES = [1, CHUNK, 500 * (LINE + 4), 150_001, 3 * CHUNK * 4, 1 << 30]
 
 codecs = pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.name)
 sizes_of = pytest.mark.parametrize("sizes", CASES.values(), ids=CASES)

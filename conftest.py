@@ -17,11 +17,14 @@ if not torch.cuda.is_available():
 
 HERE = Path(__file__).parent
 BARE = any(importlib.util.find_spec(name) is None for name in ("hypothesis", "pydantic"))
-"""torch and triton alone, as on a machine lent for its GPU: the operations' tests are those that can run."""
+"""torch and triton alone, as on a machine lent for its GPU."""
+
+RUN_BARE = (HERE / "tests" / "ops", HERE / "tests" / "deltas")
+"""The tests of what needs no more; a conftest.py there leaves out the files that do."""
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    needs_more = collection_path.name.startswith("test_") and collection_path.parent != HERE / "tests" / "ops"
+    needs_more = collection_path.name.startswith("test_") and collection_path.parent not in RUN_BARE
     return True if BARE and needs_more else None
 
 

@@ -109,7 +109,7 @@ def avil(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     forget(device)
     model = fresh(options, device)
     tasks = [Task(f"task{i}", [], next_token) for i in range(options.tasks)]
-    engine = LocalEngine(model, tasks, 0, OPTIMIZER, SimpleNamespace(dtype=options.codec))
+    engine = LocalEngine(model, tasks, 0, OPTIMIZER, SimpleNamespace(dtype=options.codec, device="model"))
     dev = list(batches(0, options, seed=-1))[: options.dev_batches]
     rounds = []
     for round_ in range(options.rounds):

@@ -10,6 +10,9 @@ from benchmarks.kernels import OPERATIONS
 GPUS = {"H100": 3.35e12, "H200": 4.8e12}
 """Bytes per second of the memory, as the maker gives them."""
 
+PCIE = 55e9
+"""Bytes per second from pinned memory over PCIe 5 with 16 lanes, about what is left of its 63e9 for data."""
+
 MODELS = {"7B": 7e9, "70B": 70e9}
 RANKS = 8
 TASKS = 8
@@ -44,6 +47,18 @@ def models() -> str:
     ]
     for model, numel in MODELS.items():
         lines += ["| " + " | ".join([model, codec, *_model(numel / RANKS, codec)]) + " |" for codec in CODECS]
+    return "\n".join(lines)
+
+
+def streamed() -> str:
+    """Markdown: what a bank in CPU memory sends over the bus, for large models."""
+    lines = ["| parameters | deltas | GB, one way | an α step, s | a round, s |", "|---|---|---|---|---|"]
+    for model, numel in MODELS.items():
+        for codec in CODECS:
+            nbytes = TASKS * CODECS[codec].bytes_per_element * numel / RANKS
+            once = nbytes / PCIE
+            passes = 2 * ALPHA_STEPS + 3  # the α steps; the merge, the gram, and all captures together
+            lines.append(f"| {model} | {codec} | {nbytes / 1e9:.1f} | {2 * once:.2f} | {passes * once:.1f} |")
     return "\n".join(lines)
 
 

@@ -65,6 +65,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "cpu": lambda: kernels(_result("cpu")),
         "operations": floors.operations,
         "models": floors.models,
+        "streamed": floors.streamed,
     },
 }
 

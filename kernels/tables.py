@@ -2,13 +2,18 @@
 
 Both tables are made at the first call on given tensors and kept, so that later calls copy nothing to the
 device and can be captured in a CUDA graph.
+
+A bank that is streamed in windows makes a call per window, hundreds of them for every operation, in the same
+order each time: a cache of so many entries would drop each just before it is asked for again. What is kept is
+therefore bounded by its bytes, which grow with the bank's elements and not with the calls they are cut into.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -21,6 +26,13 @@ FIELDS = 8
 
 VECTOR = 16
 """Bytes of the widest load and store; only addresses that are multiples of it allow them."""
+
+KEPT = 1 << 26
+"""Bytes of tables kept at most: for each operation a streamed bank takes 24 for every chunk, and for every window
+of 64 MiB another kilobyte."""
+
+GRAIN = 512
+"""Bytes to which torch rounds an allocation on the device."""
 
 Row = tuple[int, ...]
 
@@ -38,6 +50,46 @@ class Tables:
     def count(self) -> int:
         return self.chunks.shape[0]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes taken on the device."""
+        return sum(-(-table.nbytes // GRAIN) * GRAIN for table in (self.partitions, self.chunks))
+
+
+class Kept:
+    """What `_made` made, by its arguments; the least recently used go first when there is too much of it."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.misses = 0
+        self.nbytes = 0
+        self._tables: OrderedDict[object, Tables] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def get(self, device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -> Tables:
+        key = (device, size, numels, rows)
+        with self._lock:
+            found = self._tables.get(key)
+            if found is not None:
+                self._tables.move_to_end(key)
+                return found
+            self.misses += 1
+            made = self._tables[key] = _made(device, size, numels, rows)
+            self.nbytes += made.nbytes
+            while self.nbytes > self.limit and len(self) > 1:
+                self.nbytes -= self._tables.popitem(last=False)[1].nbytes
+            return made
+
+    def clear(self) -> None:
+        self._tables.clear()
+        self.misses = self.nbytes = 0
+
+
+kept = Kept(KEPT)
+
 
 def tables(codes: Sequence[Tensor], scales: Sequence[Tensor], *flats: Sequence[Tensor]) -> Tables:
     """The tables of a bank and of the flat tensors beside it, one per partition; an empty list is absent."""
@@ -51,10 +103,9 @@ def tables(codes: Sequence[Tensor], scales: Sequence[Tensor], *flats: Sequence[T
         )
         for p, row in enumerate(codes)
     )
-    return _made(codes[0].device, size, tuple(row.shape[1] for row in codes), rows)
+    return kept.get(codes[0].device, size, tuple(row.shape[1] for row in codes), rows)
 
 
-@lru_cache(maxsize=64)
 def _made(device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -> Tables:
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         raise RuntimeError(

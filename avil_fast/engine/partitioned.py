@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from avil_fast.deltas.bank import Bank
+from avil_fast.deltas.base import DeltaBank
 from avil_fast.deltas.codec import CODECS, FP64, Codec
+from avil_fast.engine.banks import make_bank
 from avil_fast.engine.base import Engine, Evaluation, Memory, TaskRun
 from avil_fast.engine.buffers import RoundBuffers
 from avil_fast.engine.clock import Clock
@@ -95,8 +96,17 @@ class PartitionedEngine(Engine):
         self._head_base = [torch.empty_like(shard.master) for shard in self._scaled_head]
         exact = deltas.dtype == "fp32" and any(base.dtype == torch.float64 for base in self._base)
         codec = FP64 if exact else CODECS[deltas.dtype]
-        self._bank = self._allocate(len(self.tasks), self._base, codec)
-        self._head_bank = self._allocate(1, self._head_base, codec)
+        try:
+            self._bank = self._bank_of(len(self.tasks), self._base, codec, deltas.device)
+            self._head_bank = self._bank_of(1, self._head_base, codec, deltas.device)
+        except BaseException:
+            self.close()  # the model is as it was
+            raise
+
+    def _bank_of(self, n: int, bases: Sequence[Tensor], codec: Codec, where: str) -> DeltaBank:
+        """A bank of n deltas beside the masters, which ZeRO may keep in CPU memory."""
+        device = bases[0].device if bases else self.device
+        return make_bank(n, [base.numel() for base in bases], codec, device, where)
 
     @abstractmethod
     def _call(self, function: Callable[[nn.Module, Batch], Tensor], batch: Batch) -> Tensor:
@@ -307,24 +317,6 @@ class PartitionedEngine(Engine):
             )
         return values
 
-    def _allocate(self, n: int, bases: Sequence[Tensor], codec: Codec) -> Bank:
-        sizes = [base.numel() for base in bases]
-        device = bases[0].device if bases else self.device
-        try:
-            return Bank(n, sizes, codec, device)
-        except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, an allocator's own on the CPU
-            if "allocate" not in str(error):
-                raise
-            self.close()
-            elements = n * sum(sizes)
-            smaller = [c for c in CODECS.values() if c.bytes_per_element < codec.bytes_per_element]
-            settings = [f"deltas.dtype: {c.name} ({elements * c.bytes_per_element / 1e9:.1f} GB)" for c in smaller]
-            advice = f"set {' or '.join(settings)}" if settings else "train with fewer tasks"
-            raise AvilError(
-                f"{n} deltas in {codec.name} take {elements * codec.bytes_per_element / 1e9:.1f} GB, more than "
-                f"{device} has left; {advice}"
-            ) from error
-
     def _distance_from_base(self) -> float:
         differences = [
             (shard.master - base).double().square().sum()
@@ -337,12 +329,14 @@ class PartitionedEngine(Engine):
             base.copy_(shard.master)
 
 
-def _capture_(bank: Bank, slot: int, shards: Sequence[Shard], base: Sequence[Tensor]) -> float:
+def _capture_(bank: DeltaBank, slot: int, shards: Sequence[Shard], base: Sequence[Tensor]) -> float:
     """Put the partitions' delta in the bank and `base` back into them; ‖δ‖."""
     return bank.capture_(slot, [shard.master for shard in shards], base, low_of(shards))
 
 
-def _weighted_sum_(bank: Bank, alpha: Sequence[float], shards: Sequence[Shard], base: Sequence[Tensor]) -> None:
+def _weighted_sum_(
+    bank: DeltaBank, alpha: Sequence[float], shards: Sequence[Shard], base: Sequence[Tensor]
+) -> None:
     """Set the partitions to base + Σ α_i δ_i."""
     bank.weighted_sum_([shard.master for shard in shards], base, alpha, low_of(shards))
 

@@ -8,14 +8,7 @@ import torch
 from torch import Tensor
 
 from avil_fast.ops.backend import implementation
-from avil_fast.ops.checks import (
-    FLOAT_DTYPES,
-    LOW_DTYPES,
-    check_bank,
-    check_disjoint,
-    check_flat,
-    check_rows_apart,
-)
+from avil_fast.ops.checks import check_bank, check_disjoint, check_rows_apart, check_update
 from avil_fast.ops.encoding import CHUNK, encode_
 from avil_fast.ops.registry import register
 
@@ -61,9 +54,7 @@ def _checked(
     n = check_bank(codes, scales)
     if not 0 <= slot < n:
         raise ValueError(f"slot is {slot}, but must be from 0 to {n - 1}")
-    check_flat("theta", theta, codes, FLOAT_DTYPES)
-    check_flat("base", base, codes, (theta[0].dtype,))
-    check_flat("low", low, codes, LOW_DTYPES, optional=True)
+    check_update("theta", theta, base, low, codes)
     check_rows_apart("codes", codes)
     check_rows_apart("scales", scales)
     check_disjoint({"theta": theta, "low": low}, {"base": base, "codes": codes, "scales": scales})

@@ -13,6 +13,7 @@ from avil_fast.ops.encoding import blocks
 CODE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.int8)
 FLOAT_DTYPES = (torch.float64, torch.float32)
 LOW_DTYPES = (torch.bfloat16, torch.float16)
+GRAD_DTYPES = (*FLOAT_DTYPES, torch.bfloat16)
 MAX_TASKS = 64
 
 _Region = tuple[int, int, str, bool]
@@ -74,6 +75,15 @@ def check_flat(
             _fail(f"{name}[{p}].dtype", tensor.dtype, f"{tensors[0].dtype} as in {name}[0]")
         if not tensor.is_contiguous():
             _fail(f"{name}[{p}].stride()", tensor.stride(), "(1,) (contiguous)")
+
+
+def check_update(
+    name: str, written: Sequence[Tensor], base: Sequence[Tensor], low: Sequence[Tensor], codes: Sequence[Tensor]
+) -> None:
+    """Check θ, or whatever is written in its place, the base and the low-precision copies of θ."""
+    check_flat(name, written, codes, FLOAT_DTYPES)
+    check_flat("base", base, codes, (written[0].dtype,) if written else FLOAT_DTYPES)
+    check_flat("low", low, codes, LOW_DTYPES, optional=True)
 
 
 def check_alpha(alpha: Tensor, n: int, device: torch.device) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from avil_fast.ops.backend import implementation
-from avil_fast.ops.checks import FLOAT_DTYPES, check_bank, check_flat
+from avil_fast.ops.checks import GRAD_DTYPES, check_bank, check_flat
 from avil_fast.ops.encoding import CHUNK, decode
 from avil_fast.ops.registry import register
 
@@ -37,7 +37,7 @@ def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence
 
 def _checked(grad: list[Tensor], codes: list[Tensor], scales: list[Tensor]) -> Tensor:
     check_bank(codes, scales)
-    check_flat("grad", grad, codes, (*FLOAT_DTYPES, torch.bfloat16))
+    check_flat("grad", grad, codes, GRAD_DTYPES)
     result: Tensor = implementation("delta_dots", reference, codes[0], grad[0])(grad, codes, scales)
     return result
 

@@ -8,15 +8,7 @@ import torch
 from torch import Tensor
 
 from avil_fast.ops.backend import implementation
-from avil_fast.ops.checks import (
-    FLOAT_DTYPES,
-    LOW_DTYPES,
-    check_alpha,
-    check_bank,
-    check_disjoint,
-    check_flat,
-    unless_same,
-)
+from avil_fast.ops.checks import check_alpha, check_bank, check_disjoint, check_update, unless_same
 from avil_fast.ops.encoding import CHUNK, decode
 from avil_fast.ops.registry import register
 
@@ -57,9 +49,7 @@ def _checked(
     low: list[Tensor],
 ) -> None:
     n = check_bank(codes, scales)
-    check_flat("out", out, codes, FLOAT_DTYPES)
-    check_flat("base", base, codes, (out[0].dtype,))
-    check_flat("low", low, codes, LOW_DTYPES, optional=True)
+    check_update("out", out, base, low, codes)
     check_alpha(alpha, n, codes[0].device)
     check_disjoint(
         {"out": out, "low": low},

@@ -18,7 +18,7 @@ def codes() -> list[torch.Tensor]:
 
 @pytest.fixture(params=["extension", "no extension"])
 def extension(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    tables._made.cache_clear()
+    tables.kept.clear()
     if request.param == "no extension":
         monkeypatch.setitem(sys.modules, "avil_fast._C", None)
 

@@ -53,7 +53,7 @@ class Case:
     scale_target_head: bool = True
 
     def optimizer_config(self) -> OptimizerConfig:
-        # With Adam's usual eps of 1e-8, gradients that are zero but for rounding would move parameters at full speed.
+        # With Adam's usual eps, a gradient that is zero but for rounding moves a parameter at full speed.
         return OptimizerConfig(**{"name": "adamw", "lr": 0.02, "eps": 1e-3, "weight_decay": 0.1} | self.optimizer)
 
     def deltas_config(self) -> DeltasConfig:
@@ -95,7 +95,7 @@ def tasks() -> list[avil.Task]:
 
 
 def rounds(engine: Engine, count: int = 2) -> dict[str, Any]:
-    """Rounds of αVIL by hand: α gradients and losses of every step, θ of every round, what else an engine tells."""
+    """Rounds of αVIL by hand: α gradients of every step, θ of every round, and what else an engine tells."""
     found: dict[str, Any] = {"gradients": [], "losses": [], "theta": [], "norms": [], "train": [], "gram": []}
     for round_ in range(count):
         engine.begin_round()

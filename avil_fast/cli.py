@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -64,13 +66,30 @@ def train_main() -> None:
 
 
 def _run(command: Callable[[], Any]) -> None:
-    """A user's mistake is one sentence on stderr and exit code 2; warnings are one line each."""
+    """A user's mistake is one sentence on stderr and exit code 2; warnings are one line each.
+
+    On many ranks one of them tells, whatever ended the run.
+    """
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # takes the rest as *_
     try:
         command()
     except AvilError as error:
-        print(f"avil-fast: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(error, 2, f"avil-fast: {error}")
+    except Exception as error:
+        lost = type(error).__name__ == "RankLost"
+        _end(error, 1, f"avil-fast: {error}" if lost else "".join(traceback.format_exception(error)).rstrip())
+
+
+def _end(error: Exception, code: int, message: str) -> NoReturn:
+    if "WORLD_SIZE" not in os.environ:
+        tells = True
+    else:
+        from avil_fast.engine.ranks import speaks
+
+        tells = speaks(error)
+    if tells:
+        print(message, file=sys.stderr, flush=True)
+    sys.exit(code)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:

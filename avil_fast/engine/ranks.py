@@ -22,6 +22,14 @@ TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for the others in a collective: the first round of a large model may load for minutes."""
 
 
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process has exited")
+"""What torch's backends say when another rank is gone."""
+
+
+class RankLost(RuntimeError):
+    """Another rank of the run has ended."""
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process's place among the others; every method is called by all ranks alike."""
@@ -134,18 +142,33 @@ def together(device: torch.device, always: bool = False) -> Iterator[Ranks]:
         dist.init_process_group(backend, store=store, rank=0, world_size=1, device_id=here)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+    except BaseException as error:
+        # The other ranks wait for this one: leave without a farewell, and they end too.
+        error.__dict__["speaks"] = _first_to_tell()
+        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST):
+            raise RankLost(
+                "another rank has ended, so this run stops on all of them; where no rank has told why, look for a "
+                "process that was killed, e.g. for want of memory"
+            ).with_traceback(None) from error
+        raise
+    dist.destroy_process_group()
 
 
-def first_to_tell() -> bool:
-    """Whether this rank is the first that has something to say about the end of the run, so that it is told once.
+def _first_to_tell() -> bool:
+    """Whether this rank is the first that has something to say about the end of the run.
 
     Where the first rank is gone, and with it the place to ask, the next one speaks.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return int(os.environ.get("RANK", "0")) == 0
     try:
-        return int(dist.distributed_c10d._get_default_store().add("avil_fast/told", 1)) == 1
+        store = dist.distributed_c10d._get_default_store()  # where the ranks met
+        return int(store.add("avil_fast/told", 1)) == 1
     except RuntimeError:
         return dist.get_rank() == 1
+
+
+def speaks(error: BaseException) -> bool:
+    """Whether this rank should tell of an error that ends the run, so that it is told once."""
+    cause = error.__cause__ if isinstance(error, RankLost) else error
+    told = vars(cause).get("speaks")
+    # Before the ranks have met: one of each machine.
+    return os.environ.get("LOCAL_RANK", "0") == "0" if told is None else bool(told)

@@ -84,6 +84,8 @@ class ZeroEngine(PartitionedEngine):
         if optimizer_config.backend == "deepspeed":
             base = internals.deepspeed_adam(zero.offload or device.type == "cpu")
         self._client = optimizer.make(groups, optimizer_config, base)
+        # The ranks have met in torch; DeepSpeed joins them, unless it was imported after that and has.
+        deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False)
         self._zero, *_ = deepspeed.initialize(
             model=Caller(model), optimizer=self._client, config=zero.settings, dist_init_required=False
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ TARGET = 1
 
 
 class Encoder(nn.Module):
-    """A transformer layer over a frozen embedding, a head for each task that only its task uses.
+    """Two transformer layers over a frozen embedding; a head for each task, and an adapter that the target skips.
 
     Sizes are odd, so that no partition ends where a parameter does.
     """
@@ -31,11 +32,13 @@ class Encoder(nn.Module):
         layer = nn.TransformerEncoderLayer(12, 3, 19, dropout=0.0, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.gain = nn.Parameter(torch.ones(7))
+        self.adapter = nn.Linear(12, 12)
         self.heads = nn.ModuleDict({name: nn.Linear(12, 3) for name in NAMES})
 
     def forward(self, tokens: Tensor, task: str) -> Tensor:
         embedded = self.embedding(tokens) * self.gain.mean().to(self.embedding.weight.dtype)
-        return self.heads[task](self.encoder(embedded).mean(1))
+        pooled = self.encoder(embedded).mean(1)
+        return self.heads[task](pooled if task == "t" else pooled + self.adapter(pooled))
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def tasks() -> list[avil.Task]:
     return [task(name, seed) for seed, name in enumerate(NAMES)]
 
 
-def rounds(engine: Engine, count: int = 2) -> dict[str, Any]:
+def rounds(engine: Engine, count: int = 2, look: Callable[[], object] = lambda: None) -> dict[str, Any]:
     """Rounds of αVIL by hand: α gradients of every step, θ of every round, and what else an engine tells."""
     found: dict[str, Any] = {"gradients": [], "losses": [], "theta": [], "norms": [], "train": [], "gram": []}
     for round_ in range(count):
@@ -116,6 +119,7 @@ def rounds(engine: Engine, count: int = 2) -> dict[str, Any]:
             alpha = [a - 0.3 * g for a, g in zip(alpha, gradient, strict=True)]
         engine.merge(alpha)
         found["theta"].append(theta(engine))
+        look()
     evaluation = engine.evaluate(TARGET, engine.tasks[TARGET].dev)
     found["evaluation"] = [evaluation.loss, evaluation.metric]
     kept = engine.snapshot()
@@ -124,8 +128,10 @@ def rounds(engine: Engine, count: int = 2) -> dict[str, Any]:
     engine.train_step(engine.tasks[TARGET].train[0])
     found["moved"] = engine.end_task(restore=False).delta_norm
     found["finetuned"] = theta(engine)
+    look()
     engine.restore(kept)
     found["restored"] = theta(engine)
+    look()
     return found
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deepspeed.utils import safe_get_full_fp32_param
 
 from avil_fast.config import TrainConfig
 from avil_fast.engine.data_parallel import DataParallelEngine
 from avil_fast.engine.ranks import Ranks, together
 from avil_fast.engine.zero.config import resolve
 from avil_fast.engine.zero.engine import ZeroEngine
+from avil_fast.engine.zero.internals import whole
 from tests.engine.ranks.cases import TARGET, Case, model, rounds, tasks
 
 CPU = torch.device("cpu")
@@ -34,9 +36,24 @@ def engine_of(case: Case, ranks: Ranks, network: torch.nn.Module | None = None) 
     return ZeroEngine(network, tasks(), TARGET, optimizer, deltas, CPU, ranks, zero, **options)
 
 
+def is_cast(engine: Any) -> bool:
+    """Whether every low-precision parameter is its master's cast, bit for bit."""
+    if isinstance(engine, DataParallelEngine):
+        return all(torch.equal(p.low[0], p.master.bfloat16()) for p in engine._parameters.all)
+    same = []
+    for parameter in engine.model.parameters():
+        if parameter.requires_grad:
+            master = safe_get_full_fp32_param(parameter)
+            with whole(parameter):
+                same.append(torch.equal(parameter, master.bfloat16()))
+    return all(same)
+
+
 def run(case: Case, ranks: Ranks) -> dict[str, Any]:
     engine = engine_of(case, ranks)
-    found = rounds(engine)
+    casts: list[bool] = []
+    found = rounds(engine, look=lambda: casts.append(is_cast(engine)) if case.bf16 else None)
+    found["casts"] = casts
     found["memory"] = engine.memory()
     engine.close()
     found["closed"] = {name: p.detach().float().clone() for name, p in engine.model.named_parameters()}
@@ -45,6 +62,9 @@ def run(case: Case, ranks: Ranks) -> dict[str, Any]:
 
 def main(jobs: Path, out: Path) -> None:
     torch.set_num_threads(1)
+    # Memory that nobody wrote holds NaN, so that no sum may touch it.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
     cases: dict[str, Any] = pickle.loads(jobs.read_bytes())
     with together(CPU) as ranks:
         for name, case in cases.items():

@@ -1,0 +1,140 @@
+"""Many ranks, every ZeRO stage: the α gradients and the θ of one process. Each of DeepSpeed's traps has a case.
+
+The ranks of one size are started once and run all their cases. The reference is the local engine on the same
+global batches.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from avil_fast.engine.local import LocalEngine
+from tests.engine.ranks.cases import TARGET, Case, model, rounds, tasks
+from tests.engine.ranks.launch import on_ranks
+
+OFFLOAD = {"offload_optimizer": {"device": "cpu", "pin_memory": False}}
+CLIP = {"clip_norm": 0.05}
+SMALL = {"sub_group_size": 300, "stage3_param_persistence_threshold": 0}
+BF16 = {"bf16": {"enabled": True}}
+
+STAGES = {f"stage-{stage}": Case(stage) for stage in range(4)}
+CASES = {
+    1: STAGES,
+    4: STAGES | {"accumulate-3": Case(3, parts=2), "small-3": Case(3, zero=SMALL)},
+    2: STAGES
+    | {f"clip-{stage}": Case(stage, CLIP) for stage in range(4)}
+    | {f"accumulate-{stage}": Case(stage, parts=2) for stage in range(4)}
+    | {f"reset-{stage}": Case(stage, {"moments": "reset"}) for stage in (0, 2, 3)}
+    | {f"sgd-{stage}": Case(stage, {"name": "sgd", "momentum": 0.9}) for stage in (0, 2, 3)}
+    | {f"offload-{stage}": Case(stage, CLIP, zero=OFFLOAD) for stage in (1, 2, 3)}
+    | {f"offload-accumulate-{stage}": Case(stage, parts=2, zero=OFFLOAD) for stage in (2, 3)}
+    | {
+        "small-3": Case(3, CLIP, zero=SMALL),
+        "small-offload-3": Case(3, CLIP, zero=SMALL | OFFLOAD),
+        "offload-param-3": Case(3, zero=OFFLOAD | {"offload_param": {"device": "cpu", "pin_memory": False}}),
+        "overlap-1": Case(1, zero={"overlap_comm": True}),
+        "overlap-2": Case(2, zero={"overlap_comm": True, "reduce_bucket_size": 500}),
+        "overlap-3": Case(3, zero={"overlap_comm": True, "reduce_bucket_size": 500}),
+        "round-robin-2": Case(2, zero={"round_robin_gradients": True}),
+        "scattered-2": Case(2, zero={"contiguous_gradients": False}),
+        "trained-head-2": Case(2, scale_target_head=False),
+    },
+}
+LOW = {
+    f"bf16-{stage}{suffix}": Case(stage, zero=zero, settings=BF16)
+    for stage, suffix, zero in (
+        (0, "", {}),
+        (1, "", {}),
+        (2, "", {}),
+        (2, "-offload", OFFLOAD),
+        (3, "", {}),
+        (3, "-small", SMALL),
+        (3, "-offload", OFFLOAD),
+    )
+}
+EXACT = [
+    pytest.param(ranks, name, marks=pytest.mark.xdist_group(f"{ranks} ranks"), id=f"{ranks}-ranks-{name}")
+    for ranks, cases in CASES.items()
+    for name in cases
+]
+
+
+@pytest.fixture(scope="session")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the ranks of a size found, by case."""
+
+    @cache
+    def start(ranks: int) -> dict[str, list[Any]]:
+        return on_ranks(
+            ranks, CASES[ranks] | (LOW if ranks == 2 else {}), tmp_path_factory.mktemp("ranks") / "out"
+        )
+
+    return start
+
+
+@cache
+def alone(case: Case) -> dict[str, Any]:
+    """What one process finds; ZeRO's stage and the number of parts should make no difference."""
+    network = model().bfloat16() if case.bf16 else model()
+    engine = LocalEngine(
+        network,
+        tasks(),
+        TARGET,
+        case.optimizer_config(),
+        case.deltas_config(),
+        scale_target_head=case.scale_target_head,
+    )
+    return rounds(engine)
+
+
+def reference(case: Case) -> dict[str, Any]:
+    return alone(Case(0, case.optimizer, settings=case.settings, scale_target_head=case.scale_target_head))
+
+
+def flat(value: Any) -> Tensor:
+    """Any nest of numbers and tensors, in one row."""
+    if isinstance(value, Tensor):
+        return value.double().flatten()
+    if isinstance(value, dict):
+        value = list(value.values())
+    return torch.cat([flat(item) for item in value]) if isinstance(value, list) else torch.tensor([float(value)])
+
+
+def difference(ours: Any, theirs: Any) -> float:
+    return float((flat(ours) - flat(theirs)).abs().max())
+
+
+@pytest.mark.parametrize(("ranks", "name"), EXACT)
+def test_ranks_find_what_one_process_finds(ranks: int, name: str, found: Any) -> None:
+    expected = reference(CASES[ranks][name])
+    for rank, ours in enumerate(found(ranks)[name]):
+        assert len(ours["gradients"]) == len(expected["gradients"]) == 6
+        for key, value in expected.items():
+            assert difference(ours[key], value) <= 1e-6, f"{key} on rank {rank}"
+        assert difference(ours["closed"], {k: v for k, v in expected["restored"].items()}) <= 1e-6
+
+
+@pytest.mark.parametrize(("ranks", "name"), EXACT)
+def test_base_and_bank_are_shared_out(ranks: int, name: str, found: Any) -> None:
+    """(4 + n·e)·N/R bytes, and a little for alignment: the parameters here are few."""
+    shared = sum(p.numel() for n, p in model().named_parameters() if p.requires_grad and "heads" not in n)
+    head = sum(p.numel() for p in model().heads["t"].parameters()) if CASES[ranks][name].scale_target_head else 0
+    for ours in found(ranks)[name]:
+        memory = ours["memory"]
+        assert memory.base == pytest.approx(4 * (shared + head) / ranks, rel=0.02, abs=4 * 130)
+        assert memory.bank == pytest.approx(4 * (3 * shared + head) / ranks, rel=0.02, abs=4 * 4 * 130)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group("2 ranks")) for name in LOW])
+def test_in_bf16_the_model_is_the_cast_master(name: str, found: Any) -> None:
+    """Bit for bit, whatever was last written: a step, θ + Σ α_i δ_i, a restored snapshot."""
+    expected = reference(LOW[name])
+    for ours in found(2)[name]:
+        assert ours["casts"] == [True] * 4
+        assert difference(ours["gradients"], expected["gradients"]) <= 0.02
+        assert difference(ours["theta"], expected["theta"]) <= 0.03

@@ -1,7 +1,8 @@
 """What a launch over many partitions reads on the device: where each one lies, and who takes which part.
 
 Both tables are made at the first call on given tensors and kept, so that later calls copy nothing to the
-device and can be captured in a CUDA graph.
+device and can be captured in a CUDA graph. Those that a capture uses are kept for good: the graph reads them
+whenever it is replayed, and nothing tells when it is gone.
 """
 
 from __future__ import annotations
@@ -51,12 +52,23 @@ def tables(codes: Sequence[Tensor], scales: Sequence[Tensor], *flats: Sequence[T
         )
         for p, row in enumerate(codes)
     )
-    return _made(codes[0].device, size, tuple(row.shape[1] for row in codes), rows)
+    key = codes[0].device, size, tuple(row.shape[1] for row in codes), rows
+    made = _captured.get(key) or _made(*key)
+    if _capturing(key[0]):
+        _captured[key] = made
+    return made
+
+
+_captured: dict[tuple[torch.device, int, Row, tuple[Row, ...]], Tables] = {}
+
+
+def _capturing(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 @lru_cache(maxsize=64)
 def _made(device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -> Tables:
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+    if _capturing(device):
         raise RuntimeError(
             "an operation on deltas meets these tensors for the first time while a CUDA graph is captured; "
             "call it once before the capture"

@@ -27,6 +27,10 @@ DEVICES = frozenset({"cpu"})
 DTYPES = frozenset({*CODECS, *LOWS})
 
 
+def obstacle(device: torch.device) -> str | None:
+    return None
+
+
 def _bank(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> _C.Bank:
     return _C.Bank(
         codes[0].shape[0],

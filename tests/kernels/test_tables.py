@@ -54,3 +54,33 @@ def test_alignment_is_that_of_every_row(shift: int, aligned: bool) -> None:
     codes = [torch.zeros(3, 64), torch.zeros(3, 64 + shift)]
     assert tables.tables(codes, []).aligned is aligned
     assert tables.tables(codes[:1], [], [torch.zeros(64 + shift)[shift:]]).aligned is aligned
+
+
+@pytest.fixture
+def capturing(monkeypatch: pytest.MonkeyPatch):
+    """Whether a CUDA graph is being captured, for tensors on the CPU: a list to set."""
+    state = [False]
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: state[0])
+    monkeypatch.setattr(tables, "_capturing", lambda device: torch.cuda.is_current_stream_capturing())
+    tables._made.cache_clear()
+    yield state
+    tables._captured.clear()
+
+
+def test_tables_that_a_graph_reads_are_never_dropped(codes: list[torch.Tensor], capturing: list[bool]) -> None:
+    first = tables.tables(codes, [])
+    capturing[0] = True
+    assert tables.tables(codes, []) is first
+    capturing[0] = False
+    others = [torch.zeros(1, 8 + i) for i in range(tables._made.cache_info().maxsize + 1)]
+    for other in others:
+        tables.tables([other], [])
+    assert tables.tables(codes, []) is first
+    assert len(tables._captured) == 1
+
+
+def test_tables_are_not_made_during_a_capture(codes: list[torch.Tensor], capturing: list[bool]) -> None:
+    capturing[0] = True
+    with pytest.raises(RuntimeError, match="call it once before the capture"):
+        tables.tables(codes, [])
+    assert not tables._captured

@@ -114,6 +114,18 @@ def test_no_delta(backend: str, codec: str) -> None:
     assert all(scales.count_nonzero() == 0 for scales in bank.scales)
 
 
+def test_int8_quotients_beyond_the_largest_code_are_clamped(backend: str) -> None:
+    """A subnormal scale is rounded: 190 of the smallest numbers over 127 is 1 of them, and the quotient 190."""
+    theta, codes, scales = (
+        torch.tensor([190.0, -190.0, 3.0]) * 2.0**-149,
+        torch.zeros(1, 3).char(),
+        torch.ones(1, 1),
+    )
+    ops.capture_([codes], [scales], 0, [theta], [torch.zeros(3)])
+    assert scales.item() == 2.0**-149
+    assert codes.tolist() == [[127, -127, 3]]
+
+
 def test_opcheck(backend: str) -> None:
     bank, theta, base = random_bank(2, "int8", SIZES), random_flats(), random_flats()
     arguments = (bank.codes, bank.scales, 1, theta, base, [t.half() for t in base])

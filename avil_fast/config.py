@@ -119,8 +119,9 @@ class WeightsConfig(Section):
 class DeltasConfig(Section):
     """How the bank stores deltas, and where."""
 
-    dtype: Literal["fp32", "bf16", "int8"] = "fp32"
-    """int8: symmetric, one fp32 scale per 256 elements; a quarter of the memory."""
+    dtype: Literal["fp32", "bf16", "int8", "fp8"] = "fp32"
+    """int8, fp8 (e4m3): symmetric, one fp32 scale per 256 elements; a quarter of the memory. int8 is more
+    accurate."""
     device: Literal["model", "cpu"] = "model"
     """model: where the model is. cpu: pinned memory beside a model on a GPU, for deltas that the GPU has no room
     for; they are streamed to it twice in every α step."""

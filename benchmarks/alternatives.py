@@ -12,7 +12,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from avil_fast.ops.encoding import BLOCK, INT8_MAX
+from avil_fast.deltas.codec import CODECS
+from avil_fast.ops.encoding import BLOCK, LARGEST
 from benchmarks.buffers import Buffers
 
 Alternative = Callable[[Buffers], Tensor]
@@ -21,20 +22,25 @@ PIECES = 64
 
 
 def decoded(b: Buffers, i: int) -> Tensor:
-    """δ_i as a float tensor; int8 is multiplied out."""
+    """δ_i as a float tensor; codes with scales are multiplied out."""
     return _decode(b.codes[i], b.scales[0][i] if b.scales else None)
 
 
 def _decode(codes: Tensor, scales: Tensor | None) -> Tensor:
     if scales is None:
         return codes
-    return (codes.view(-1, BLOCK) * scales.unsqueeze(1)).view(-1)
+    return (_float(codes).view(-1, BLOCK) * scales.unsqueeze(1)).view(-1)
+
+
+def _float(codes: Tensor) -> Tensor:
+    """e4m3 as fp32: torch promotes int8 by itself, but not e4m3."""
+    return codes.float() if codes.dtype == torch.float8_e4m3fn else codes
 
 
 def _stacked(b: Buffers) -> Tensor:
     if not b.scales:
         return b.codes
-    return (b.codes.view(b.n, -1, BLOCK) * b.scales[0].unsqueeze(2)).view(b.n, -1)
+    return (_float(b.codes).view(b.n, -1, BLOCK) * b.scales[0].unsqueeze(2)).view(b.n, -1)
 
 
 def _pieces(tensor: Tensor) -> list[Tensor]:
@@ -44,7 +50,7 @@ def _pieces(tensor: Tensor) -> list[Tensor]:
 def sum_add(b: Buffers) -> Tensor:
     """A loop of add_, as task arithmetic is usually written."""
     b.out.copy_(b.base)
-    for i, coefficient in enumerate(b.alpha.tolist()):
+    for i, coefficient in enumerate(b.coefficients):
         b.out.add_(decoded(b, i), alpha=coefficient)
     return b.out
 
@@ -53,7 +59,7 @@ def sum_foreach(b: Buffers) -> Tensor:
     """torch._foreach_add_ over the model's tensors, a delta at a time."""
     outs = _pieces(b.out)
     torch._foreach_copy_(outs, _pieces(b.base))
-    for i, coefficient in enumerate(b.alpha.tolist()):
+    for i, coefficient in enumerate(b.coefficients):
         torch._foreach_add_(outs, _pieces(b.codes[i]), alpha=coefficient)
     return b.out
 
@@ -106,8 +112,10 @@ def _capture(codes: Tensor, scales: Tensor | None, theta: Tensor, base: Tensor) 
         codes.copy_(delta)
     else:
         blocks = delta.view(-1, BLOCK)
-        scale = blocks.abs().amax(1) / INT8_MAX
-        codes.view(-1, BLOCK).copy_((blocks / scale.unsqueeze(1)).round().clamp(-INT8_MAX, INT8_MAX))
+        largest = LARGEST[codes.dtype]
+        scale = blocks.abs().amax(1) / largest
+        quotient = (blocks / scale.unsqueeze(1)).clamp(-largest, largest)
+        codes.view(-1, BLOCK).copy_(quotient.round() if codes.dtype == torch.int8 else quotient)
         scales.copy_(scale)
     theta.copy_(base)
     return delta.square().sum()
@@ -166,4 +174,4 @@ ALTERNATIVES: dict[str, dict[str, Alternative]] = {
 def alternatives(operation: str, codec: str) -> dict[str, Alternative]:
     """Those that there are for a codec: torch has no foreach function that takes scales."""
     found = ALTERNATIVES[operation]
-    return {name: f for name, f in found.items() if not (codec == "int8" and name == "foreach")}
+    return {name: f for name, f in found.items() if not (CODECS[codec].scaled and name == "foreach")}

@@ -22,6 +22,8 @@ class Buffers:
     base: Tensor
     out: Tensor
     alpha: Tensor
+    coefficients: list[float]
+    """The same on the host, for what takes numbers: asking a GPU for them would wait for it."""
 
     @property
     def bank(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -48,13 +50,16 @@ def make(codec: str, n: int, numel: int, device: torch.device, seed: int) -> Buf
         if codec == "int8":
             row.copy_(torch.randint(-127, 128, (numel,), device=device, generator=generator, dtype=torch.int8))
         else:
-            row.copy_(torch.randn(numel, device=device, generator=generator).mul_(1e-3))
+            size = 50.0 if codec == "fp8" else 1e-3  # its codes go to 448
+            row.copy_(torch.randn(numel, device=device, generator=generator).mul_(size))
     if scales is not None:
         scales.copy_(torch.rand(scales.shape, device=device, generator=generator).mul_(1e-5).add_(1e-5))
+    alpha = torch.rand(n, device=device, generator=generator, dtype=torch.float64).add_(0.5)
     return Buffers(
         codes,
         [] if scales is None else [scales],
         torch.randn(numel, device=device, generator=generator),
         torch.empty(numel, device=device),
-        torch.rand(n, device=device, generator=generator, dtype=torch.float64).add_(0.5),
+        alpha,
+        alpha.tolist(),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -136,9 +137,7 @@ def measure(
     error = _error(operation, operation.run, sets[0], truth)
     if error > TOLERANCE[name]:
         raise RuntimeError(f"{name} with {codec} and n = {n} is wrong: its relative error is {error:.1e}")
-    right = {
-        key: f for key, f in others.items() if _error(operation, f, sets[0], truth) <= SLACK * TOLERANCE[name]
-    }
+    right = {key: f for key, f in others.items() if _fits(operation, f, sets[0], truth) <= SLACK * TOLERANCE[name]}
     del truth
     move, moved = roof(operation.roof, nbytes, device)
 
@@ -161,11 +160,44 @@ def measure(
     )
 
 
+def measured(
+    name: str,
+    codec: str,
+    n: int,
+    numel: int,
+    device: torch.device,
+    repeats: int,
+    against: Collection[str] | None,
+) -> Row | str:
+    """One cell; or, where the device lacks the memory for it, a sentence in its place."""
+    try:
+        return measure(name, codec, n, numel, device, repeats, against)
+    except torch.OutOfMemoryError:
+        pass  # what it holds is let go with the exception, before the next line
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return f"{name:14} {codec:5} {n:>3} skipped: {device} lacks the memory for it; --numel takes fewer parameters"
+
+
+def write(path: Path | None, result: dict[str, Any]) -> None:
+    """What was measured so far, so that a run that is cut off keeps it."""
+    if path:
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
 def _error(operation: Operation, run: Callable[[Buffers], Tensor], b: Buffers, truth: list[Tensor]) -> float:
     """The largest relative error among what a call made."""
     operation.prepare(b)
     made = operation.outcome(b, run(b))
     return max(float((m.double() - t).norm() / t.norm()) for m, t in zip(made, truth, strict=True))
+
+
+def _fits(operation: Operation, run: Callable[[Buffers], Tensor], b: Buffers, truth: list[Tensor]) -> float:
+    """The error of an alternative; infinite for one that needs more memory than the device has."""
+    try:
+        return _error(operation, run, b, truth)
+    except torch.OutOfMemoryError:
+        return math.inf
 
 
 def slopes(rows: list[Row], numel: int) -> Iterator[dict[str, Any]]:
@@ -245,7 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
-    parser.add_argument("--numel", type=int, default=1 << 25, help="parameters (default: 2^25)")
+    parser.add_argument("--numel", type=int, help="parameters (default: 2^25, on CUDA 2^28)")
     parser.add_argument("--repeats", type=int, default=11, help="turns")
     parser.add_argument("--op", nargs="+", choices=OPERATIONS, default=list(OPERATIONS))
     parser.add_argument("--codec", nargs="+", choices=CODECS, default=list(CODECS))
@@ -258,22 +290,27 @@ def main() -> None:
     )
     options = parser.parse_args()
     device, rows = torch.device(options.device), []
-    result = about(device) | {"numel": options.numel, "repeats": options.repeats}
+    numel = options.numel or (1 << 28 if device.type == "cuda" else 1 << 25)
+    result = about(device) | {"numel": numel, "repeats": options.repeats}
     print(*(f"{key} {value}" for key, value in result.items()), sep=", ")
     print(HEADER, flush=True)
     for name in options.op:
         for codec in options.codec:
             for n in options.n if name != "capture_" else options.n[:1]:
-                rows.append(measure(name, codec, n, options.numel, device, options.repeats, options.against))
-                print(line(rows[-1]), flush=True)
-    result |= {"rows": [asdict(r) for r in rows], "slopes": [*slopes(rows, options.numel)]}
-    for slope in result["slopes"]:
+                row = measured(name, codec, n, numel, device, options.repeats, options.against)
+                if isinstance(row, str):
+                    print(row, flush=True)
+                    continue
+                rows.append(row)
+                print(line(row), flush=True)
+                result |= {"rows": [asdict(r) for r in rows], "slopes": [*slopes(rows, numel)]}
+                write(options.json, result)
+    for slope in result.get("slopes", []):
         print(f"{slope['op']:14} {slope['codec']:5} one more delta: {slope['percent_of_roof']:.0f}% of the roof")
     if device.type == "cpu":  # on a GPU, Triton compiles at the first use ever, and keeps the result on disk
         result["first_use_ms"] = first_use()
         print(f"first use: {result['first_use_ms']:.1f} ms")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    write(options.json, result)
 
 
 if __name__ == "__main__":

@@ -18,25 +18,41 @@ from avil_fast.kernels.tables import tables
 from avil_fast.kernels.tile import BLOCK, FIELDS
 
 INT8_MAX = tl.constexpr(127.0)
+E4M3_MAX = tl.constexpr(448.0)
 ROUNDER = tl.constexpr(12582912.0)  # 1.5 · 2²³: adding it leaves no bits after the point
+FAR = tl.constexpr(16384.0)  # 2¹⁴: adding it makes the fp32 unit round to 2⁻⁹, the e4m3 unit below 2⁻⁶
+TWO_TO_MINUS_6 = tl.constexpr(0x3C800000)  # as bits
 INFINITY = tl.constexpr(0x7F800000)  # as bits
 
 
 @triton.jit
-def block_scale(delta):
-    """[ROWS] max |δ| / 127 of [ROWS, 256]; not finite for a block that holds a NaN or an infinity."""
+def block_scale(delta, LARGEST: tl.constexpr):
+    """[ROWS] max |δ| / LARGEST of [ROWS, 256]; not finite for a block that holds a NaN or an infinity."""
     # As bits, an infinity is above every number and a NaN above an infinity; a float maximum may lose NaN.
     magnitude = tl.max(delta.to(tl.int32, bitcast=True) & 0x7FFFFFFF, axis=1).to(tl.float32, bitcast=True)
-    return tl.div_rn(magnitude, INT8_MAX)
+    return tl.div_rn(magnitude, LARGEST)
 
 
 @triton.jit
-def int8_codes(delta, scale):
-    """[ROWS, 256] int8: δ / scale rounded half to even within ±127; 0 where the scale is 0 or not finite."""
+def quotients(delta, scale, LARGEST: tl.constexpr):
+    """[ROWS, 256] δ / scale within ±LARGEST; 0 where the scale is 0 or not finite."""
     usable = (scale > 0) & (scale.to(tl.int32, bitcast=True) < INFINITY)
     quotient = tl.div_rn(delta, tl.where(usable, scale, 1.0)[:, None])
-    rounded = (tl.minimum(tl.maximum(quotient, -INT8_MAX), INT8_MAX) + ROUNDER) - ROUNDER
-    return tl.where(usable[:, None], rounded, 0.0).to(tl.int8)
+    return tl.where(usable[:, None], tl.minimum(tl.maximum(quotient, -LARGEST), LARGEST), 0.0)
+
+
+@triton.jit
+def scaled_codes(quotient, CODE: tl.constexpr):
+    """Quotients rounded half to even, as int8; or as e4m3, if CODE is uint8."""
+    if CODE is tl.int8:
+        codes = ((quotient + ROUNDER) - ROUNDER).to(tl.int8)
+    else:
+        bits = quotient.to(tl.int32, bitcast=True)
+        magnitude = bits & 0x7FFFFFFF
+        normal = (magnitude + (0x7FFFF - (120 << 23)) + ((magnitude >> 20) & 1)) >> 20
+        small = (magnitude.to(tl.float32, bitcast=True) + FAR).to(tl.int32, bitcast=True) & 0xF
+        codes = (tl.where(magnitude < TWO_TO_MINUS_6, small, normal) | ((bits >> 24) & 0x80)).to(tl.uint8)
+    return codes
 
 
 @triton.jit
@@ -50,10 +66,11 @@ def _capture_tile(
     origin = tile.load(base, at, inside, WHOLE)
     delta = tile.load(theta, at, inside, WHOLE) - origin
     if SCALED:
-        scale = block_scale(delta)
+        LARGEST: tl.constexpr = INT8_MAX if CODE is tl.int8 else E4M3_MAX
+        scale = block_scale(delta, LARGEST)
         block = start // BLOCK + tl.arange(0, ROWS)
         tile.store(scales, block, block * BLOCK < end, scale, WHOLE)
-        tile.store(codes, at, inside, int8_codes(delta, scale), WHOLE)
+        tile.store(codes, at, inside, scaled_codes(quotients(delta, scale, LARGEST), CODE), WHOLE)
     else:
         tile.store(codes, at, inside, tile.narrow(delta, CODE), WHOLE)
     tile.store(theta, at, inside, origin, WHOLE)

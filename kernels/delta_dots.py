@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from avil_fast.kernels import reduce, tile
-from avil_fast.kernels.configs import DELTA_DOTS, element
+from avil_fast.kernels.configs import DELTA_DOTS, element, has_e4m3
 from avil_fast.kernels.tables import tables
 from avil_fast.kernels.tile import BLOCK, FIELDS
 
@@ -23,14 +23,16 @@ from avil_fast.kernels.tile import BLOCK, FIELDS
 @triton.jit
 def _products(
     grad, codes, scales, delta, code_stride, scale_stride, start, end,
-    SCALED: tl.constexpr, ROWS: tl.constexpr, WHOLE: tl.constexpr,
+    SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, ROWS: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """g · δ of a tile [deltas, ROWS, 256]."""
     at = tile.offsets(start, ROWS)
     inside = at < end
     g = tile.load(grad, at, inside, WHOLE).to(tl.float32)
     row = (delta * code_stride)[:, None, None]
-    product = g[None, :, :] * tile.load(codes, row + at[None, :, :], inside[None, :, :], WHOLE).to(tl.float32)
+    product = g[None, :, :] * tile.widen(
+        tile.load(codes, row + at[None, :, :], inside[None, :, :], WHOLE), HAS_E4M3
+    )
     if SCALED:
         block = start // BLOCK + tl.arange(0, ROWS)
         row = (delta * scale_stride)[:, None]
@@ -41,7 +43,7 @@ def _products(
 @triton.jit
 def kernel(
     partitions, chunks, count, partial, n, programs,
-    GRAD: tl.constexpr, CODE: tl.constexpr, SCALED: tl.constexpr, ALIGNED: tl.constexpr,
+    GRAD: tl.constexpr, CODE: tl.constexpr, SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, ALIGNED: tl.constexpr,
     GROUP: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     TILE: tl.constexpr = ROWS * BLOCK
@@ -62,12 +64,13 @@ def kernel(
         products = tl.zeros((GROUP, ROWS, BLOCK), tl.float32)
         for done in range(0, length // TILE * TILE, TILE):
             products += _products(
-                grad, codes, scales, row, code_stride, scale_stride, start + done, end, SCALED, ROWS, True
-            )
+                grad, codes, scales, row, code_stride, scale_stride, start + done, end,
+                SCALED, HAS_E4M3, ROWS, True,
+            )  # fmt: skip
         if length % TILE != 0:
             products += _products(
                 grad, codes, scales, row, code_stride, scale_stride, start + length // TILE * TILE, end,
-                SCALED, ROWS, False,
+                SCALED, HAS_E4M3, ROWS, False,
             )  # fmt: skip
         totals += tl.sum(tl.sum(products.to(tl.float64), axis=2), axis=1)
     tl.store(partial + tl.program_id(1) * n + delta, totals, mask=delta < n)
@@ -92,6 +95,7 @@ def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence
         GRAD=element(grad[0].dtype),
         CODE=element(codes[0].dtype),
         SCALED=bool(scales),
+        HAS_E4M3=has_e4m3(codes[0].device),
         ALIGNED=made.aligned,
         GROUP=group,
         ROWS=config.rows * (config.group // group),

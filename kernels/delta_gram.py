@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from avil_fast.kernels import reduce, tile
-from avil_fast.kernels.configs import GRAM_WARPS, element, gram_width
+from avil_fast.kernels.configs import GRAM_WARPS, element, gram_width, has_e4m3
 from avil_fast.kernels.tables import tables
 from avil_fast.kernels.tile import BLOCK, FIELDS
 
@@ -25,12 +25,12 @@ PARTIAL = 1 << 17
 @triton.jit
 def _add_products(
     products, codes, scales, row, code_stride, scale_stride, start, end,
-    SCALED: tl.constexpr, WIDTH: tl.constexpr, WHOLE: tl.constexpr,
+    SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, WIDTH: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """products [SIDE, SIDE] and those of a tile [SIDE, WIDTH] with itself."""
     at = start // WIDTH * WIDTH + tl.arange(0, WIDTH)
     code = tile.load(codes, (row * code_stride)[:, None] + at[None, :], (at < end)[None, :], WHOLE)
-    decoded = code.to(tl.float32)
+    decoded = tile.widen(code, HAS_E4M3)
     if SCALED:
         decoded *= tl.load(scales + row * scale_stride + start // BLOCK)[:, None]
     return tl.dot(decoded, tl.trans(decoded), products, input_precision="ieee")
@@ -39,7 +39,8 @@ def _add_products(
 @triton.jit
 def kernel(
     partitions, chunks, count, partial, n, programs,
-    CODE: tl.constexpr, SCALED: tl.constexpr, ALIGNED: tl.constexpr, SIDE: tl.constexpr, WIDTH: tl.constexpr,
+    CODE: tl.constexpr, SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, ALIGNED: tl.constexpr,
+    SIDE: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     delta = tl.arange(0, SIDE)
     row = tl.minimum(delta, n - 1).to(tl.int64)  # beyond the last delta: the last one again, not stored
@@ -57,12 +58,12 @@ def kernel(
         for done in range(0, length // WIDTH * WIDTH, WIDTH):
             products = _add_products(
                 products, codes, scales, row, code_stride, scale_stride, start + done, start + length,
-                SCALED, WIDTH, True,
+                SCALED, HAS_E4M3, WIDTH, True,
             )  # fmt: skip
         if length % WIDTH != 0:
             products = _add_products(
                 products, codes, scales, row, code_stride, scale_stride,
-                start + length // WIDTH * WIDTH, start + length, SCALED, WIDTH, False,
+                start + length // WIDTH * WIDTH, start + length, SCALED, HAS_E4M3, WIDTH, False,
             )  # fmt: skip
         totals += products.to(tl.float64)
     cell = delta[:, None] * n + delta[None, :]
@@ -87,6 +88,7 @@ def delta_gram(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
         programs,
         CODE=element(codes[0].dtype),
         SCALED=bool(scales),
+        HAS_E4M3=has_e4m3(codes[0].device),
         ALIGNED=made.aligned,
         SIDE=side,
         WIDTH=gram_width(codes[0].dtype, side),

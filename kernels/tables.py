@@ -1,7 +1,8 @@
 """What a launch over many partitions reads on the device: where each one lies, and who takes which part.
 
 Both tables are made at the first call on given tensors and kept, so that later calls copy nothing to the
-device and can be captured in a CUDA graph.
+device and can be captured in a CUDA graph. Those that a capture uses are kept for good: the graph reads them
+whenever it is replayed, and nothing tells when it is gone.
 
 A bank that is streamed in windows makes a call per window, hundreds of them for every operation, in the same
 order each time: a cache of so many entries would drop each just before it is asked for again. What is kept is
@@ -57,13 +58,17 @@ class Tables:
 
 
 class Kept:
-    """What `_made` made, by its arguments; the least recently used go first when there is too much of it."""
+    """What `_made` made, by its arguments; the least recently used go first when there is too much of it.
+
+    What a CUDA graph was captured with does not count, and stays.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.misses = 0
         self.nbytes = 0
         self._tables: OrderedDict[object, Tables] = OrderedDict()
+        self._captured: dict[object, Tables] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -72,19 +77,29 @@ class Kept:
     def get(self, device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -> Tables:
         key = (device, size, numels, rows)
         with self._lock:
-            found = self._tables.get(key)
-            if found is not None:
+            found = self._captured.get(key) or self._tables.get(key) or self._make(key, device, size, numels, rows)
+            if key in self._tables:
                 self._tables.move_to_end(key)
-                return found
-            self.misses += 1
-            made = self._tables[key] = _made(device, size, numels, rows)
-            self.nbytes += made.nbytes
-            while self.nbytes > self.limit and len(self) > 1:
-                self.nbytes -= self._tables.popitem(last=False)[1].nbytes
-            return made
+                if _capturing(device):
+                    self._captured[key] = self._drop(key)
+            return found
+
+    def _make(self, key: object, device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -> Tables:
+        self.misses += 1
+        made = self._tables[key] = _made(device, size, numels, rows)
+        self.nbytes += made.nbytes
+        while self.nbytes > self.limit and len(self) > 1:
+            self._drop(next(iter(self._tables)))
+        return made
+
+    def _drop(self, key: object) -> Tables:
+        dropped = self._tables.pop(key)
+        self.nbytes -= dropped.nbytes
+        return dropped
 
     def clear(self) -> None:
         self._tables.clear()
+        self._captured.clear()
         self.misses = self.nbytes = 0
 
 
@@ -106,8 +121,12 @@ def tables(codes: Sequence[Tensor], scales: Sequence[Tensor], *flats: Sequence[T
     return kept.get(codes[0].device, size, tuple(row.shape[1] for row in codes), rows)
 
 
+def _capturing(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def _made(device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -> Tables:
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+    if _capturing(device):
         raise RuntimeError(
             "an operation on deltas meets these tensors for the first time while a CUDA graph is captured; "
             "call it once before the capture"

@@ -1,7 +1,7 @@
 """What the kernels share: pointers from the tables, and tiles of deltas.
 
 A tile is [rows, 256] elements of one delta, or [deltas, rows, 256] of several: a row is a block that shares
-an int8 scale. `WHOLE` tells that a tile lies within its chunk, so that its loads need no mask and are as
+a scale. `WHOLE` tells that a tile lies within its chunk, so that its loads need no mask and are as
 wide as the hardware's.
 """
 
@@ -43,6 +43,20 @@ def offsets(start, ROWS: tl.constexpr):
 def load(address, at, inside, WHOLE: tl.constexpr):
     """Elements `at`, 0 for those that are not inside."""
     return tl.load(address + at) if WHOLE else tl.load(address + at, mask=inside, other=0)
+
+
+@triton.jit
+def widen(code, HAS_E4M3: tl.constexpr):
+    """Codes as fp32, exactly; uint8 is e4m3."""
+    if code.dtype == tl.uint8 and HAS_E4M3:
+        result = code.to(tl.float8e4nv, bitcast=True).to(tl.float32)
+    elif code.dtype == tl.uint8:
+        # Sign, exponent and mantissa put where fp32 has them, whose exponent has a bias of 127, not 7.
+        bits = (code.to(tl.int8, bitcast=True).to(tl.int32) << 20) & -0x78100000
+        result = bits.to(tl.float32, bitcast=True) * 1329227995784915872903807060280344576.0  # 2¹²⁰
+    else:
+        result = code.to(tl.float32)
+    return result
 
 
 @triton.jit

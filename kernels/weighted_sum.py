@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from avil_fast.kernels import tile
-from avil_fast.kernels.configs import WEIGHTED_SUM, element
+from avil_fast.kernels.configs import WEIGHTED_SUM, element, has_e4m3
 from avil_fast.kernels.tables import CHUNK, tables
 from avil_fast.kernels.tile import BLOCK, FIELDS
 
@@ -21,7 +21,8 @@ from avil_fast.kernels.tile import BLOCK, FIELDS
 @triton.jit
 def _sum_tile(
     out, base, low, codes, code_stride, scales, scale_stride, alpha, n, start, end,
-    LOW: tl.constexpr, SCALED: tl.constexpr, ROWS: tl.constexpr, UNROLL: tl.constexpr, WHOLE: tl.constexpr,
+    LOW: tl.constexpr, SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, ROWS: tl.constexpr, UNROLL: tl.constexpr,
+    WHOLE: tl.constexpr,
 ):  # fmt: skip
     at = tile.offsets(start, ROWS)
     block = start // BLOCK + tl.arange(0, ROWS)
@@ -29,7 +30,7 @@ def _sum_tile(
     total = tl.zeros((ROWS, BLOCK), tl.float32)
     for i in tl.range(0, n, loop_unroll_factor=UNROLL):
         coefficient = tl.load(alpha + i).to(tl.float32)
-        code = tile.load(codes + i * code_stride, at, inside, WHOLE).to(tl.float32)
+        code = tile.widen(tile.load(codes + i * code_stride, at, inside, WHOLE), HAS_E4M3)
         if SCALED:
             scale = tile.load(scales + i * scale_stride, block, block * BLOCK < end, WHOLE)
             total += (coefficient * scale)[:, None] * code
@@ -44,8 +45,8 @@ def _sum_tile(
 @triton.jit
 def kernel(
     partitions, chunks, alpha, n,
-    CODE: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, ALIGNED: tl.constexpr,
-    CHUNK: tl.constexpr, ROWS: tl.constexpr, UNROLL: tl.constexpr,
+    CODE: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, HAS_E4M3: tl.constexpr,
+    ALIGNED: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr, UNROLL: tl.constexpr,
 ):  # fmt: skip
     TILE: tl.constexpr = ROWS * BLOCK
     program = tl.program_id(0)
@@ -64,12 +65,12 @@ def kernel(
         if start + TILE <= end:
             _sum_tile(
                 out, base, low, codes, code_stride, scales, scale_stride, alpha, n, start, end,
-                LOW, SCALED, ROWS, UNROLL, True,
+                LOW, SCALED, HAS_E4M3, ROWS, UNROLL, True,
             )  # fmt: skip
         else:
             _sum_tile(
                 out, base, low, codes, code_stride, scales, scale_stride, alpha, n, start, end,
-                LOW, SCALED, ROWS, UNROLL, False,
+                LOW, SCALED, HAS_E4M3, ROWS, UNROLL, False,
             )  # fmt: skip
 
 
@@ -93,6 +94,7 @@ def weighted_sum_(
             CODE=element(codes[0].dtype),
             LOW=element(low[0].dtype) if low else None,
             SCALED=bool(scales),
+            HAS_E4M3=has_e4m3(codes[0].device),
             ALIGNED=made.aligned,
             CHUNK=CHUNK,
             ROWS=config.rows,

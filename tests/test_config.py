@@ -133,7 +133,7 @@ def suggestion(error: AvilError) -> str:
         ("alpha.dev_examples=0", "alpha.dev_examples is 0"),
         ("weights.bounds=[2, 1]", r"weights.bounds is \[2.0, 1.0\]"),
         ("weights.rule=true", "weights.rule is True"),
-        ("deltas.dtype=fp8", "deltas.dtype is 'fp8'"),
+        ("deltas.dtype=fp4", "deltas.dtype is 'fp4'"),
         ("deltas.device=cuda", "deltas.device is 'cuda'"),
         ("finetune.epochs=-1", "finetune.epochs is -1"),
         ("model.dropout=1", "model.dropout is 1"),

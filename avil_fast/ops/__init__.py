@@ -1,7 +1,7 @@
 """The four hot operations on deltas, each with a torch reference in the file of its name.
 
 A bank is passed as two lists with one entry per partition: `codes` [n, numel], a row per task, and
-`scales` [n, ceil(numel / 256)] for int8 codes (an empty list otherwise). All partitions of a rank are
+`scales` [n, ceil(numel / 256)] for int8 and e4m3 codes (an empty list otherwise). All partitions of a rank are
 handled in one call.
 """
 

@@ -3,7 +3,8 @@
 `AVIL_BACKEND` forces one. Otherwise the fastest that fits the tensors' device and dtypes is taken.
 
 A backend is a module with the four operations under the names of `avil_fast.ops`, with the arguments of
-their `reference` functions, and with `DEVICES` and `DTYPES`: the device types and dtypes it serves.
+their `reference` functions, with `DEVICES` and `DTYPES`, the device types and dtypes it serves, and with
+`obstacle(device)`: why it cannot run on a device of such a type, in words, or None.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ REMEDIES = {
     "triton": "install it with `pip install triton`",
 }
 """What makes a backend that cannot be imported work."""
+
+MISSING = {
+    "cpu": ("the C++ extension is not built", "the CPU"),
+    "triton": ("triton is missing", "the GPU"),
+}
+"""What is amiss then, and the device that it is for."""
 
 
 forked = False
@@ -74,7 +81,12 @@ def implementation(operation: str, reference: Callable[..., Any], *samples: Tens
 def _fitting(name: str, samples: tuple[Tensor, ...]) -> ModuleType | None:
     module = _load(name)
     if module is None:
-        _warn_once(name)
+        what, where = MISSING[name]
+        _warn_once(f"{what}: operations on {where} run on the slower torch reference; {REMEDIES[name]}")
+        return None
+    obstacle = module.obstacle(samples[0].device)
+    if obstacle:
+        _warn_once(f"operations on deltas run on the slower torch reference: {obstacle}")
         return None
     dtypes = module.DTYPES
     return module if all(sample.dtype in dtypes for sample in samples) else None
@@ -89,14 +101,8 @@ def _load(name: str) -> ModuleType | None:
 
 
 @cache
-def _warn_once(name: str) -> None:
-    what, where = {
-        "cpu": ("the C++ extension is not built", "the CPU"),
-        "triton": ("triton is missing", "the GPU"),
-    }[name]
-    warnings.warn(
-        f"{what}: operations on {where} run on the slower torch reference; {REMEDIES[name]}", stacklevel=2
-    )
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
 
 
 def _obstacle(name: str, samples: tuple[Tensor, ...]) -> str | None:
@@ -110,4 +116,5 @@ def _obstacle(name: str, samples: tuple[Tensor, ...]) -> str | None:
         if sample.dtype not in module.DTYPES:
             served = ", ".join(sorted(str(dtype) for dtype in module.DTYPES))
             return f"a tensor is {sample.dtype}, and it serves {served}"
-    return None
+    obstacle: str | None = module.obstacle(samples[0].device)
+    return obstacle and f"{obstacle}; unset AVIL_BACKEND, or set it to reference"

@@ -26,8 +26,8 @@ def capture_(
     αVIL, arXiv 2405.07769, "collect": δ_i = θ_i − θ, then return to θ exactly (bit for bit).
 
     Args:
-        codes: per partition [n, numel], fp32, bf16 or int8, rows contiguous; row `slot` is written.
-        scales: per partition [n, ceil(numel / 256)] fp32 for int8 codes, else an empty list.
+        codes: per partition [n, numel], fp32, bf16, int8 or e4m3, rows contiguous; row `slot` is written.
+        scales: per partition [n, ceil(numel / 256)] fp32 for int8 and e4m3 codes, else an empty list.
         slot: which row, from 0 to n − 1.
         theta: per partition [numel], fp32 (fp64 on the reference), overwritten with `base`.
         base: per partition [numel], of the dtype of `theta`.

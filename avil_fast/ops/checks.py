@@ -8,9 +8,9 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
-from avil_fast.ops.encoding import blocks
+from avil_fast.ops.encoding import LARGEST, blocks
 
-CODE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.int8)
+CODE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, *LARGEST)
 FLOAT_DTYPES = (torch.float64, torch.float32)
 LOW_DTYPES = (torch.bfloat16, torch.float16)
 GRAD_DTYPES = (*FLOAT_DTYPES, torch.bfloat16)
@@ -29,7 +29,7 @@ def check_bank(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> int:
     if not codes:
         _fail("codes", "an empty list", "one tensor [n, numel] per partition")
     n = codes[0].shape[0] if codes[0].dim() == 2 else 0
-    if codes[0].dtype == torch.int8:
+    if codes[0].dtype in LARGEST:
         if len(scales) != len(codes):
             _fail("scales", f"a list of {len(scales)}", f"one tensor per partition, {len(codes)}")
     elif scales:

@@ -13,13 +13,22 @@ from torch import Tensor
 from avil_fast import _C
 from avil_fast.ops import backend
 
-CODECS = {torch.float32: _C.Codec.fp32, torch.bfloat16: _C.Codec.bf16, torch.int8: _C.Codec.int8}
+CODECS = {
+    torch.float32: _C.Codec.fp32,
+    torch.bfloat16: _C.Codec.bf16,
+    torch.int8: _C.Codec.int8,
+    torch.float8_e4m3fn: _C.Codec.fp8,
+}
 LOWS = {torch.bfloat16: _C.Low.bf16, torch.float16: _C.Low.fp16}
 if backend.forked:
     _C.lose_openmp()
 
 DEVICES = frozenset({"cpu"})
 DTYPES = frozenset({*CODECS, *LOWS})
+
+
+def obstacle(device: torch.device) -> str | None:
+    return None
 
 
 def _bank(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> _C.Bank:

@@ -22,8 +22,8 @@ def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence
 
     Args:
         grad: per partition [numel], fp32 or bf16 (fp64 on the reference).
-        codes: per partition [n, numel], the deltas: fp32, bf16 or int8, rows contiguous.
-        scales: per partition [n, ceil(numel / 256)] fp32 for int8 codes, else an empty list.
+        codes: per partition [n, numel], the deltas: fp32, bf16, int8 or e4m3, rows contiguous.
+        scales: per partition [n, ceil(numel / 256)] fp32 for int8 and e4m3 codes, else an empty list.
 
     Returns:
         [n] fp64, on the device of the deltas.

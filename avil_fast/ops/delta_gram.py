@@ -17,8 +17,8 @@ def delta_gram(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
     """G_ij = ⟨δ_i, δ_j⟩ over all partitions, as stored (decoded).
 
     Args:
-        codes: per partition [n, numel], the deltas: fp32, bf16 or int8, rows contiguous.
-        scales: per partition [n, ceil(numel / 256)] fp32 for int8 codes, else an empty list.
+        codes: per partition [n, numel], the deltas: fp32, bf16, int8 or e4m3, rows contiguous.
+        scales: per partition [n, ceil(numel / 256)] fp32 for int8 and e4m3 codes, else an empty list.
 
     Returns:
         [n, n] fp64, symmetric, on the device of the deltas. cos(δ_i, δ_j) = G_ij / √(G_ii G_jj).

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,6 +19,21 @@ from avil_fast.kernels.configs import ELEMENTS
 
 DEVICES = frozenset({"cpu" if knobs.runtime.interpret else "cuda"})
 DTYPES = frozenset(ELEMENTS)
+CAPABILITY = (8, 0)
+"""The least that the kernels are compiled and tested for."""
+
+
+@cache
+def obstacle(device: torch.device) -> str | None:
+    if device.type != "cuda":
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    if (major, minor) >= CAPABILITY:
+        return None
+    return (
+        f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, "
+        f"and the Triton kernels need {CAPABILITY[0]}.{CAPABILITY[1]} (A100) or later"
+    )
 
 
 def _on_the_tensors_device(run: Callable[..., Any]) -> Callable[..., Any]:

@@ -29,8 +29,8 @@ def weighted_sum_(
     Args:
         out: per partition [numel], fp32 (fp64 on the reference), written. May be `base` itself.
         base: per partition [numel], of the dtype of `out`.
-        codes: per partition [n, numel], the deltas: fp32, bf16 or int8, rows contiguous.
-        scales: per partition [n, ceil(numel / 256)] fp32 for int8 codes, else an empty list.
+        codes: per partition [n, numel], the deltas: fp32, bf16, int8 or e4m3, rows contiguous.
+        scales: per partition [n, ceil(numel / 256)] fp32 for int8 and e4m3 codes, else an empty list.
         alpha: [n], fp32 or fp64, on the same device.
         low: per partition [numel], bf16 or fp16, written with the cast of `out`; or an empty list.
 

@@ -42,7 +42,7 @@ def test_round_trip(codec: Codec) -> None:
     for p, b in enumerate(base):
         expected = b + 0.5 * deltas[0][p] - 2 * deltas[1][p] + deltas[2][p]
         torch.testing.assert_close(
-            out[p], expected, rtol=0, atol={"fp32": 1e-6, "bf16": 5e-4, "int8": 8e-4}[codec.name]
+            out[p], expected, rtol=0, atol={"fp32": 1e-6, "bf16": 5e-4, "int8": 8e-4, "fp8": 5e-3}[codec.name]
         )
     gram = bank.gram()
     assert gram[0][1] == gram[1][0]

@@ -86,14 +86,14 @@ def encoded(bank: Bank, codec: Codec) -> Bank:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+@pytest.mark.parametrize("dtype", ["bf16", "int8", "fp8"])
 @pytest.mark.parametrize("case", [digits, transformer])
 def test_the_alpha_gradient_hardly_changes(case, dtype: str, alpha: float) -> None:
-    """⟨g, δ_i⟩ with the g of the target's dev loss at θ + α Σ δ_i: at most 5e-3 off with int8, 2e-3 with bf16."""
+    """⟨g, δ_i⟩ with the g of the target's dev loss at θ + α Σ δ_i, beside that of fp32 deltas."""
     engine, data = trained(*case())
     engine.apply([alpha] * len(engine.tasks))
     engine.target_gradient(data.dev(0))
     grad = [partition.grad for partition in engine._shared]
     exact = torch.tensor(engine._bank.dots(grad))
     error = (torch.tensor(encoded(engine._bank, CODECS[dtype]).dots(grad)) - exact).norm() / exact.norm()
-    assert 0 < error <= {"bf16": 2e-3, "int8": 5e-3}[dtype]
+    assert 0 < error <= {"bf16": 2e-3, "int8": 5e-3, "fp8": 1e-2}[dtype]

@@ -116,7 +116,7 @@ def test_ranks_find_what_one_process_finds(ranks: int, name: str, found: Any) ->
         assert len(ours["gradients"]) == len(expected["gradients"]) == 6
         for key, value in expected.items():
             assert difference(ours[key], value) <= 1e-6, f"{key} on rank {rank}"
-        assert difference(ours["closed"], {k: v for k, v in expected["restored"].items()}) <= 1e-6
+        assert difference(ours["closed"], expected["restored"]) <= 1e-6
 
 
 @pytest.mark.parametrize(("ranks", "name"), EXACT)

@@ -26,7 +26,13 @@ from avil_fast.kernels import capture, delta_dots, delta_gram, reduce, weighted_
 from avil_fast.kernels.configs import CAPTURE, DELTA_DOTS, GRAM_WARPS, WEIGHTED_SUM, element, gram_width
 from avil_fast.kernels.tables import CHUNK
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8, None: None}
+DTYPES = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "int8": torch.int8,
+    "fp8": torch.float8_e4m3fn,
+    None: None,
+}
 POINTERS = {"partitions": "*i64", "chunks": "*i64", "alpha": "*fp64", "partial": "*fp64", "totals": "*fp64"}
 WIDE = re.compile(r"^\s*(ld\.global|st\.global|cp\.async\.cg\.shared\.global)(\.v4\.b32|\.v2\.b64|.* 0x10)")
 """16-byte accesses to global memory in PTX that no predicate guards."""
@@ -55,7 +61,7 @@ class Code:
     """Bytes of stack and local memory."""
 
 
-def configurations() -> Iterator[tuple[Code, Any, dict[str, Any], int]]:
+def configurations(capability: int) -> Iterator[tuple[Code, Any, dict[str, Any], int]]:
     """(description, kernel, its constants, warps) of all that is shipped, for aligned tensors."""
 
     def code(operation: str, codec: str, warps: int, elements: int, **more: Any) -> Code:
@@ -65,13 +71,14 @@ def configurations() -> Iterator[tuple[Code, Any, dict[str, Any], int]]:
             operation, codec, elements=elements, wide_loads=0, wide_stores=0, registers=0, spilled=0, **found
         )
 
-    for codec in ("fp32", "bf16", "int8"):
+    for codec in ("fp32", "bf16", "int8", "fp8"):
         dtype = DTYPES[codec]
-        common = {"CODE": element(dtype), "SCALED": codec == "int8", "ALIGNED": True}
+        common = {"CODE": element(dtype), "SCALED": codec in ("int8", "fp8"), "ALIGNED": True}
+        reading = common | {"HAS_E4M3": capability >= 89}
         for low in (None, "bf16"):
             config = WEIGHTED_SUM[dtype]
             named = {"LOW": element(DTYPES[low]) if low else None}
-            constants = common | named | {"CHUNK": CHUNK, "ROWS": config.rows, "UNROLL": config.unroll}
+            constants = reading | named | {"CHUNK": CHUNK, "ROWS": config.rows, "UNROLL": config.unroll}
             yield (
                 code("weighted_sum_", codec, config.warps, config.rows * 256, low=low, unroll=config.unroll),
                 weighted_sum.kernel,
@@ -92,7 +99,7 @@ def configurations() -> Iterator[tuple[Code, Any, dict[str, Any], int]]:
                 if group > config.group:
                     continue
                 rows = config.rows * (config.group // group)
-                constants = common | {"GRAD": element(DTYPES[grad]), "GROUP": group, "ROWS": rows}
+                constants = reading | {"GRAD": element(DTYPES[grad]), "GROUP": group, "ROWS": rows}
                 yield (
                     code("delta_dots", codec, config.warps, group * rows * 256, grad=grad, n=group),
                     delta_dots.kernel,
@@ -101,7 +108,7 @@ def configurations() -> Iterator[tuple[Code, Any, dict[str, Any], int]]:
                 )
         for side, warps in GRAM_WARPS[dtype].items():
             width = gram_width(dtype, side)
-            constants = common | {"SIDE": side, "WIDTH": width}
+            constants = reading | {"SIDE": side, "WIDTH": width}
             yield (
                 code("delta_gram", codec, warps, side * width, n=side),
                 delta_gram.kernel,
@@ -146,7 +153,7 @@ if __name__ == "__main__":
         json.dumps(
             [
                 asdict(read(c, compiled(k, constants, warps, capability)))
-                for c, k, constants, warps in configurations()
+                for c, k, constants, warps in configurations(capability)
             ]
         )
     )

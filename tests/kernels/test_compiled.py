@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 SCRIPT = Path(__file__).parent / "compile_ahead.py"
-SIZE = {"fp32": 4, "bf16": 2, "int8": 1}
+SIZE = {"fp32": 4, "bf16": 2, "int8": 1, "fp8": 1}
 CAPABILITIES = (80, 90)
 
 

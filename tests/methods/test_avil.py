@@ -68,7 +68,7 @@ def test_permuting_the_tasks_permutes_the_result(
 @given(
     name=st.sampled_from(["linear", "transformer"]),  # BatchNorm's statistics move with any forward pass
     position=st.integers(0, 3),
-    dtype=st.sampled_from(["fp32", "bf16", "int8"]),
+    dtype=st.sampled_from(["fp32", "bf16", "int8", "fp8"]),
 )
 def test_a_task_with_an_empty_delta_changes_nothing(name: str, position: int, dtype: str) -> None:
     case = CASES[name]()
@@ -117,7 +117,7 @@ def test_one_task_with_alpha_fixed_at_one_is_plain_training(
     assert torch.equal(theta, nn.utils.parameters_to_vector(model.parameters()).detach())
 
 
-@pytest.mark.parametrize("codec", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("codec", ["fp32", "bf16", "int8", "fp8"])
 def test_same_seed_same_bits(codec: str) -> None:
     case = CASES["convolutional"]()
     first = fit(case, rounds=3, **{"deltas.dtype": codec, "optimizer.name": "adamw"})

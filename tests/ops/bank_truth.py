@@ -8,10 +8,20 @@ from torch import Tensor
 SIZES = (0, 1, 17, 255, 0, 256, 300, 4099, 9001)
 """Partitions that are multiples of nothing, some empty, one of several tiles."""
 
-CODECS = ("fp32", "bf16", "int8")
+CODECS = ("fp32", "bf16", "int8", "fp8")
+SCALED = ("int8", "fp8")
 TASKS = (1, 2, 3, 4, 5, 8, 13, 64)
 EPS = 2.0**-24
 """Half a unit in the last place of fp32: the error of one rounding, relative."""
+
+
+def e4m3_values() -> Tensor:
+    """[256] fp64: what each code stands for, by the format's definition; NaN for 0x7F and 0xFF."""
+    code = torch.arange(256)
+    exponent, mantissa = (code >> 3) & 0xF, (code & 7).double()
+    magnitude = torch.where(exponent == 0, mantissa * 2.0**-9, (8 + mantissa) * 2.0 ** (exponent - 10.0))
+    magnitude[code & 0x7F == 0x7F] = float("nan")
+    return torch.where(code < 128, magnitude, -magnitude)
 
 
 @dataclass
@@ -35,10 +45,16 @@ def random_bank(n: int, codec: str, sizes: tuple[int, ...] = SIZES, shift: int =
             delta = codes.double()
         else:
             blocks = (numel + 255) // 256
-            codes = torch.randint(-127, 128, wide.shape, dtype=torch.int8)[:, shift : shift + numel]
-            scales = torch.rand(n, blocks) / 127
+            if codec == "int8":
+                codes = torch.randint(-127, 128, wide.shape, dtype=torch.int8)[:, shift : shift + numel]
+                values, largest = codes.double(), 127
+            else:
+                bits = (torch.randint(127, wide.shape) + 128 * torch.randint(2, wide.shape)).to(torch.uint8)
+                codes = bits.view(torch.float8_e4m3fn)[:, shift : shift + numel]
+                values, largest = e4m3_values()[bits.long()][:, shift : shift + numel], 448
+            scales = torch.rand(n, blocks) / largest
             of_block = torch.arange(numel) // 256
-            delta = codes.double() * scales.double()[:, of_block]
+            delta = values * scales.double()[:, of_block]
             bank.scales.append(scales)
         bank.codes.append(codes)
         bank.deltas.append(delta)
@@ -67,6 +83,8 @@ def assert_close(result: Tensor, truth: Tensor, magnitude: Tensor, roundings: in
 def assert_same_bits(a: Tensor, b: Tensor) -> None:
     """Equal bit for bit, but any NaN is as good as any other."""
     assert a.dtype == b.dtype
+    if a.dtype == torch.float8_e4m3fn:  # of which no NaN is ever stored
+        a, b = a.view(torch.uint8), b.view(torch.uint8)
     if a.is_floating_point():
         assert torch.equal(a.isnan(), b.isnan())
         integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[a.element_size()]

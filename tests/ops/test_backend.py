@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,6 +96,44 @@ def test_not_built_is_said_once(no_extension) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert implementation("delta_gram", reference, FP32) is reference
+
+
+@pytest.fixture
+def old_gpu(monkeypatch: pytest.MonkeyPatch):
+    """A tensor on a GPU of compute capability 7.5, as far as the choice of backend can tell."""
+    from avil_fast.ops import triton
+
+    monkeypatch.delenv("AVIL_BACKEND", raising=False)
+    monkeypatch.setattr(triton, "DEVICES", {"cuda"})
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    for cached in (triton.obstacle, choice._warn_once):
+        cached.cache_clear()
+    yield SimpleNamespace(is_cuda=True, device=torch.device("cuda", 0), dtype=torch.float32)
+    for cached in (triton.obstacle, choice._warn_once):
+        cached.cache_clear()
+
+
+def test_an_old_gpu_is_said_once_and_runs_on_the_reference(old_gpu) -> None:
+    message = r"slower torch reference: Tesla T4 has compute capability 7\.5, .* need 8\.0 \(A100\) or later"
+    with pytest.warns(UserWarning, match=message):
+        assert implementation("delta_gram", reference, old_gpu) is reference
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert implementation("delta_gram", reference, old_gpu) is reference
+
+
+def test_forced_on_an_old_gpu(old_gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVIL_BACKEND", "triton")
+    with pytest.raises(BackendError, match=r"'triton', but Tesla T4 .* 7\.5, .*; unset AVIL_BACKEND, or set"):
+        implementation("delta_gram", reference, old_gpu)
+
+
+def test_a_gpu_that_is_new_enough(old_gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    from avil_fast.ops import triton
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert implementation("delta_gram", reference, old_gpu) is triton.delta_gram
 
 
 def test_an_unknown_instruction_set(extension, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from bank_truth import CODECS, SIZES, assert_same_bits, poisoned, random_bank, random_flats
+from bank_truth import CODECS, SCALED, SIZES, assert_same_bits, poisoned, random_bank, random_flats
 from torch import Tensor
 
 from avil_fast import ops
@@ -24,7 +24,7 @@ def _compare(theta: list[Tensor], base: list[Tensor], codec: str, low_dtype: tor
         ours, low = [t.clone() for t in theta], poisoned(sizes, dtype=low_dtype)
         squares = run(bank.codes, bank.scales, 1, ours, base, low)
         for codes, before in zip(bank.codes, kept, strict=True):
-            assert torch.equal(codes[[0, *range(2, n)]], before)
+            assert_same_bits(codes[[0, *range(2, n)]], before)
         row = [codes[1] for codes in bank.codes]
         results.append(([*row, *(s[1] for s in bank.scales), *ours, *low], squares))
     for a, b in zip(results[0][0], results[1][0], strict=True):
@@ -86,7 +86,7 @@ def test_what_was_captured_comes_back(backend: str, codec: str) -> None:
     wanted = [t.clone() for t in theta]
     ops.capture_(bank.codes, bank.scales, 0, theta, base)
     ops.weighted_sum_(out, base, bank.codes, bank.scales, torch.ones(1))
-    tolerance = {"fp32": 1e-6, "bf16": 2.0**-8, "int8": 0.5 / 127}[codec]
+    tolerance = {"fp32": 1e-6, "bf16": 2.0**-8, "int8": 0.5 / 127, "fp8": 2.0**-4}[codec]
     for result, t, b in zip(out, wanted, base, strict=True):
         worst = tolerance * (t - b).abs().max() + 1e-6 if t.numel() else 0
         assert torch.all((result - t).abs() <= worst)
@@ -106,11 +106,24 @@ def test_threads_change_no_bit(isa: str, codec: str) -> None:
         assert_same_bits(codes, results[0][1])
 
 
-def test_no_delta(backend: str) -> None:
-    base, bank = random_flats(), random_bank(1, "int8")
+@pytest.mark.parametrize("codec", SCALED)
+def test_no_delta(backend: str, codec: str) -> None:
+    base, bank = random_flats(), random_bank(1, codec)
     assert ops.capture_(bank.codes, bank.scales, 0, [b.clone() for b in base], base).item() == 0
-    assert all(codes.count_nonzero() == 0 for codes in bank.codes)
+    assert all(codes.double().count_nonzero() == 0 for codes in bank.codes)
     assert all(scales.count_nonzero() == 0 for scales in bank.scales)
+
+
+def test_int8_quotients_beyond_the_largest_code_are_clamped(backend: str) -> None:
+    """A subnormal scale is rounded: 190 of the smallest numbers over 127 is 1 of them, and the quotient 190."""
+    theta, codes, scales = (
+        torch.tensor([190.0, -190.0, 3.0]) * 2.0**-149,
+        torch.zeros(1, 3).char(),
+        torch.ones(1, 1),
+    )
+    ops.capture_([codes], [scales], 0, [theta], [torch.zeros(3)])
+    assert scales.item() == 2.0**-149
+    assert codes.tolist() == [[127, -127, 3]]
 
 
 def test_opcheck(backend: str) -> None:

@@ -49,6 +49,11 @@ BANK = [
     ("codes", lambda c: [c[0].short(), c[1].short()], "scales is a list of 2, but must be empty"),
     ("codes", _in_first(lambda c: c.repeat(1, 2)[:, ::2]), "codes[0].stride(1) is 2, but must be 1"),
     ("codes", _without_scales, "scales is a list of 2, but must be empty for codes of torch.float32"),
+    (
+        "codes",
+        lambda c: [c[0], c[1].to(torch.float8_e4m3fn)],
+        "codes[1].dtype is torch.float8_e4m3fn, but must be torch.int8",
+    ),
     ("scales", lambda _: [], "scales is a list of 0, but must be one tensor per partition, 2"),
     ("scales", _in_first(lambda s: s[:, :2]), "scales[0].shape is (3, 2), but must be (3, 3)"),
     (

@@ -51,10 +51,11 @@ def test_a_gradient_that_is_not_finite_shows(backend: str, codec: str, position:
     assert not ops.delta_dots(grad, bank.codes, bank.scales).isfinite().any()
 
 
-def test_it_shows_where_every_delta_is_zero(backend: str) -> None:
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_it_shows_where_every_delta_is_zero(backend: str, dtype: torch.dtype) -> None:
     grad = torch.zeros(600)
     grad[300] = float("inf")
-    zeros = torch.zeros(2, 600, dtype=torch.int8), torch.zeros(2, 3)
+    zeros = torch.zeros(2, 600, dtype=dtype), torch.zeros(2, 3)
     assert ops.delta_dots([grad], [zeros[0]], [zeros[1]]).isnan().all()
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from bank_truth import CODECS, TASKS, assert_close, assert_same_bits, random_bank
+from bank_truth import CODECS, SCALED, TASKS, assert_close, assert_same_bits, random_bank
 
 from avil_fast import ops
 
@@ -54,8 +54,9 @@ def test_a_nan_shows_in_its_row_and_column_alone(backend: str) -> None:
     assert nan.sum() == 11
 
 
-def test_permuting_the_tasks_permutes_the_result(backend: str) -> None:
-    bank, order = random_bank(11, "int8"), torch.randperm(11)
+@pytest.mark.parametrize("codec", SCALED)
+def test_permuting_the_tasks_permutes_the_result(backend: str, codec: str) -> None:
+    bank, order = random_bank(11, codec), torch.randperm(11)
     gram = ops.delta_gram(bank.codes, bank.scales)
     permuted = ops.delta_gram([c[order] for c in bank.codes], [s[order] for s in bank.scales])
     torch.testing.assert_close(permuted, gram[order][:, order], rtol=1e-12, atol=1e-9)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from bank_truth import (
     CODECS,
+    SCALED,
     SIZES,
     TASKS,
     assert_close,
@@ -75,8 +76,9 @@ def test_in_place(backend: str, codec: str) -> None:
         assert_same_bits(a, b)
 
 
-def test_memory_around_the_outputs_is_left_alone(backend: str) -> None:
-    bank, base = random_bank(2, "int8", (1000,)), random_flats((1000,))
+@pytest.mark.parametrize("codec", SCALED)
+def test_memory_around_the_outputs_is_left_alone(backend: str, codec: str) -> None:
+    bank, base = random_bank(2, codec, (1000,)), random_flats((1000,))
     arena, low_arena = torch.full((1064,), 7.0), torch.full((1064,), 7.0).bfloat16()
     ops.weighted_sum_([arena[32:1032]], base, bank.codes, bank.scales, torch.ones(2), [low_arena[32:1032]])
     for memory in (arena, low_arena):

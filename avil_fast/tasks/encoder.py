@@ -72,7 +72,7 @@ def build(
         )
     _check(config, encoder, tokenizer, report["missing_keys"])
     if config.gradient_checkpointing:
-        encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _checkpoint(encoder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "heads"))
         return TextEncoder(encoder, outputs), tokenizer
@@ -108,6 +108,14 @@ def _check(config: EncoderConfig, encoder: Any, tokenizer: Any, missing: Any) ->
             f"model.max_length is {config.max_length}, but {config.path!r} reads {longest} tokens at most; "
             f"lower it"
         )
+
+
+def _checkpoint(encoder: Any) -> None:
+    how = {"use_reentrant": False}
+    if hasattr(encoder, "activation_checkpointing_enable"):  # its name from late releases of transformers 5 on
+        encoder.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
+    else:
+        encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
 
 
 def _dropout(config: Any) -> float:

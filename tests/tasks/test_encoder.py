@@ -55,6 +55,7 @@ def test_the_encoder_is_as_saved_in_fp32_and_the_heads_are_the_seeds(tmp_path: P
     file = tmp_path / "model.safetensors"
     saved = {name: value.half() for name, value in safetensors.torch.load_file(file).items()}
     safetensors.torch.save_file(saved, file, metadata={"format": "pt"})
+    edit(tmp_path, "config.json", dtype="float16")
     torch.manual_seed(1)
     before = torch.get_rng_state()
     one, same, other = built(tmp_path), built(tmp_path), built(tmp_path, seed=1)

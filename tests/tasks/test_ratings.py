@@ -70,3 +70,8 @@ def test_a_split_is_its_seeds_and_a_later_part_changes_no_earlier_one() -> None:
     assert split(ROWS, [20, 30], 1) == split(ROWS, [20, 30], 1)
     assert split(ROWS, [20, 30], 1) != split(ROWS, [20, 30], 2)
     assert split(ROWS, [20, 30], 1)[0] == split(ROWS, [20, 5], 1)[0]
+
+
+def test_the_order_of_a_files_lines_does_not_decide_who_is_in_a_part() -> None:
+    groups = [[row.group for row in split(rows, [len(ROWS)], 0)[0]] for rows in (ROWS, ROWS[::-1])]
+    assert groups[0] == groups[1]

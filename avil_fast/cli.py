@@ -21,6 +21,9 @@ app = typer.Typer(
     help="Train a model for one target task and learn which auxiliary datasets help (αVIL).",
 )
 
+prepare = typer.Typer(no_args_is_help=True, help="Make data files out of a package that holds them.")
+app.add_typer(prepare, name="prepare")
+
 
 @app.command()
 def train(
@@ -48,6 +51,27 @@ def schema() -> None:
     from avil_fast.config import Config
 
     print(json.dumps(Config.model_json_schema(), indent=2))
+
+
+@prepare.command()
+def sentiment(
+    package: Annotated[Path, typer.Argument(help="vaderSentiment-3.3.2.tar.gz")],
+    to: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("data/sentiment"),
+) -> None:
+    """Tweets, film reviews, product reviews and news with human ratings, for tasks.source: sentiment.
+
+    Fetch the package first: pip download --no-binary :all: --no-deps vaderSentiment==3.3.2
+    """
+    from avil_fast.tasks import prepare_sentiment
+
+    counts = prepare_sentiment.prepare(package, to)
+    texts = ", ".join(f"{domain} {count}" for domain, count in counts.items())
+    print(f"{to}: {texts} texts; the citation they ask for is in CITATION.txt")
+
+
+@prepare.callback()
+def _prepare() -> None:
+    """Keeps the data sets verbs of `prepare`, even if there is one."""
 
 
 @app.callback()

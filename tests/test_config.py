@@ -9,7 +9,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avil_fast.config import Config, TrainConfig, dump, from_dotted, from_settings, load
+from avil_fast.config import (
+    Config,
+    DigitsConfig,
+    EncoderConfig,
+    SentimentConfig,
+    TrainConfig,
+    dump,
+    from_dotted,
+    from_settings,
+    load,
+)
 from avil_fast.errors import AvilError
 from avil_fast.presets import PRESETS
 from avil_fast.settings import known_names
@@ -137,6 +147,10 @@ def suggestion(error: AvilError) -> str:
         ("deltas.device=cuda", "deltas.device is 'cuda'"),
         ("finetune.epochs=-1", "finetune.epochs is -1"),
         ("model.dropout=1", "model.dropout is 1"),
+        ("model.name=mlp", "model is {'name': 'mlp'}.*'convnet', 'encoder'"),
+        ("model.name=encoder", "model.path is missing"),
+        ("model.path=x", r"model\.path does not go with this model\.name"),
+        ("tasks.folder=x", r"tasks\.folder does not go with this tasks\.source"),
         ("tasks=digits", "tasks is 'digits'"),
         ("tasks.source=web", "tasks"),
         ("tasks.source=idx", "tasks.folder is missing"),
@@ -179,6 +193,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             load(tmp_path / name)
 
 
+def test_sections_may_be_made_in_python() -> None:
+    tasks, model = SentimentConfig(folder=Path("x")), EncoderConfig(path="y")
+    assert Config(tasks=tasks, model=model) == Config(tasks=tasks, model={"path": "y"})
+    assert Config(tasks=DigitsConfig()) == Config()
+
+
 @pytest.mark.parametrize("word", ["off", "'off'", "Off", "false"])
 def test_a_bare_off_is_the_rule_off(tmp_path: Path, word: str) -> None:
     assert loaded(tmp_path, f"weights: {{rule: {word}}}").weights.rule == "off"
@@ -192,6 +212,7 @@ def test_a_bare_off_is_the_rule_off(tmp_path: Path, word: str) -> None:
         ["preset=paper"],
         ["weights.rule=off", "output_dir=null", "alpha.bounds=null", "steps_per_task=7", "baselines=[]"],
         ["tasks={source: idx, folder: some where, auxiliaries: []}", "optimizer.lr=1e-7", "target='größe: 1'"],
+        ["tasks={source: sentiment, folder: x, auxiliaries: [news]}", "model={path: y}", "target=tweets"],
         ["tasks.auxiliaries=[random_labels]", "seed=9223372036854775807", "alpha.dev_examples=3"],
     ],
 )
@@ -243,6 +264,8 @@ def test_schema_is_json_and_says_what_key_fields_mean() -> None:
         "DeltasConfig": ["dtype"],
         "FinetuneConfig": ["epochs"],
         "IdxConfig": ["train", "auxiliary_train", "folder"],
+        "SentimentConfig": ["train", "auxiliary_train", "folder", "auxiliaries", "min_rating"],
+        "EncoderConfig": ["path", "max_length", "gradient_checkpointing"],
     }.items():
         for name in names:
             assert parts[where]["properties"][name]["description"], f"{where}.{name}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from avil_fast.config import DigitsConfig, ModelConfig
+from avil_fast.config import ConvNetConfig, DigitsConfig
 from avil_fast.tasks import pairs
 from avil_fast.tasks.task import Task
 
@@ -13,7 +13,7 @@ SPLITS = (1000, 300, 497)
 """Single digits for train, dev and test pairs."""
 
 
-def build(config: DigitsConfig, model: ModelConfig, seed: int) -> tuple[nn.Module, list[Task]]:
+def build(config: DigitsConfig, model: ConvNetConfig, seed: int) -> tuple[nn.Module, list[Task]]:
     """Tasks on pairs of digits and a model for them."""
     from sklearn.datasets import load_digits  # takes a second to import
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from avil_fast.config import IdxConfig, ModelConfig
+from avil_fast.config import ConvNetConfig, IdxConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks import pairs
 from avil_fast.tasks.task import Task
@@ -26,7 +26,7 @@ WHERE = (
 )
 
 
-def build(config: IdxConfig, model: ModelConfig, seed: int) -> tuple[nn.Module, list[Task]]:
+def build(config: IdxConfig, model: ConvNetConfig, seed: int) -> tuple[nn.Module, list[Task]]:
     """Tasks on pairs of images from a folder of idx files and a model for them."""
     train, test = read_split(config.folder, "train"), read_split(config.folder, "t10k")
     count = len(train.labels)

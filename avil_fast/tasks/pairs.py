@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from avil_fast.config import ModelConfig, PairsConfig
+from avil_fast.config import ConvNetConfig, PairsConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks.batches import derive_seed
 from avil_fast.tasks.convnet import ConvNet
@@ -43,7 +43,7 @@ class Images:
 
 
 def build(
-    splits: dict[str, Images], config: PairsConfig, model: ModelConfig, seed: int
+    splits: dict[str, Images], config: PairsConfig, model: ConvNetConfig, seed: int
 ) -> tuple[nn.Module, list[Task]]:
     """The tasks, target first, and a freshly initialised model for them.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from avil_fast.config import IdxConfig, ModelConfig
+from avil_fast.config import ConvNetConfig, IdxConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks import idx
 
@@ -45,7 +45,7 @@ def test_dev_is_held_out_of_the_train_images_and_test_has_its_own_file(tmp_path:
     write(tmp_path, "train", 100)
     write(tmp_path, "t10k", 20, first=200)
     config = IdxConfig(folder=tmp_path, train=80, auxiliary_train=80, dev=40, test=40)
-    _, tasks = idx.build(config, ModelConfig(width=4), seed=0)
+    _, tasks = idx.build(config, ConvNetConfig(width=4), seed=0)
 
     def shown(data: object) -> set[int]:
         canvas = (data.tensors[0] * 255).round().long()  # type: ignore[attr-defined]

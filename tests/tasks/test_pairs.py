@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avil_fast.config import DigitsConfig, ModelConfig
+from avil_fast.config import ConvNetConfig, DigitsConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks import digits
 from avil_fast.tasks.pairs import Images, Pairs, build
@@ -26,7 +26,7 @@ def parts(seed: int = 0) -> dict[str, Images]:
 
 
 def tasks(seed: int = 0, config: DigitsConfig = SIZES) -> list[Task]:
-    return build(parts(seed), config, ModelConfig(width=4), seed)[1]
+    return build(parts(seed), config, ConvNetConfig(width=4), seed)[1]
 
 
 def tensors(task: Task, split: str) -> tuple[Tensor, Tensor]:
@@ -103,10 +103,10 @@ def test_an_unknown_question_is_refused() -> None:
 
 def test_same_seed_same_data_and_model() -> None:
     torch.manual_seed(1)
-    model, built = build(parts(), SIZES, ModelConfig(width=4), 0)
+    model, built = build(parts(), SIZES, ConvNetConfig(width=4), 0)
     torch.manual_seed(2)
-    again, rebuilt = build(parts(), SIZES, ModelConfig(width=4), 0)
-    other, changed = build(parts(1), SIZES, ModelConfig(width=4), 1)
+    again, rebuilt = build(parts(), SIZES, ConvNetConfig(width=4), 0)
+    other, changed = build(parts(1), SIZES, ConvNetConfig(width=4), 1)
     for one, two, three in zip(built, rebuilt, changed, strict=True):
         assert all(map(torch.equal, tensors(one, "train"), tensors(two, "train")))
         assert not torch.equal(tensors(one, "train")[0], tensors(three, "train")[0])
@@ -137,7 +137,7 @@ def test_leaving_out_an_auxiliary_leaves_the_others_as_they_are() -> None:
 
 
 def test_the_model_answers_every_task_through_its_own_head() -> None:
-    model, built = build(parts(), SIZES, ModelConfig(width=4), 0)
+    model, built = build(parts(), SIZES, ConvNetConfig(width=4), 0)
     for task in built:
         batch = [t[:5] for t in tensors(task, "train")]
         assert task.loss(model, batch).shape == ()
@@ -152,4 +152,4 @@ def test_a_label_that_train_does_not_have_is_refused(label: int) -> None:
     splits = parts()
     splits["dev"].labels[3] = label
     with pytest.raises(AvilError, match=f"dev images have label {label}"):
-        build(splits, SIZES, ModelConfig(width=4), 0)
+        build(splits, SIZES, ConvNetConfig(width=4), 0)

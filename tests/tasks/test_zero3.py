@@ -1,0 +1,26 @@
+"""Under ZeRO stage 3 an encoder is never whole on one rank."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tasks import made_up
+
+pytest.importorskip("deepspeed", reason="the extra zero is not installed")
+
+
+def test_two_ranks_load_half_an_encoder_each(tmp_path: Path) -> None:
+    made_up.encoder(tmp_path)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    run = subprocess.run(
+        [sys.executable, *launcher, "-m", "tests.tasks.zero3_load", str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]

@@ -10,7 +10,7 @@ train: $(VENV)/.installed
 	$(BIN)/avil-fast train overwrite=true
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -6,6 +6,8 @@ global batches.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -16,6 +18,8 @@ from torch import Tensor
 from avil_fast.engine.local import LocalEngine
 from tests.engine.ranks.cases import TARGET, Case, model, rounds, tasks
 from tests.engine.ranks.launch import on_ranks
+
+Found = Callable[[int], dict[str, list[Any]]]
 
 OFFLOAD = {"offload_optimizer": {"device": "cpu", "pin_memory": False}}
 CLIP = {"clip_norm": 0.05}
@@ -65,35 +69,37 @@ EXACT = [
 
 
 @pytest.fixture(scope="session")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What the ranks of a size found, by case."""
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What the ranks of a size found, by case; they are started when first asked for, and once."""
 
     @cache
-    def start(ranks: int) -> dict[str, list[Any]]:
-        return on_ranks(
-            ranks, CASES[ranks] | (LOW if ranks == 2 else {}), tmp_path_factory.mktemp("ranks") / "out"
-        )
+    def start(ranks: int) -> dict[str, list[Any]] | AssertionError:
+        cases = CASES[ranks] | (LOW if ranks == 2 else {})
+        try:
+            return on_ranks(ranks, cases, tmp_path_factory.mktemp("ranks") / "out", timeout=400)
+        except AssertionError as failure:
+            return failure
 
-    return start
+    def results(ranks: int) -> dict[str, list[Any]]:
+        outcome = start(ranks)
+        if isinstance(outcome, AssertionError):
+            raise outcome
+        return outcome
 
-
-@cache
-def alone(case: Case) -> dict[str, Any]:
-    """What one process finds; ZeRO's stage and the number of parts should make no difference."""
-    network = model().bfloat16() if case.bf16 else model()
-    engine = LocalEngine(
-        network,
-        tasks(),
-        TARGET,
-        case.optimizer_config(),
-        case.deltas_config(),
-        scale_target_head=case.scale_target_head,
-    )
-    return rounds(engine)
+    return results
 
 
 def reference(case: Case) -> dict[str, Any]:
-    return alone(Case(0, case.optimizer, settings=case.settings, scale_target_head=case.scale_target_head))
+    """What one process finds; ZeRO's stage and the number of parts should make no difference."""
+    return alone(json.dumps(case.optimizer), case.bf16, case.scale_target_head)
+
+
+@cache
+def alone(optimizer: str, bf16: bool, scale_target_head: bool) -> dict[str, Any]:
+    network = model().bfloat16() if bf16 else model()
+    case = Case(optimizer=json.loads(optimizer))
+    config, deltas = case.optimizer_config(), case.deltas_config()
+    return rounds(LocalEngine(network, tasks(), TARGET, config, deltas, scale_target_head=scale_target_head))
 
 
 def flat(value: Any) -> Tensor:
@@ -110,7 +116,7 @@ def difference(ours: Any, theirs: Any) -> float:
 
 
 @pytest.mark.parametrize(("ranks", "name"), EXACT)
-def test_ranks_find_what_one_process_finds(ranks: int, name: str, found: Any) -> None:
+def test_ranks_find_what_one_process_finds(ranks: int, name: str, found: Found) -> None:
     expected = reference(CASES[ranks][name])
     for rank, ours in enumerate(found(ranks)[name]):
         assert len(ours["gradients"]) == len(expected["gradients"]) == 6
@@ -120,7 +126,7 @@ def test_ranks_find_what_one_process_finds(ranks: int, name: str, found: Any) ->
 
 
 @pytest.mark.parametrize(("ranks", "name"), EXACT)
-def test_base_and_bank_are_shared_out(ranks: int, name: str, found: Any) -> None:
+def test_base_and_bank_are_shared_out(ranks: int, name: str, found: Found) -> None:
     """(4 + n·e)·N/R bytes, and a little for alignment: the parameters here are few."""
     shared = sum(p.numel() for n, p in model().named_parameters() if p.requires_grad and "heads" not in n)
     head = sum(p.numel() for p in model().heads["t"].parameters()) if CASES[ranks][name].scale_target_head else 0
@@ -131,7 +137,7 @@ def test_base_and_bank_are_shared_out(ranks: int, name: str, found: Any) -> None
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group("2 ranks")) for name in LOW])
-def test_in_bf16_the_model_is_the_cast_master(name: str, found: Any) -> None:
+def test_in_bf16_the_model_is_the_cast_master(name: str, found: Found) -> None:
     """Bit for bit, whatever was last written: a step, θ + Σ α_i δ_i, a restored snapshot."""
     expected = reference(LOW[name])
     for ours in found(2)[name]:

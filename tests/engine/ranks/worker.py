@@ -30,7 +30,9 @@ def engine_of(case: Case, ranks: Ranks, network: torch.nn.Module | None = None) 
         if case.bf16:
             network = network.bfloat16()
         return DataParallelEngine(network, tasks(), TARGET, optimizer, deltas, ranks=ranks, **options)
-    settings = {"zero_optimization": {"stage": case.stage} | case.zero} | case.settings
+    # Buckets of the usual size would take 2 GB each, and the NaNs in them minutes.
+    zero_optimization = {"stage": case.stage, "reduce_bucket_size": 10_000} | case.zero
+    settings = {"zero_optimization": zero_optimization} | case.settings
     run = TrainConfig(optimizer=optimizer, gradient_accumulation_steps=case.parts)
     zero = resolve(settings, run, ranks.size)
     return ZeroEngine(network, tasks(), TARGET, optimizer, deltas, CPU, ranks, zero, **options)

@@ -9,6 +9,8 @@ export DS_ACCELERATOR ?= cpu
 train: $(VENV)/.installed
 	$(BIN)/avil-fast train overwrite=true
 
+# Two workers, each on one thread: threads that wait for a core of another process take ten times as long.
+test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.installed lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 

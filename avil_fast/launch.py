@@ -13,6 +13,7 @@ from avil_fast.config import Config, load
 from avil_fast.console import Console
 from avil_fast.engine.choice import zero_of
 from avil_fast.engine.ranks import place, together
+from avil_fast.engine.zero.config import ZeroConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks.from_config import build
 
@@ -28,25 +29,37 @@ def train(path: Path | None, overrides: Sequence[str], deepspeed_config: Path | 
     device = place(pick_device(config.device))
     with together(device, config.deepspeed is not None) as ranks:
         console = Console(quiet=not ranks.first)
-        zero_of(config, ranks.size)
-        model, tasks = build(config)
+        zero3 = sharded_loading(zero_of(config, ranks.size), device)
+        model, tasks = build(config, zero3)
         api.check_run(tasks, config, ranks)
         baselines: dict[str, dict[str, Any]] = {}
         for method in config.baselines:
             if method != config.method:
-                baselines[method] = run_baseline(config, method, device, console)
+                baselines[method] = run_baseline(config, method, device, console, zero3)
         with console.running(config.method, config.rounds, tasks) as observer:
             result = api.train(model.to(device), tasks, config, observer, baselines)
         console.result(result, config.output_dir)
         return result
 
 
-def run_baseline(config: Config, method: str, device: torch.device, console: Console) -> dict[str, Any]:
+def run_baseline(
+    config: Config, method: str, device: torch.device, console: Console, zero3: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Train a fresh model with another method on the same tasks and budget; its summary."""
-    model, tasks = build(config)
+    model, tasks = build(config, zero3)
     plain = config.model_copy(update={"method": method, "output_dir": None, "baselines": ()})
     with console.running(method, config.rounds, tasks) as observer:
         return api.train(model.to(device), tasks, plain, observer).summary
+
+
+def sharded_loading(zero: ZeroConfig | None, device: torch.device) -> dict[str, Any] | None:
+    """DeepSpeed's settings if models are to be loaded in shards, which is how stage 3 begins."""
+    if zero is None or zero.stage != 3:
+        return None
+    from avil_fast.engine.zero import internals
+
+    internals.join(device)
+    return zero.settings
 
 
 def pick_device(name: str) -> torch.device:

@@ -33,6 +33,7 @@ class TextEncoder(nn.Module):
         self.dropout = nn.Dropout(_dropout(encoder.config))
         features = encoder.config.hidden_size
         self.heads = nn.ModuleDict({task: nn.Linear(features, classes) for task, classes in outputs.items()})
+        self.heads.to(next(encoder.parameters()).dtype)
 
     def forward(self, task: str, input_ids: Tensor, attention_mask: Tensor, **more: Tensor) -> Tensor:
         """Logits [batch, classes] of a task for token ids and a mask (1: a token, 0: padding), both int64
@@ -54,7 +55,7 @@ def build(
         outputs: classes by task.
         seed: of the heads.
         zero3: DeepSpeed's configuration where ZeRO stage 3 is on; each rank then holds its share of the
-            encoder only, from the start.
+            encoder only, from the start, in ZeRO's dtype.
 
     Raises:
         AvilError: a package is missing, or the folder holds no encoder that can be used.

@@ -72,7 +72,7 @@ class ZeroEngine(PartitionedEngine):
         scale_target_head: bool = False,
         parts: int = 1,
     ) -> None:
-        deepspeed = internals.load_deepspeed(device)
+        deepspeed = internals.join(device)
         super().__init__(model, tasks, target, device, ranks, parts)
         shared, heads = assign(model, tasks)
         _require_one_dtype([*shared, *(p for head in heads for p in head)])
@@ -84,8 +84,6 @@ class ZeroEngine(PartitionedEngine):
         if optimizer_config.backend == "deepspeed":
             base = internals.deepspeed_adam(zero.offload or device.type == "cpu")
         self._client = optimizer.make(groups, optimizer_config, base)
-        # The ranks have met in torch; DeepSpeed joins them, unless it was imported after that and has.
-        deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False)
         self._zero, *_ = deepspeed.initialize(
             model=Caller(model), optimizer=self._client, config=zero.settings, dist_init_required=False
         )

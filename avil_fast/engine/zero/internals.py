@@ -140,8 +140,8 @@ def partitions_of(engine: Any, stage: int) -> Partitions:
     return Stage3(engine.optimizer) if stage == 3 else Stage1And2(engine.optimizer)
 
 
-def load_deepspeed(device: torch.device) -> Any:
-    """The module deepspeed, quiet, and kept from compiling what is not needed.
+def join(device: torch.device) -> Any:
+    """The module deepspeed, which has joined the ranks that met in torch, is quiet, and compiles nothing unasked.
 
     Raises:
         AvilError: it is missing, or of a version that the tests do not cover.
@@ -164,6 +164,8 @@ def load_deepspeed(device: torch.device) -> Any:
     logger.setLevel("ERROR")
     # Otherwise the first collective on a CPU compiles a shared-memory extension, for more than a minute.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # It joins by itself only if it was imported before the ranks met.
+    deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False)
     return deepspeed
 
 

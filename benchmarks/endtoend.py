@@ -91,12 +91,14 @@ def plain(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Multitask training, a step on each task in turn, on as many batches as αVIL's tasks train on."""
     forget(device)
     model = fresh(options, device)
-    optimizer = TaskOptimizer(flatten(model, []).all, OPTIMIZER)
+    partitions = flatten(model, []).all
+    optimizer = TaskOptimizer(partitions, OPTIMIZER)
     start = time.perf_counter()
     for round_ in range(options.rounds):
         for turn in zip(*(batches(task, options, round_) for task in range(options.tasks)), strict=True):
             for tokens in turn:
-                optimizer.zero_grad()
+                for partition in partitions:
+                    partition.zero_grad()
                 next_token(model, tokens.to(device)).backward()
                 optimizer.step(1.0)
     if device.type == "cuda":

@@ -18,6 +18,7 @@ from torch import Tensor
 from avil_fast.engine.local import LocalEngine
 from tests.engine.ranks.cases import TARGET, Case, model, rounds, tasks
 from tests.engine.ranks.launch import on_ranks
+from tests.engine.ranks.memory import MemoryCase, Wide
 
 Found = Callable[[int], dict[str, list[Any]]]
 
@@ -41,6 +42,7 @@ CASES = {
         "small-3": Case(3, CLIP, zero=SMALL),
         "small-offload-3": Case(3, CLIP, zero=SMALL | OFFLOAD),
         "offload-param-3": Case(3, zero=OFFLOAD | {"offload_param": {"device": "cpu", "pin_memory": False}}),
+        "offload-param-alone-3": Case(3, zero={"offload_param": {"device": "cpu", "pin_memory": False}}),
         "overlap-1": Case(1, zero={"overlap_comm": True}),
         "overlap-2": Case(2, zero={"overlap_comm": True, "reduce_bucket_size": 500}),
         "overlap-3": Case(3, zero={"overlap_comm": True, "reduce_bucket_size": 500}),
@@ -61,6 +63,11 @@ LOW = {
         (3, "-offload", OFFLOAD),
     )
 }
+BUCKET = 100_000
+BUCKETS = {"reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
+MEMORY = {f"memory-{stage}": MemoryCase(Case(stage, zero=BUCKETS)) for stage in range(4)} | {
+    f"memory-offload-{stage}": MemoryCase(Case(stage, zero=BUCKETS | OFFLOAD)) for stage in (2, 3)
+}
 EXACT = [
     pytest.param(ranks, name, marks=pytest.mark.xdist_group(f"{ranks} ranks"), id=f"{ranks}-ranks-{name}")
     for ranks, cases in CASES.items()
@@ -74,7 +81,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
 
     @cache
     def start(ranks: int) -> dict[str, list[Any]] | AssertionError:
-        cases = CASES[ranks] | (LOW if ranks == 2 else {})
+        cases = CASES[ranks] | (LOW | MEMORY if ranks == 2 else {})
         try:
             return on_ranks(ranks, cases, tmp_path_factory.mktemp("ranks") / "out", timeout=400)
         except AssertionError as failure:
@@ -144,3 +151,14 @@ def test_in_bf16_the_model_is_the_cast_master(name: str, found: Found) -> None:
         assert ours["casts"] == [True] * 4
         assert difference(ours["gradients"], expected["gradients"]) <= 0.02
         assert difference(ours["theta"], expected["theta"]) <= 0.03
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group("2 ranks")) for name in MEMORY])
+def test_a_rank_holds_its_share_and_alpha_needs_no_more_than_training(name: str, found: Found) -> None:
+    """(4 + n·e)·N/R bytes; and in the α phase one of ZeRO's buckets beyond task training at most."""
+    model = Wide()
+    shared, head = (sum(p.numel() for p in part.parameters()) for part in (model.layers, model.heads["a"]))
+    for ours in found(2)[name]:
+        assert ours["base"] == pytest.approx(4 * (shared + head) / 2, rel=0.01)
+        assert ours["bank"] == pytest.approx(4 * (3 * shared + head) / 2, rel=0.01)
+        assert ours["alpha"] <= ours["training"] + 4 * BUCKET

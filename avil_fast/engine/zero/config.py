@@ -47,7 +47,6 @@ ZERO_REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "zero_quantized_nontrainable_weights": (bool, "leave it out"),
     "zero_quantized_gradients": (bool, "leave it out; the α gradient would be rounded"),
     "zenflow": (lambda v: v is not None, "leave it out; it steps parameters at different times"),
-    "super_offload": (bool, "leave it out"),
     "legacy_stage1": (bool, "leave it out"),
 }
 
@@ -72,7 +71,7 @@ class ZeroConfig:
     @property
     def offload(self) -> bool:
         """Masters and the optimizer's state lie in CPU memory."""
-        device = self.settings["zero_optimization"].get("offload_optimizer", {}).get("device", "none")
+        device = (self.settings["zero_optimization"].get("offload_optimizer") or {}).get("device", "none")
         return bool(device == "cpu")
 
 
@@ -133,13 +132,13 @@ def resolve(
 def _zero(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     zero = _section(settings, "zero_optimization", name)
     stage = zero.setdefault("stage", 0)
-    if stage not in (0, 1, 2, 3):
+    if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
         raise AvilError(f"{name}: zero_optimization.stage is {stage!r}, but must be 0, 1, 2 or 3")
     for key, (refused, advice) in ZERO_REFUSED.items():
         if key in zero and refused(zero[key]):
             raise AvilError(f"{name}: zero_optimization.{key} is {zero[key]!r}; {advice}")
     for key in ("offload_optimizer", "offload_param"):
-        offload = zero.get(key) or {}
+        offload = _section(zero, key, f"{name}: zero_optimization")
         device = offload.get("device", "none")
         if device not in ("none", "cpu"):
             raise AvilError(
@@ -150,6 +149,8 @@ def _zero(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
                 f"{name}: zero_optimization.offload_optimizer.ratio is {offload['ratio']}, which divides the "
                 f"masters among devices; set 1.0"
             )
+        if offload.get("super_offload"):
+            raise AvilError(f"{name}: zero_optimization.{key}.super_offload is true; leave it out")
         if device == "cpu" and stage == 0:
             raise AvilError(
                 f"{name}: zero_optimization.{key} needs zero_optimization.stage 1, 2 or 3; set stage to 2"
@@ -189,7 +190,7 @@ def _agree(
 
 
 def _section(settings: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
-    section = settings.get(key, {})
+    section = settings.get(key) or {}
     if not isinstance(section, dict):
         raise AvilError(f"{name}: {key} is {section!r}, but must be a section")
     return dict(section)

@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+MMAPPED = 1 << 15
+"""Blocks of so many bytes are given back at once when they are freed, and malloc knows their sum."""
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -29,6 +32,7 @@ def environment(ranks: int, rank: int, port: int) -> dict[str, str]:
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
         "DS_ACCELERATOR": "cpu",
+        "MALLOC_MMAP_THRESHOLD_": str(MMAPPED),
     }
 
 

@@ -10,32 +10,40 @@ from typing import Any
 import torch
 from deepspeed.utils import safe_get_full_fp32_param
 
-from avil_fast.config import TrainConfig
+from avil_fast.config import OptimizerConfig, TrainConfig
 from avil_fast.engine.data_parallel import DataParallelEngine
 from avil_fast.engine.ranks import Ranks, together
 from avil_fast.engine.zero.config import resolve
 from avil_fast.engine.zero.engine import ZeroEngine
 from avil_fast.engine.zero.internals import whole
-from tests.engine.ranks.cases import TARGET, Case, model, rounds, tasks
+from avil_fast.tasks.task import Task
+from tests.engine.ranks.cases import Case, model, rounds, tasks
 
 CPU = torch.device("cpu")
 
 
-def engine_of(case: Case, ranks: Ranks, network: torch.nn.Module | None = None) -> Any:
-    """An engine for a case on these ranks."""
-    network = network or model()
-    optimizer, deltas = case.optimizer_config(), case.deltas_config()
+def engine_of(
+    case: Case,
+    ranks: Ranks,
+    network: torch.nn.Module | None = None,
+    trained: list[Task] | None = None,
+    optimizer: OptimizerConfig | None = None,
+) -> Any:
+    """An engine for a case on these ranks, by default with the parity tests' model and tasks."""
+    network, trained = network or model(), trained or tasks()
+    optimizer, deltas = optimizer or case.optimizer_config(), case.deltas_config()
+    target = next(i for i, task in enumerate(trained) if task.dev is not None)
     options: dict[str, Any] = {"scale_target_head": case.scale_target_head, "parts": case.parts}
     if case.stage == 0:
         if case.bf16:
             network = network.bfloat16()
-        return DataParallelEngine(network, tasks(), TARGET, optimizer, deltas, ranks=ranks, **options)
+        return DataParallelEngine(network, trained, target, optimizer, deltas, ranks=ranks, **options)
     # Buckets of the usual size would take 2 GB each, and the NaNs in them minutes.
     zero_optimization = {"stage": case.stage, "reduce_bucket_size": 10_000} | case.zero
     settings = {"zero_optimization": zero_optimization} | case.settings
     run = TrainConfig(optimizer=optimizer, gradient_accumulation_steps=case.parts)
     zero = resolve(settings, run, ranks.size)
-    return ZeroEngine(network, tasks(), TARGET, optimizer, deltas, CPU, ranks, zero, **options)
+    return ZeroEngine(network, trained, target, optimizer, deltas, CPU, ranks, zero, **options)
 
 
 def is_cast(engine: Any) -> bool:

@@ -1,0 +1,108 @@
+"""What a rank holds at most in task training and in the α phase, by malloc's account."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import avil_fast as avil
+from avil_fast.config import OptimizerConfig
+from avil_fast.engine.ranks import Ranks
+from tests.engine.ranks.cases import Case
+from tests.engine.ranks.worker import engine_of
+
+WIDTH, LAYERS = 251, 8
+
+
+class Wide(nn.Module):
+    """Half a million parameters, and few activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)))
+        self.heads = nn.ModuleDict({name: nn.Linear(WIDTH, 2) for name in "abc"})
+
+    def forward(self, x: Tensor, task: str) -> Tensor:
+        return self.heads[task](self.layers(x))
+
+
+def wide_tasks() -> list[avil.Task]:
+    def task(name: str) -> avil.Task:
+        def loss(model: nn.Module, batch: Any) -> Tensor:
+            return functional.cross_entropy(model(batch[0], name), batch[1])
+
+        batches = [(torch.randn(8, WIDTH), torch.arange(8) % 2) for _ in range(2)]
+        return avil.Task(name, batches, loss, dev=batches, head=f"heads.{name}")
+
+    return [task(name) for name in "abc"]
+
+
+MALLINFO2 = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+
+
+class MallocInfo(ctypes.Structure):
+    """glibc's `struct mallinfo2`."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in MALLINFO2.split())
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes that blocks of `MMAPPED` bytes or more took after any of torch's operations.
+
+    Whichever thread gives them back; torch's own profiler does not see what gloo's threads do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._info = ctypes.CDLL(None).mallinfo2
+        self._info.restype = MallocInfo
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.bytes = max(self.bytes, self._info().hblkhd)
+        return result
+
+
+def peak(action: Callable[[], object]) -> int:
+    with Peak() as found:
+        action()
+    return found.bytes
+
+
+@dataclass(frozen=True)
+class MemoryCase:
+    """A case that measures: base, bank, and peaks of task training and the α phase in bytes."""
+
+    case: Case
+
+    def __call__(self, ranks: Ranks) -> dict[str, Any]:
+        engine = engine_of(self.case, ranks, Wide(), wide_tasks(), OptimizerConfig())
+
+        def train() -> None:
+            for i, task in enumerate(engine.tasks):
+                engine.begin_task(i, seed=0)
+                for batch in task.train:
+                    engine.train_step(batch)
+                engine.end_task()
+
+        def learn_alpha() -> None:
+            for _ in range(2):
+                engine.apply([1.0, 0.5, 0.5])
+                engine.target_gradient(engine.tasks[0].dev)
+            engine.merge([1.0, 0.5, 0.5])
+
+        for _ in range(2):  # the first round makes moments and what else stays
+            engine.begin_round()
+            training, alpha = peak(train), peak(learn_alpha)
+        memory = engine.memory()
+        engine.close()
+        return {"training": training, "alpha": alpha, "base": memory.base, "bank": memory.bank}

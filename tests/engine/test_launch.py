@@ -1,0 +1,191 @@
+"""Runs as a user starts them: under deepspeed and torchrun, and what is told when they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from tests.engine.ranks.launch import free_port
+
+ROOT = Path(__file__).parents[2]
+TRAIN = str(ROOT / "avil_fast" / "train.py")
+SHORT = ["rounds=2", "baselines=[]", "steps_per_task=2", "alpha.steps=2", "finetune.epochs=1", "tasks.test=100"]
+
+pytestmark = pytest.mark.xdist_group("launch")
+
+
+def environment() -> dict[str, str]:
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"  # deepspeed starts "python"
+    return kept | {"PATH": path, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+
+
+def deepspeed(*arguments: str) -> list[str]:
+    launcher = ["-m", "deepspeed.launcher.runner", "--num_accelerators", "2", "--master_port", str(free_port())]
+    return [sys.executable, *launcher, *arguments]
+
+
+def torchrun(*arguments: str) -> list[str]:
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    return [sys.executable, *launcher, *arguments]
+
+
+def run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def outcome(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    rows = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8")), [json.loads(row) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process that the others must agree with."""
+    folder = tmp_path_factory.mktemp("alone")
+    done = run([sys.executable, TRAIN, *SHORT, "output_dir=run"], folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "config"),
+    [(deepspeed, "zero2.json"), (torchrun, "zero3_offload.json"), (torchrun, None)],
+    ids=["deepspeed-zero2", "torchrun-zero3-offload", "torchrun"],
+)
+def test_a_run_on_two_ranks_is_the_run_of_one(
+    launcher: Any, config: str | None, alone: Path, tmp_path: Path
+) -> None:
+    given = ["--deepspeed_config", str(ROOT / "configs" / config)] if config else []
+    done = run(launcher(TRAIN, *given, *SHORT, "output_dir=run"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("report: run/report.html") == 1  # one rank speaks
+    summary, rows = outcome(tmp_path / "run")
+    expected, expected_rows = outcome(alone)
+    assert summary["ranks"] == 2
+    assert summary["memory"]["bank"] == pytest.approx(expected["memory"]["bank"] / 2, rel=0.01)
+    for row, same in zip(rows, expected_rows, strict=True):
+        np.testing.assert_allclose(list(row["alpha"].values()), list(same["alpha"].values()), atol=1e-5)
+    ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (tmp_path / "run", alone))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        np.testing.assert_allclose(tensor, theirs[name], atol=1e-4, err_msg=name)
+
+
+def test_one_rank_needs_no_launcher(tmp_path: Path) -> None:
+    given = ["--deepspeed_config", str(ROOT / "configs" / "zero2.json")]
+    done = run([sys.executable, TRAIN, *given, *SHORT, "rounds=1", "output_dir=run"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert outcome(tmp_path / "run")[0]["ranks"] == 1
+
+
+FAULTY = """
+import sys
+import torch
+from torch import nn
+import avil_fast as avil
+from avil_fast import cli
+from avil_fast.engine.ranks import together
+
+where = sys.argv[1]
+
+
+class Data(torch.utils.data.Dataset):
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, i):
+        if where == "data" and i == 60:  # on one of the ranks alone
+            raise avil.AvilError("example 60 is damaged")
+        if where == "bug" and i == 60:
+            raise ZeroDivisionError("a bug in the data")
+        return torch.ones(3), 1
+
+
+def loss(model, batch):
+    pathlib.Path("training." + os.environ["RANK"]).touch()
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def main():
+    with together(torch.device("cpu")) as ranks:
+        target = "aux" if where == "differ" and ranks.rank == 1 else "main"
+        tasks = [avil.Task(name, Data(), loss, dev=Data(), head=None) for name in ("main", "aux")]
+        avil.fit(nn.Linear(3, 2), tasks, target, rounds=1_000_000 if where == "killed" else 2)
+
+
+cli._run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "told"),
+    [
+        ("data", 2, "avil-fast: example 60 is damaged"),
+        ("bug", 1, "ZeroDivisionError: a bug in the data"),
+        ("differ", 2, "what the ranks train differs"),
+    ],
+)
+def test_a_rank_that_fails_ends_all_and_the_cause_is_told_once(
+    where: str, code: int, told: str, tmp_path: Path
+) -> None:
+    ended, err = faulty_ranks(where, tmp_path)
+    assert code in ended
+    assert 0 not in ended
+    assert err.count(told) == 1
+    assert err.count("avil-fast: ") <= 1
+    assert err.count("Traceback") == (where == "bug")
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_ends_the_others_with_a_sentence(victim: int, tmp_path: Path) -> None:
+    start = time.monotonic()
+    ended, err = faulty_ranks("killed", tmp_path, victim)
+    assert time.monotonic() - start < 60
+    assert ended[victim] == -signal.SIGKILL
+    assert ended[1 - victim] == 1
+    assert err.count("another rank has ended") == 1
+    assert "Traceback" not in err
+
+
+def faulty_ranks(where: str, folder: Path, victim: int | None = None) -> tuple[list[int], str]:
+    """Exit codes of two ranks without a launcher that would end them, and what both wrote to stderr."""
+    script = folder / "faulty.py"
+    script.write_text(FAULTY, encoding="utf-8")
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(script), where],
+            cwd=folder,
+            env=environment() | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        if victim is not None:
+            deadline = time.monotonic() + 60
+        while len(list(folder.glob("training.*"))) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+            ranks[victim].kill()
+        said = [rank.communicate(timeout=60)[1] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    return [rank.returncode for rank in ranks], "".join(said)

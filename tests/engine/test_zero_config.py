@@ -1,0 +1,137 @@
+"""A DeepSpeed file beside a run's settings: filled in where it is silent, refused where it cannot be."""
+
+import json
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from avil_fast import AvilError
+from avil_fast.config import TrainConfig
+from avil_fast.engine.choice import zero_of
+from avil_fast.engine.zero import internals
+from avil_fast.engine.zero.config import read, resolve
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def run_config(**settings: Any) -> TrainConfig:
+    return TrainConfig.model_validate({"batch_size": 32} | settings)
+
+
+def zero(stage: int = 2, **settings: Any) -> dict[str, Any]:
+    return {"zero_optimization": {"stage": stage} | settings}
+
+
+OFFLOAD = {"offload_optimizer": {"device": "cpu"}}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("zero*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_shipped_files_fit_the_run_as_they_are(path: Path, ranks: int) -> None:
+    config = run_config(gradient_accumulation_steps=2, optimizer={"clip_norm": 0.5})
+    settings = resolve(read(path), config, ranks, path.name).settings
+    assert settings["zero_optimization"]["stage"] == int(path.stem.removeprefix("zero")[0])
+    assert settings["gradient_clipping"] == 0.5
+    assert settings["gradient_accumulation_steps"] == 2
+    assert settings["train_batch_size"] == settings["train_micro_batch_size_per_gpu"] * 2 * ranks == 32
+
+
+def test_the_shipped_files_are_the_promised_ones() -> None:
+    assert {p.stem for p in CONFIGS.glob("zero*.json")} == {"zero0", "zero1", "zero2", "zero3", "zero3_offload"}
+
+
+def test_a_batch_that_ranks_do_not_divide_is_no_contradiction() -> None:
+    assert resolve(zero(), run_config(batch_size=33), 2).settings["train_batch_size"] == 32
+
+
+def test_numbers_that_agree_with_the_run_are_taken() -> None:
+    given = {"train_batch_size": 32, "train_micro_batch_size_per_gpu": 16, "gradient_clipping": 0.0}
+    assert resolve(zero() | given, run_config(), 2).stage == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (zero() | {"optimizer": {"type": "Adam"}}, ["'optimizer'", "remove"]),
+        (zero() | {"scheduler": {"type": "WarmupLR"}}, ["'scheduler'", "remove"]),
+        (zero() | {"fp16": {"enabled": True}}, ["'fp16'", "bf16"]),
+        (zero() | {"zero_optimisation": {}}, ["'zero_optimisation'", "remove"]),
+        (zero() | {"amp": {"enabled": True}}, ["'amp'"]),
+        ({"zero_optimization": 3}, ["zero_optimization is 3", "a section"]),
+        (zero(4), ["stage is 4", "0, 1, 2 or 3"]),
+        (zero(True), ["stage is True"]),
+        (zero("2"), ["stage is '2'"]),
+        (zero(3, zero_hpz_partition_size=2), ["zero_hpz_partition_size is 2", "leave it out"]),
+        (zero(3, zero_quantized_weights=True), ["zero_quantized_weights"]),
+        (zero(3, zero_quantized_nontrainable_weights=True), ["zero_quantized_nontrainable_weights"]),
+        (zero(3, zero_quantized_gradients=True), ["zero_quantized_gradients"]),
+        (zero(2, zenflow={}), ["zenflow"]),
+        (zero(3, offload_optimizer={"device": "nvme"}), ["offload_optimizer.device is 'nvme'", "set cpu"]),
+        (zero(3, offload_param={"device": "nvme"}), ["offload_param.device is 'nvme'"]),
+        (zero(3, offload_optimizer={"device": "cpu", "ratio": 0.5}), ["ratio is 0.5", "set 1.0"]),
+        (zero(3, offload_optimizer={"device": "cpu", "super_offload": True}), ["super_offload"]),
+        (zero(0, **OFFLOAD), ["offload_optimizer", "stage 1, 2 or 3"]),
+        (zero(2, offload_param={"device": "cpu"}), ["offload_param", "stage 3"]),
+        (zero(2, offload_optimizer="cpu"), ["zero_optimization: offload_optimizer is 'cpu'", "a section"]),
+        (zero() | {"train_batch_size": 64}, ["batch_size is 32", "train_batch_size 64"]),
+        (zero() | {"gradient_accumulation_steps": 4}, ["gradient_accumulation_steps is 1", "4"]),
+        (zero() | {"gradient_clipping": 2.0}, ["optimizer.clip_norm is 1.0", "gradient_clipping 2.0"]),
+        (zero() | {"train_micro_batch_size_per_gpu": 8}, ["makes 16", "set batch_size=16"]),
+        (
+            zero(1) | {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}},
+            ["grad_accum_dtype 'fp32'", "stage to 2"],
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_a_sentence(settings: dict[str, Any], named: list[str]) -> None:
+    config = run_config(optimizer={"clip_norm": 1.0})
+    with pytest.raises(AvilError) as error:
+        resolve(settings, config, 2, "zero.json")
+    assert "\n" not in str(error.value)
+    for part in [*named, "zero.json"]:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff"])
+def test_a_file_that_holds_no_settings_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "zero.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(AvilError, match=r"zero\.json"):
+        read(path)
+
+
+def test_deepspeed_s_adam_needs_zero(tmp_path: Path) -> None:
+    config = run_config(optimizer={"backend": "deepspeed"})
+    with pytest.raises(AvilError, match=r"optimizer\.backend is 'deepspeed'.*zero2\.json"):
+        zero_of(config, 2)
+    path = tmp_path / "zero.json"
+    path.write_text(json.dumps(zero(0)), encoding="utf-8")
+    with pytest.raises(AvilError, match=r"optimizer\.backend is 'deepspeed'"):
+        zero_of(config.model_copy(update={"deepspeed": path}), 2)
+
+
+@pytest.mark.parametrize(("ranks", "parts"), [(33, 1), (2, 17)])
+def test_a_batch_needs_an_example_for_every_rank_and_part(ranks: int, parts: int) -> None:
+    with pytest.raises(AvilError, match=rf"set batch_size={ranks * parts}"):
+        zero_of(run_config(gradient_accumulation_steps=parts), ranks)
+
+
+def test_missing_deepspeed_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    with pytest.raises(AvilError, match=r"pip install 'avil-fast\[zero\]'"):
+        internals.join(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("version", ["0.19.7", "0.20.0", "0.8.3+cu118", "1.0"])
+def test_another_deepspeed_is_refused(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "version", lambda name: version)
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    with pytest.raises(AvilError, match=rf"DeepSpeed is {version[:3]}.*0\.19\.8 up to 0\.20"):
+        internals.join(torch.device("cpu"))

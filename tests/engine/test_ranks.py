@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from avil_fast.engine.local import LocalEngine
-from tests.engine.ranks.cases import TARGET, Case, model, rounds, tasks
+from tests.engine.ranks.cases import TARGET, Case, Encoder, model, rounds, tasks
 from tests.engine.ranks.launch import on_ranks
 from tests.engine.ranks.memory import MemoryCase, Wide
+from tests.engine.ranks.nan import NanCase, after_nan
 
 Found = Callable[[int], dict[str, list[Any]]]
 
@@ -68,6 +69,9 @@ BUCKETS = {"reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
 MEMORY = {f"memory-{stage}": MemoryCase(Case(stage, zero=BUCKETS)) for stage in range(4)} | {
     f"memory-offload-{stage}": MemoryCase(Case(stage, zero=BUCKETS | OFFLOAD)) for stage in (2, 3)
 }
+NAN = {f"nan-{stage}": NanCase(Case(stage)) for stage in range(4)} | {
+    f"nan-offload-{stage}": NanCase(Case(stage, zero=OFFLOAD)) for stage in (1, 3)
+}
 EXACT = [
     pytest.param(ranks, name, marks=pytest.mark.xdist_group(f"{ranks} ranks"), id=f"{ranks}-ranks-{name}")
     for ranks, cases in CASES.items()
@@ -81,7 +85,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
 
     @cache
     def start(ranks: int) -> dict[str, list[Any]] | AssertionError:
-        cases = CASES[ranks] | (LOW | MEMORY if ranks == 2 else {})
+        cases = CASES[ranks] | (LOW | MEMORY | NAN if ranks == 2 else {})
         try:
             return on_ranks(ranks, cases, tmp_path_factory.mktemp("ranks") / "out", timeout=400)
         except AssertionError as failure:
@@ -104,9 +108,13 @@ def reference(case: Case) -> dict[str, Any]:
 @cache
 def alone(optimizer: str, bf16: bool, scale_target_head: bool) -> dict[str, Any]:
     network = model().bfloat16() if bf16 else model()
-    case = Case(optimizer=json.loads(optimizer))
+    case = Case(optimizer=json.loads(optimizer), scale_target_head=scale_target_head)
+    return rounds(local_engine(case, network))
+
+
+def local_engine(case: Case, network: Encoder) -> LocalEngine:
     config, deltas = case.optimizer_config(), case.deltas_config()
-    return rounds(LocalEngine(network, tasks(), TARGET, config, deltas, scale_target_head=scale_target_head))
+    return LocalEngine(network, tasks(), TARGET, config, deltas, scale_target_head=case.scale_target_head)
 
 
 def flat(value: Any) -> Tensor:
@@ -162,3 +170,12 @@ def test_a_rank_holds_its_share_and_alpha_needs_no_more_than_training(name: str,
         assert ours["base"] == pytest.approx(4 * (shared + head) / 2, rel=0.01)
         assert ours["bank"] == pytest.approx(4 * (3 * shared + head) / 2, rel=0.01)
         assert ours["alpha"] <= ours["training"] + 4 * BUCKET
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group("2 ranks")) for name in NAN])
+def test_what_is_not_finite_loses_no_write_and_is_told_on_every_rank(name: str, found: Found) -> None:
+    expected = after_nan(local_engine(NAN[name].case, model()))
+    for ours in found(2)[name]:
+        assert difference(ours["applied"], expected) <= 1e-6
+        assert ours["error"].startswith("task 'a': its ")
+        assert "at step 1 of this round" in ours["error"]

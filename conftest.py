@@ -29,6 +29,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--deepspeed-ops", action="store_true", help="compile DeepSpeed's Adam and test with it")
     parser.addoption("--benchmark", action="store_true", help="run the benchmarks, which are skipped otherwise")
 
 

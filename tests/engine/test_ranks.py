@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +65,15 @@ LOW = {
         (3, "-small", SMALL),
         (3, "-offload", OFFLOAD),
     )
+}
+COMPILED = {
+    "cpu-adam-1": Case(1, {"backend": "deepspeed"}),
+    "cpu-adam-2": Case(2, {"backend": "deepspeed"} | CLIP),
+    "cpu-adam-3": Case(3, {"backend": "deepspeed"}),
+    "cpu-adam-offload-2": Case(2, {"backend": "deepspeed"}, zero=OFFLOAD),
+    "cpu-adam-small-offload-3": Case(3, {"backend": "deepspeed"}, zero=SMALL | OFFLOAD),
+    "cpu-adam-reset-2": Case(2, {"backend": "deepspeed", "moments": "reset", "name": "adam"}),
+    "cpu-adam-reset-offload-3": Case(3, {"backend": "deepspeed", "moments": "reset"}, zero=OFFLOAD),
 }
 BUCKET = 100_000
 BUCKETS = {"reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
@@ -179,3 +190,14 @@ def test_what_is_not_finite_loses_no_write_and_is_told_on_every_rank(name: str, 
         assert difference(ours["applied"], expected) <= 1e-6
         assert ours["error"].startswith("task 'a': its ")
         assert "at step 1 of this round" in ours["error"]
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group("2 ranks")) for n in COMPILED])
+def test_deepspeed_s_adam_is_torch_s(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    if not request.config.getoption("--deepspeed-ops"):
+        pytest.skip("compiles for minutes: run with --deepspeed-ops")
+    case = COMPILED[name]
+    expected = reference(replace(case, optimizer={k: v for k, v in case.optimizer.items() if k != "backend"}))
+    for ours in on_ranks(2, {name: case}, tmp_path / "out", timeout=600)[name]:
+        for key, value in expected.items():
+            assert difference(ours[key], value) <= 1e-5 * max(1.0, float(flat(value).abs().max())), key

@@ -84,8 +84,6 @@ class Stage1And2(Partitions):
         if self.z.cpu_offload:
             for partition in self.z.single_partition_of_fp32_groups:
                 partition.grad.zero_()
-            for gradient in self.z.accumulated_grads_in_cpu.values():
-                gradient.zero_()
 
     def publish(self) -> None:
         self.z.update_lp_params()
@@ -130,7 +128,7 @@ class Stage3(Partitions):
         self.z._partition_all_parameters()
         for sub_group in range(len(self.z.fp16_groups)):
             self.z._reassign_or_swap_out_partitioned_parameters(sub_group)
-        if self.z.persistent_parameters:
+        if self.z.persistent_parameters:  # at once, not one by one as they are used
             self.z.persistent_parameters[0].all_gather(self.z.persistent_parameters)
         self.z.invalidate_secondary_tensor()
 

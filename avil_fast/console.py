@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import rich.console
+from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -65,6 +66,8 @@ class Console:
         for name in result.tasks:
             coefficients.add_row(name, f"{summary['alpha_mean'][name]:.2f}", f"{summary['weight_last'][name]:.2f}")
         self._rich.print(coefficients)
+        self._rich.print(_time(result.history), soft_wrap=True)
+        self._rich.print(_memory(summary), soft_wrap=True)
         if folder is not None:
             self._rich.print(f"report: {folder / REPORT}", soft_wrap=True, markup=False)
 
@@ -79,6 +82,30 @@ class _Bar(Observer):
     def round(self, row: dict[str, Any]) -> None:
         alpha = " ".join(f"{value:.2f}" for value in row["alpha"].values())
         self._progress.update(self._bar, advance=1, state=f"dev loss {row['dev_loss']:.3f}  α {alpha}")
+
+
+PARTS = {
+    "task_training": "task training",
+    "alpha_phase": "dev gradients for α",
+    "delta_ops": "deltas",
+    "evaluation": "evaluation",
+    "data": "data",
+}
+
+
+def _time(history: Sequence[dict[str, Any]]) -> str:
+    """Where the rounds' time went."""
+    total = sum(row["seconds"]["total"] for row in history)
+    shares = {what: sum(row["seconds"][part] for row in history) / total for part, what in PARTS.items()}
+    parts = ", ".join(f"{what} {100 * share:.1f} %" for what, share in shares.items())
+    return f"a round: {total / len(history):.2f} s; {parts}"
+
+
+def _memory(summary: dict[str, Any]) -> str:
+    """What αVIL needs beyond plain training."""
+    base, bank = (decimal(summary["memory"][part]) for part in ("base", "bank"))
+    where = "" if summary["ranks"] == 1 else f" on each of {summary['ranks']} ranks"
+    return f"memory beyond training{where}: {base} for θ, {bank} for the deltas"
 
 
 def _percent(value: float | None) -> str:

@@ -74,6 +74,7 @@ def test_a_run_on_two_ranks_is_the_run_of_one(
     done = run(launcher(TRAIN, *given, *SHORT, "output_dir=run"), tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report: run/report.html") == 1  # one rank speaks
+    assert "memory beyond training on each of 2 ranks: " in done.stdout
     summary, rows = outcome(tmp_path / "run")
     expected, expected_rows = outcome(alone)
     assert summary["ranks"] == 2

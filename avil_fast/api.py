@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import math
 import platform
 import warnings
 from collections import deque
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from avil_fast.config import TrainConfig, dump, from_dotted
+from avil_fast.engine.base import Engine
 from avil_fast.engine.choice import make_engine, zero_of
 from avil_fast.engine.parameters import device_of
 from avil_fast.engine.ranks import ALONE, Ranks, together
@@ -86,8 +88,11 @@ def train(
         if ranks.first:
             for warning in config.warnings():
                 warnings.warn(warning, stacklevel=2)
+        ranks.require_same(
+            "the model", [f"{n} {tuple(p.shape)} {p.dtype} {p.requires_grad}" for n, p in model.named_parameters()]
+        )
         folder = _open_folder(config, ranks, scope)
-        engine = scope.enter_context(closing(make_engine(model, tasks, target, config, ranks)))
+        engine = scope.enter_context(_closing(make_engine(model, tasks, target, config, ranks)))
         outcome = run_rounds(engine, config, _Recorder(observer, folder) if ranks.first else Observer())
         summary = _summary(tasks, config, outcome) | {"baselines": baselines or {}}
         summary |= {"ranks": ranks.size, "memory": asdict(engine.memory())}
@@ -110,14 +115,26 @@ def train(
     )
 
 
+@contextmanager
+def _closing(engine: Engine) -> Iterator[Engine]:
+    """The engine, which is closed at the end, together with the other ranks unless something failed."""
+    try:
+        yield engine
+    except BaseException:
+        engine.abandon()
+        raise
+    engine.close()
+
+
 def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) -> int:
     """Refuse, before anything is trained or written, what cannot end well; the index of the target."""
     if config.output_dir is not None:
         ranks.on_first(lambda: _require_free(config))
     target = check_tasks(tasks, config)
-    zero_of(config, ranks.size)
+    zero = zero_of(config, ranks.size)
+    deepspeed = json.dumps(zero.settings, sort_keys=True) if zero else ""
     sizes = [f"{task.name}: {length_of(task.train)} {task.dev and length_of(task.dev)}" for task in tasks]
-    ranks.require_same("what the ranks train", [*dump(config).splitlines(), *sizes])
+    ranks.require_same("what the ranks train", [*dump(config).splitlines(), deepspeed, *sizes])
     return target
 
 

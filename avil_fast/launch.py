@@ -29,7 +29,7 @@ def train(path: Path | None, overrides: Sequence[str], deepspeed_config: Path | 
     device = place(pick_device(config.device))
     with together(device, config.deepspeed is not None) as ranks:
         console = Console(quiet=not ranks.first)
-        zero3 = sharded_loading(zero_of(config, ranks.size), device)
+        zero3 = start_zero(zero_of(config, ranks.size), device)
         model, tasks = build(config, zero3)
         api.check_run(tasks, config, ranks)
         baselines: dict[str, dict[str, Any]] = {}
@@ -52,14 +52,15 @@ def run_baseline(
         return api.train(model.to(device), tasks, plain, observer).summary
 
 
-def sharded_loading(zero: ZeroConfig | None, device: torch.device) -> dict[str, Any] | None:
-    """DeepSpeed's settings if models are to be loaded in shards, which is how stage 3 begins."""
-    if zero is None or zero.stage != 3:
+def start_zero(zero: ZeroConfig | None, device: torch.device) -> dict[str, Any] | None:
+    """Make ready for ZeRO, if it is on; DeepSpeed's settings if models are to be loaded in shards (stage 3)."""
+    if zero is None or zero.stage == 0:
         return None
     from avil_fast.engine.zero import internals
 
     internals.join(device)
-    return zero.settings
+    internals.check(zero.settings, zero.name)
+    return zero.settings if zero.stage == 3 else None
 
 
 def pick_device(name: str) -> torch.device:

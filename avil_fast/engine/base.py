@@ -136,4 +136,8 @@ class Engine(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Leave the model as an ordinary one, in the mode it came in."""
+        """Leave the model as an ordinary one, in the mode it came in. All ranks take part."""
+
+    def abandon(self) -> None:
+        """`close` after a failure, when other ranks may be elsewhere: it waits for none of them."""
+        self.close()

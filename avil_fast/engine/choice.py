@@ -58,6 +58,8 @@ def make_engine(
     """
     zero = zero_of(config, ranks.size)
     scaled, parts = config.alpha.target_head == "scaled", config.gradient_accumulation_steps
+    if zero is not None and zero.bf16:
+        model.to(torch.bfloat16)  # with its buffers, on which DeepSpeed has no opinion
     if zero is not None and zero.stage > 0:
         from avil_fast.engine.zero.engine import ZeroEngine
 
@@ -73,8 +75,6 @@ def make_engine(
             scale_target_head=scaled,
             parts=parts,
         )
-    if zero is not None and zero.bf16:
-        model.to(torch.bfloat16)
     kind = LocalEngine if ranks.size == 1 else DataParallelEngine
     return kind(
         model,

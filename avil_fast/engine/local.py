@@ -53,6 +53,7 @@ class LocalEngine(PartitionedEngine):
         self._parameters = flatten(model, tasks, multiple=ROW * ranks.size if ranks.size > 1 else 1)
         self._shared = self._shards(self._parameters.shared)
         self._scaled_head = self._shards(self._parameters.heads[target]) if scale_target_head else []
+        self._coarse = any(partition.low for partition in self._parameters.all)
         self._optimizers = [
             TaskOptimizer([*self._parameters.shared, *head], optimizer) for head in self._parameters.heads
         ]

@@ -68,6 +68,9 @@ class PartitionedEngine(Engine):
     _scaled_head: Sequence[Shard]
     """Partitions of the target's head, if α scales it; else none."""
 
+    _coarse = False
+    """Gradients add up in low precision, where hundreds of batches come to a stop: dots are taken of each."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -84,6 +87,8 @@ class PartitionedEngine(Engine):
         self.ranks = ranks
         self.share = Share(ranks.rank, ranks.size, parts)
         self._was_training = model.training
+        for tensor in (*model.parameters(), *model.buffers()):
+            ranks.from_first_(tensor.detach())
         self._buffers = RoundBuffers(model, ranks.mean_)
         self._clock = Clock(torch.cuda.synchronize if device.type == "cuda" else lambda: None)
         self._current: int | None = None
@@ -100,7 +105,7 @@ class PartitionedEngine(Engine):
             self._bank = self._bank_of(len(self.tasks), self._base, codec, deltas.device)
             self._head_bank = self._bank_of(1, self._head_base, codec, deltas.device)
         except BaseException:
-            self.close()  # the model is as it was
+            self.abandon()  # the model is as it was
             raise
 
     def _bank_of(self, n: int, bases: Sequence[Tensor], codec: Codec, where: str) -> DeltaBank:
@@ -188,20 +193,29 @@ class PartitionedEngine(Engine):
             self.model.eval()
             self._begin_gradient()
             loss_sum, examples = torch.zeros((), dtype=torch.float64, device=self.device), 0
+            dots = torch.zeros(len(self.tasks), dtype=torch.float64)
             for parts, last in _with_last(self._cut(batches)):
                 part = parts[0]
                 loss = self._loss(task, part.batch)
-                self._backward(loss * (part.examples * self.ranks.size), last)
+                self._backward(loss * (part.examples * self.ranks.size), last or self._coarse)
                 loss_sum += loss.detach() * part.examples
                 examples += part.total
+                if last or self._coarse:
+                    dots += self._dots()
+                if self._coarse and not last:
+                    self._begin_gradient()
             _require_examples(examples, task, "dev")
-            with self._clock.part("delta_ops"):
-                dots = self._bank.dots([shard.grad for shard in self._shared])
-                if self._scaled_head:
-                    dots[self.target] += self._head_bank.dots([shard.grad for shard in self._scaled_head])[0]
-            sums = torch.tensor([*dots, float(loss_sum)], dtype=torch.float64, device=self.device)
+            sums = torch.tensor([*dots.tolist(), float(loss_sum)], dtype=torch.float64, device=self.device)
             *gradient, loss_mean = (self.ranks.sum_(sums) / examples).tolist()
             return gradient, loss_mean
+
+    def _dots(self) -> Tensor:
+        """[n] fp64: ⟨g, δ_i⟩ over this rank's partitions."""
+        with self._clock.part("delta_ops"):
+            dots = self._bank.dots([shard.grad for shard in self._shared])
+            if self._scaled_head:
+                dots[self.target] += self._head_bank.dots([shard.grad for shard in self._scaled_head])[0]
+        return torch.tensor(dots, dtype=torch.float64)
 
     def apply(self, alpha: Sequence[float]) -> None:
         with self._clock.part("delta_ops"):

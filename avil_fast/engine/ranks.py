@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for the others in a collective: the first round of a large model may load for minutes."""
 
 
-LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process has exited")
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process")
 """What torch's backends say when another rank is gone."""
 
 
@@ -51,6 +52,14 @@ class Ranks:
     def mean_(self, tensor: Tensor) -> Tensor:
         """The mean of a floating tensor over the ranks, in place."""
         return self.sum_(tensor).div_(self.size) if self.size > 1 else tensor
+
+    def from_first_(self, tensor: Tensor) -> None:
+        """Fill `tensor` with the first rank's; one of no elements is ZeRO's, which sees to it."""
+        if self.size > 1 and tensor.numel():
+            whole = tensor.contiguous()
+            dist.broadcast(whole.view(-1).view(torch.uint8), src=0)  # gloo knows few dtypes
+            if whole is not tensor:
+                tensor.copy_(whole)
 
     def gather_(self, whole: Tensor) -> None:
         """Fill `whole`, one of `size` equal parts of which every rank holds, with the others' parts."""
@@ -109,10 +118,10 @@ def place(device: torch.device) -> torch.device:
     if device.type != "cuda":
         return device
     local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    if local >= gpus:
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", local + 1))  # so that all of them refuse
+    if here > gpus:
         raise AvilError(
-            f"{local + 1} or more ranks were started on this machine, but it has {gpus} GPUs; start {gpus} ranks, "
-            f"or set device=cpu"
+            f"{here} ranks were started on this machine, but it has {gpus} GPUs; start {gpus}, or set device=cpu"
         )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
@@ -126,11 +135,41 @@ def together(device: torch.device, always: bool = False) -> Iterator[Ranks]:
         device: of this rank.
         always: join even a single rank to itself, as DeepSpeed needs it.
     """
-    if dist.is_initialized():
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+    if _within or (dist.is_initialized() and not _joined):
+        yield Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
         return
-    if started() == 1 and not always:
+    if started() == 1 and not always and not _joined:
         yield ALONE
+        return
+    _join(device)
+    _within.append(True)
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    except BaseException as error:
+        # The other ranks wait for this one: leave without a farewell, and they end too.
+        atexit.unregister(_leave)
+        error.__dict__["speaks"] = _first_to_tell()
+        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST):
+            raise RankLost(
+                "another rank has ended, so this run stops on all of them; where no rank has told why, look for a "
+                "process that was killed, e.g. for want of memory"
+            ).with_traceback(None) from error
+        raise
+    finally:
+        _within.pop()
+
+
+_joined: list[bool] = []
+"""Not empty once the ranks have met here. They stay together for the next run: DeepSpeed keeps their groups."""
+
+_within: list[bool] = []
+"""Not empty while a run is going on."""
+
+
+def _join(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if _joined:
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     here = device if device.type == "cuda" else None
@@ -140,18 +179,13 @@ def together(device: torch.device, always: bool = False) -> Iterator[Ranks]:
         os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed looks for it
         store = dist.HashStore()  # type: ignore[attr-defined]  # public, but not in torch's list of exports
         dist.init_process_group(backend, store=store, rank=0, world_size=1, device_id=here)
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
-    except BaseException as error:
-        # The other ranks wait for this one: leave without a farewell, and they end too.
-        error.__dict__["speaks"] = _first_to_tell()
-        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST):
-            raise RankLost(
-                "another rank has ended, so this run stops on all of them; where no rank has told why, look for a "
-                "process that was killed, e.g. for want of memory"
-            ).with_traceback(None) from error
-        raise
-    dist.destroy_process_group()
+    _joined.append(True)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _first_to_tell() -> bool:

@@ -125,7 +125,8 @@ class Batches:
         """The next batch of an iterable that cannot be indexed, started over when it ends."""
         for _ in range(2):
             if self._endless is None:
-                self._endless = iter(cast(Iterable[Batch], self._data))
+                data = cast(Iterable[Batch], self._data)
+                self._endless = _seeded(data, self._seed, self.name, "walk", self.cursor)
             for batch in self._endless:
                 self.cursor += 1
                 return batch
@@ -138,10 +139,24 @@ def in_order(
 ) -> Iterator[Batch]:
     """All of a dev or test set, in order, each example once."""
     if not is_dataset(data):
-        return iter(cast(Iterable[Batch], data))
+        return _seeded(cast(Iterable[Batch], data), "in order")
     dataset = cast(Dataset[Any], data)
     chunks = BatchSampler(SequentialSampler(cast(Sized, dataset)), batch_size, drop_last=False)
     return _shared(dataset, list(chunks), share, collate, workers)
+
+
+def _seeded(data: Iterable[Batch], *seed: object) -> Iterator[Batch]:
+    """The batches, drawn with a seed of their own: ranks that train with other seeds shuffle alike."""
+    iterator: Iterator[Batch] | None = None
+    for number in itertools.count():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(*seed, number))
+            iterator = iter(data) if iterator is None else iterator
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+        yield batch
 
 
 def is_dataset(data: Data) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch
 
 
@@ -68,6 +69,8 @@ class Share:
         if isinstance(batch, Parts):
             return batch
         total = batch_size_of(batch)
+        if not self.whole:
+            _require_rows(batch, total)
         if self.whole:
             return Parts([Part(batch, total, total)])
         return Parts(
@@ -88,6 +91,20 @@ def batch_size_of(batch: Batch) -> int:
     if tensor is None:
         return 1
     return tensor.shape[0] if tensor.dim() else 1
+
+
+def _require_rows(batch: Batch, total: int) -> None:
+    """Refuse a batch of which it is unclear where an example ends."""
+
+    def check(tensor: Tensor) -> Tensor:
+        if tensor.dim() and tensor.shape[0] != total:
+            raise AvilError(
+                f"a batch holds tensors of {total} and of {tensor.shape[0]} rows, so it cannot be divided among "
+                f"ranks or into parts; give every tensor a row per example"
+            )
+        return tensor
+
+    map_tensors(batch, check)
 
 
 def _first_tensor(batch: Batch) -> Tensor | None:

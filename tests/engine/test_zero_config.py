@@ -12,6 +12,7 @@ import torch
 from avil_fast import AvilError
 from avil_fast.config import TrainConfig
 from avil_fast.engine.choice import zero_of
+from avil_fast.engine.ranks import together
 from avil_fast.engine.zero import internals
 from avil_fast.engine.zero.config import read, resolve
 
@@ -81,9 +82,13 @@ def test_numbers_that_agree_with_the_run_are_taken() -> None:
         (zero() | {"gradient_accumulation_steps": 4}, ["gradient_accumulation_steps is 1", "4"]),
         (zero() | {"gradient_clipping": 2.0}, ["optimizer.clip_norm is 1.0", "gradient_clipping 2.0"]),
         (zero() | {"train_micro_batch_size_per_gpu": 8}, ["makes 16", "set batch_size=16"]),
+        (zero() | {"train_micro_batch_size_per_gpu": None}, ["train_micro_batch_size_per_gpu is None"]),
+        (zero(3, zero_hpz_partition_size="2"), ["zero_hpz_partition_size is '2'"]),
+        (zero() | {"bf16": {"enabled": "auto"}}, ["bf16.enabled is 'auto'", "true or false"]),
+        (zero() | {"bf16": {"enabled": True, "bf16_optimizer_states": True}}, ["bf16_optimizer_states"]),
         (
-            zero(1) | {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}},
-            ["grad_accum_dtype 'fp32'", "stage to 2"],
+            zero(2) | {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "bf16"}},
+            ["grad_accum_dtype is 'bf16'", "set fp32"],
         ),
     ],
 )
@@ -94,6 +99,33 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence(settings: dict[str, Any
     assert "\n" not in str(error.value)
     for part in [*named, "zero.json"]:
         assert part in str(error.value)
+
+
+def test_in_bf16_gradients_add_up_in_fp32_and_stage_1_is_stage_2() -> None:
+    """With that DeepSpeed's stage 1 is another optimizer, which keeps no partitions."""
+    resolved = resolve(zero(1) | {"bf16": {"enabled": True}}, run_config(), 2)
+    assert resolved.stage == 2
+    assert resolved.settings["data_types"] == {"grad_accum_dtype": "fp32"}
+    assert resolve(zero(1), run_config(), 2).stage == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (zero(2, overlap_com=True), "overlap_com"),
+        (zero(2, reduce_bucket_size=-1), "reduce_bucket_size"),
+        (zero(3, stage3_max_live_parameters="many"), "stage3_max_live_parameters"),
+    ],
+)
+def test_what_deepspeed_refuses_is_a_sentence(settings: dict[str, Any], named: str) -> None:
+    pytest.importorskip("deepspeed")
+    with together(torch.device("cpu"), always=True):
+        internals.join(torch.device("cpu"))
+        with pytest.raises(AvilError) as error:
+            internals.check(resolve(settings, run_config(), 1).settings, "zero.json")
+    assert named in str(error.value)
+    assert "zero.json" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\xff"])

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from avil_fast import AvilError
 from avil_fast.tasks.share import Parts, Share, batch_size_of
 
 Pair = namedtuple("Pair", "inputs labels")
@@ -55,11 +56,19 @@ def test_batches_of_any_kind_are_cut_and_keep_their_kind(wrap: Any) -> None:
 
 
 def test_what_has_no_row_for_each_example_stays() -> None:
-    scale, weights = torch.tensor(2.0), torch.ones(5)
-    part = Share(1, 2).cut((torch.zeros(4, 3), scale, weights))[0].batch
+    scale = torch.tensor(2.0)
+    part = Share(1, 2).cut((torch.zeros(4, 3), scale, "name"))[0].batch
     assert part[0].shape == (2, 3)
     assert part[1] is scale
-    assert part[2] is weights
+    assert part[2] == "name"
+
+
+def test_a_batch_whose_examples_cannot_be_told_apart_is_refused() -> None:
+    images = [torch.zeros(3, 8, 8)] * 4
+    batch = (images, torch.zeros(4))
+    with pytest.raises(AvilError, match="tensors of 3 and of 4 rows"):
+        Share(0, 2).cut(batch)
+    assert Share().cut(batch)[0].batch is batch
 
 
 def test_parts_pass_as_they_are_and_know_their_whole() -> None:

@@ -42,7 +42,7 @@ OWNED = {
 """Sections that are refused with a reason of their own."""
 
 ZERO_REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "zero_hpz_partition_size": (lambda v: v > 1, "leave it out; secondary partitions would go stale"),
+    "zero_hpz_partition_size": (lambda v: v not in (1, None), "leave it out; secondary partitions would go stale"),
     "zero_quantized_weights": (bool, "leave it out; θ would not be what the masters say"),
     "zero_quantized_nontrainable_weights": (bool, "leave it out"),
     "zero_quantized_gradients": (bool, "leave it out; the α gradient would be rounded"),
@@ -111,14 +111,9 @@ def resolve(
             )
     filled = {key: value for key, value in settings.items() if key in PASSED_ON}
     filled["zero_optimization"] = _zero(settings, name)
-    stage, bf16 = filled["zero_optimization"]["stage"], _enabled(settings, "bf16")
-    filled["bf16"] = {**_section(settings, "bf16", name), "enabled": bf16}
-    accumulation = _section(settings, "data_types", name).get("grad_accum_dtype")
-    if stage == 1 and bf16 and accumulation in ("fp32", "float32"):
-        raise AvilError(
-            f"{name}: zero_optimization.stage 1 with bf16 and data_types.grad_accum_dtype {accumulation!r} is "
-            f"another optimizer inside DeepSpeed; set zero_optimization.stage to 2"
-        )
+    filled["bf16"] = _bf16(settings, name)
+    if filled["bf16"]["enabled"] and filled["zero_optimization"]["stage"] > 0:
+        _accumulate_in_fp32(filled, _section(settings, "data_types", name), name)
     filled.update(_batches(settings, run, ranks, name))
     clip = run.optimizer.clip_norm or 0.0
     _agree(settings, "gradient_clipping", clip, "optimizer.clip_norm", name, also=0.0)
@@ -160,11 +155,40 @@ def _zero(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     return zero
 
 
+def _bf16(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    bf16 = {"enabled": False} | _section(settings, "bf16", name)
+    if not isinstance(bf16["enabled"], bool):
+        raise AvilError(f"{name}: bf16.enabled is {bf16['enabled']!r}, but must be true or false")
+    for key in ("bf16_master_weights_and_grads", "bf16_optimizer_states"):
+        if bf16.get(key):
+            raise AvilError(f"{name}: bf16.{key} is {bf16[key]!r}; leave it out, deltas need masters in fp32")
+    return bf16
+
+
+def _accumulate_in_fp32(filled: dict[str, Any], types: dict[str, Any], name: str) -> None:
+    """Sums of many dev batches' gradients come to a stop in bf16.
+
+    For stage 1 DeepSpeed has another optimizer then, without partitions to read α gradients from; stage 2 gives
+    the same results in less memory.
+    """
+    given = types.setdefault("grad_accum_dtype", "fp32")
+    if given not in ("fp32", "float32"):
+        raise AvilError(
+            f"{name}: data_types.grad_accum_dtype is {given!r}, in which α gradients over many batches lose their "
+            f"digits; set fp32, or leave it out"
+        )
+    filled["data_types"] = types
+    if filled["zero_optimization"]["stage"] == 1:
+        filled["zero_optimization"]["stage"] = 2
+
+
 def _batches(settings: Mapping[str, Any], run: TrainConfig, ranks: int, name: str) -> dict[str, int]:
     parts = run.gradient_accumulation_steps
     _agree(settings, "gradient_accumulation_steps", parts, "gradient_accumulation_steps", name)
     _agree(settings, "train_batch_size", run.batch_size, "batch_size", name)
     micro = settings.get("train_micro_batch_size_per_gpu", "auto")
+    if micro != "auto" and (isinstance(micro, bool) or not isinstance(micro, int)):
+        raise AvilError(f"{name}: train_micro_batch_size_per_gpu is {micro!r}, but must be a number or 'auto'")
     if micro != "auto" and micro * ranks * parts != run.batch_size:
         raise AvilError(
             f"batch_size is {run.batch_size}, but {name} says train_micro_batch_size_per_gpu {micro}, which on "

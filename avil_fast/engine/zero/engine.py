@@ -78,12 +78,14 @@ class ZeroEngine(PartitionedEngine):
         _require_one_dtype([*shared, *(p for head in heads for p in head)])
         self._lr = optimizer_config.lr
         self._came_whole = not any(internals.is_partitioned(parameter) for parameter in model.parameters())
+        self._attributes = internals.attributes(model)
         groups: list[optimizer.Group] = [{"params": shared, "task": None}]
         groups += [{"params": head, "task": i} for i, head in enumerate(heads) if head]
         base = None
         if optimizer_config.backend == "deepspeed":
             base = internals.deepspeed_adam(zero.offload or device.type == "cpu")
         self._client = optimizer.make(groups, optimizer_config, base)
+        internals.check(zero.settings, zero.name)
         self._zero, *_ = deepspeed.initialize(
             model=Caller(model), optimizer=self._client, config=zero.settings, dist_init_required=False
         )
@@ -155,6 +157,12 @@ class ZeroEngine(PartitionedEngine):
                 yield name, parameter.detach()
         yield from saved_buffers(self.model)
 
+    def abandon(self) -> None:
+        if self.ranks.size == 1:
+            self.close()
+        else:  # the model stays in shards: to gather it takes all ranks
+            super().close()
+
     def close(self) -> None:
         super().close()
         if not hasattr(self, "_zero"):
@@ -166,7 +174,7 @@ class ZeroEngine(PartitionedEngine):
                     full[parameter] = parameter.detach().clone()
         self._zero.destroy()
         if self._came_whole:
-            internals.release(self.model, full)
+            internals.release(self.model, full, self._attributes)
 
 
 def _require_one_dtype(parameters: Sequence[nn.Parameter]) -> None:

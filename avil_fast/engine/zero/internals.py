@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from avil_fast.errors import AvilError
@@ -167,6 +168,25 @@ def join(device: torch.device) -> Any:
     return deepspeed
 
 
+def check(settings: Mapping[str, Any], name: str) -> None:
+    """Refuse settings that DeepSpeed itself does not take, once `join` has been called.
+
+    Raises:
+        AvilError: says what DeepSpeed says.
+    """
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    try:
+        DeepSpeedConfig(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise AvilError(f"{name}: {where} is {first['input']!r}, but DeepSpeed says: {first['msg']}") from error
+    except Exception as error:  # assertions, and errors of its own
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise AvilError(f"{name}: DeepSpeed refuses it: {said}") from error
+
+
 def deepspeed_adam(masters_on_cpu: bool) -> type[torch.optim.Optimizer]:
     """DeepSpeed's Adam for where the masters lie; compiles it at first use."""
     from deepspeed.ops.adam import DeepSpeedCPUAdam, FusedAdam
@@ -189,14 +209,29 @@ def is_partitioned(parameter: nn.Parameter) -> bool:
     return hasattr(parameter, "ds_id")
 
 
-def release(model: nn.Module, values: Mapping[nn.Parameter, Tensor]) -> None:
-    """Make a model whose engine is gone an ordinary one again, with these values."""
-    from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+Attributes = dict[nn.Parameter | nn.Module, set[str]]
 
+
+def attributes(model: nn.Module) -> Attributes:
+    """The names of what parameters and modules hold, before DeepSpeed gives them more."""
+    items: list[nn.Parameter | nn.Module] = [*model.parameters(), *model.modules()]
+    return {item: set(vars(item)) for item in items}
+
+
+def release(model: nn.Module, values: Mapping[nn.Parameter, Tensor], before: Attributes) -> None:
+    """Make a model whose engine is gone an ordinary one again, with these values.
+
+    Args:
+        before: what `attributes` found.
+    """
     for parameter, value in values.items():
         parameter.data = value
         parameter.grad = None
-        if is_partitioned(parameter):
-            vars(parameter)["ds_status"] = ZeroParamStatus.AVAILABLE
     for module in model.modules():
         module._parameters = dict(module._parameters)  # stage 3 put in a dict that gathers
+    for item, names in before.items():
+        for name in vars(item).keys() - names:
+            made_by = getattr(vars(item)[name], "__module__", None) or ""
+            named = name.startswith("ds_") or name == "_external_params"
+            if isinstance(item, nn.Parameter) or named or made_by.startswith("deepspeed"):
+                del vars(item)[name]

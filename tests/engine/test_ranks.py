@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from avil_fast.engine.local import LocalEngine
-from tests.engine.ranks.cases import TARGET, Case, Encoder, model, rounds, tasks
+from tests.engine.ranks.cases import TARGET, Case, Encoder, model, repeated, rounds, tasks
 from tests.engine.ranks.launch import on_ranks
 from tests.engine.ranks.memory import MemoryCase, Wide
 from tests.engine.ranks.nan import NanCase, after_nan
+from tests.engine.ranks.worker import RepeatCase
 
 Found = Callable[[int], dict[str, list[Any]]]
 
@@ -83,6 +84,7 @@ MEMORY = {f"memory-{stage}": MemoryCase(Case(stage, zero=BUCKETS)) for stage in 
 NAN = {f"nan-{stage}": NanCase(Case(stage)) for stage in range(4)} | {
     f"nan-offload-{stage}": NanCase(Case(stage, zero=OFFLOAD)) for stage in (1, 3)
 }
+REPEAT = {f"repeat-{stage}": RepeatCase(Case(stage, settings=BF16)) for stage in range(4)}
 EXACT = [
     pytest.param(ranks, name, marks=pytest.mark.xdist_group(f"{ranks} ranks"), id=f"{ranks}-ranks-{name}")
     for ranks, cases in CASES.items()
@@ -96,7 +98,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
 
     @cache
     def start(ranks: int) -> dict[str, list[Any]] | AssertionError:
-        cases = CASES[ranks] | (LOW | MEMORY | NAN if ranks == 2 else {})
+        cases = CASES[ranks] | (LOW | MEMORY | NAN | REPEAT if ranks == 2 else {})
         try:
             return on_ranks(ranks, cases, tmp_path_factory.mktemp("ranks") / "out", timeout=400)
         except AssertionError as failure:
@@ -201,3 +203,14 @@ def test_deepspeed_s_adam_is_torch_s(name: str, request: pytest.FixtureRequest, 
     for ours in on_ranks(2, {name: case}, tmp_path / "out", timeout=600)[name]:
         for key, value in expected.items():
             assert difference(ours[key], value) <= 1e-5 * max(1.0, float(flat(value).abs().max())), key
+
+
+def test_many_dev_batches_in_bf16_weigh_as_one_alone() -> None:
+    one, many = repeated(local_engine(Case(), model().bfloat16()))
+    assert many == pytest.approx(one, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group("2 ranks")) for name in REPEAT])
+def test_many_dev_batches_in_bf16_weigh_as_one(name: str, found: Found) -> None:
+    for one, many in found(2)[name]:
+        assert many == pytest.approx(one, rel=5e-3)

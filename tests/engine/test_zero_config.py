@@ -12,7 +12,7 @@ import torch
 from avil_fast import AvilError
 from avil_fast.config import TrainConfig
 from avil_fast.engine.choice import zero_of
-from avil_fast.engine.ranks import together
+from avil_fast.engine.ranks import place, together
 from avil_fast.engine.zero import internals
 from avil_fast.engine.zero.config import read, resolve
 
@@ -150,6 +150,19 @@ def test_deepspeed_s_adam_needs_zero(tmp_path: Path) -> None:
 def test_a_batch_needs_an_example_for_every_rank_and_part(ranks: int, parts: int) -> None:
     with pytest.raises(AvilError, match=rf"set batch_size={ranks * parts}"):
         zero_of(run_config(gradient_accumulation_steps=parts), ranks)
+
+
+@pytest.mark.parametrize(("local", "size"), [("0", "2"), ("1", "2"), ("1", None)])
+def test_more_ranks_than_gpus_are_refused_on_all(
+    local: str, size: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", local)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if size:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", size)
+    with pytest.raises(AvilError, match="2 ranks were started on this machine, but it has 1 GPUs"):
+        place(torch.device("cuda"))
 
 
 def test_missing_deepspeed_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from avil_fast.engine.zero.config import resolve
 from avil_fast.engine.zero.engine import ZeroEngine
 from avil_fast.engine.zero.internals import whole
 from avil_fast.tasks.task import Task
-from tests.engine.ranks.cases import Case, model, rounds, tasks
+from tests.engine.ranks.cases import Case, model, repeated, rounds, tasks
 
 CPU = torch.device("cpu")
 
@@ -68,6 +69,19 @@ def run(case: Case, ranks: Ranks) -> dict[str, Any]:
     engine.close()
     found["closed"] = {name: p.detach().float().clone() for name, p in engine.model.named_parameters()}
     return found
+
+
+@dataclass(frozen=True)
+class RepeatCase:
+    """A case whose dev set is one batch many times over."""
+
+    case: Case
+
+    def __call__(self, ranks: Ranks) -> list[list[float]]:
+        engine = engine_of(self.case, ranks)
+        found = repeated(engine)
+        engine.close()
+        return found
 
 
 def main(jobs: Path, out: Path) -> None:

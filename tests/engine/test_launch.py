@@ -168,8 +168,7 @@ sys.stdout.write(f"{total} {result.alphas.tolist()} {[p.numel() for p in model.p
 """
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("config", ["", "zero2.json", "zero3.json"])
+@pytest.mark.parametrize(("ranks", "config"), [(1, "zero2.json"), (2, ""), (2, "zero3.json")])
 def test_fit_runs_again_and_leaves_the_same_model_on_all_ranks(ranks: int, config: str, tmp_path: Path) -> None:
     """Whatever the ranks' models and seeds were: the first rank's model, and the same batches, count."""
     script = tmp_path / "again.py"

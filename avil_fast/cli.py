@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, RankLost
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -99,9 +99,10 @@ def _run(command: Callable[[], Any]) -> None:
         command()
     except AvilError as error:
         _end(error, 2, f"avil-fast: {error}")
+    except RankLost as error:
+        _end(error, 1, f"avil-fast: {error}")
     except Exception as error:
-        lost = type(error).__name__ == "RankLost"
-        _end(error, 1, f"avil-fast: {error}" if lost else "".join(traceback.format_exception(error)).rstrip())
+        _end(error, 1, "".join(traceback.format_exception(error)).rstrip())
 
 
 def _end(error: Exception, code: int, message: str) -> NoReturn:

@@ -27,9 +27,10 @@ from avil_fast.deltas.codec import CODECS
 from avil_fast.ops import capture, weighted_sum
 from avil_fast.ops.delta_dots import reference as dots_reference
 from avil_fast.ops.delta_gram import reference as gram_reference
-from avil_fast.ops.encoding import decode
+from avil_fast.ops.encoding import BLOCK, decode
 from benchmarks.alternatives import ALTERNATIVES, alternatives
 from benchmarks.buffers import ROTATION, Buffers, make
+from benchmarks.cell import HEADER, Cell, against_roof, line
 from benchmarks.roof import roof
 from benchmarks.timing import Call, interleaved, ratio
 
@@ -41,17 +42,9 @@ SLACK = 1000
 
 
 @dataclass
-class Row:
-    """One cell of the table."""
+class Row(Cell):
+    """A cell, and how the alternatives compare."""
 
-    op: str
-    codec: str
-    n: int
-    bytes: int
-    milliseconds: float
-    gbps: float
-    roof_gbps: float
-    percent_of_roof: float
     ratios: dict[str, float]
     """Seconds of an alternative over the operation's: above 1 the operation is faster."""
 
@@ -146,18 +139,8 @@ def measure(
 
     calls = {"roof": [Call(move)], name: variants(operation.run)}
     seconds = interleaved(calls | {key: variants(f) for key, f in right.items()}, device, repeats)
-    ours = statistics.median(seconds[name])
-    return Row(
-        name,
-        codec,
-        n,
-        nbytes,
-        ours * 1e3,
-        nbytes / ours / 1e9,
-        moved / statistics.median(seconds["roof"]) / 1e9,
-        100 * ratio(seconds["roof"], seconds[name]) * nbytes / moved,
-        {key: ratio(seconds[key], seconds[name]) for key in right},
-    )
+    figures = against_roof(seconds[name], seconds["roof"], nbytes, moved)
+    return Row(name, codec, n, **figures, ratios={key: ratio(seconds[key], seconds[name]) for key in right})
 
 
 def measured(
@@ -262,17 +245,6 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-HEADER = f"{'operation':14} {'codec':5} {'n':>3} {'GB':>6} {'GB/s':>7} {'roof':>6}  times as fast as"
-
-
-def line(row: Row) -> str:
-    ratios = "  ".join(f"{name} {value:.2f}" for name, value in row.ratios.items())
-    return (
-        f"{row.op:14} {row.codec:5} {row.n:>3} {row.bytes / 1e9:6.2f} {row.gbps:7.1f} "
-        f"{row.percent_of_roof:5.0f}%  {ratios}"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -291,9 +263,11 @@ def main() -> None:
     options = parser.parse_args()
     device, rows = torch.device(options.device), []
     numel = options.numel or (1 << 28 if device.type == "cuda" else 1 << 25)
+    if numel < 1 or numel % BLOCK:
+        parser.error(f"--numel is {numel}, but must be a multiple of {BLOCK}, as the alternatives need it")
     result = about(device) | {"numel": numel, "repeats": options.repeats}
     print(*(f"{key} {value}" for key, value in result.items()), sep=", ")
-    print(HEADER, flush=True)
+    print(f"{HEADER}  times as fast as", flush=True)
     for name in options.op:
         for codec in options.codec:
             for n in options.n if name != "capture_" else options.n[:1]:
@@ -302,7 +276,7 @@ def main() -> None:
                     print(row, flush=True)
                     continue
                 rows.append(row)
-                print(line(row), flush=True)
+                print(line(row), *(f" {name} {value:.2f}" for name, value in row.ratios.items()), flush=True)
                 result |= {"rows": [asdict(r) for r in rows], "slopes": [*slopes(rows, numel)]}
                 write(options.json, result)
     for slope in result.get("slopes", []):

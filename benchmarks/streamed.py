@@ -20,23 +20,16 @@ from avil_fast.deltas.bank import Bank
 from avil_fast.deltas.base import DeltaBank
 from avil_fast.deltas.codec import CODECS
 from avil_fast.deltas.streamed import WINDOW, StreamedBank
+from benchmarks.cell import HEADER, Cell, against_roof, line
 from benchmarks.kernels import about
 from benchmarks.roof import roof
-from benchmarks.timing import Call, interleaved, ratio
+from benchmarks.timing import Call, interleaved
 
 
 @dataclass
-class Row:
-    """One cell of the table."""
+class Row(Cell):
+    """A cell, and how many times as long it takes as with the bank on the device."""
 
-    op: str
-    codec: str
-    n: int
-    bytes: int
-    milliseconds: float
-    gbps: float
-    roof_gbps: float
-    percent_of_roof: float
     times_resident: float
 
 
@@ -80,31 +73,10 @@ def measure(
         seconds = interleaved({"roof": [Call(move)], name: [call]}, device, repeats)
         # Apart from these: what is many times as fast would have them sit out most turns.
         seconds |= interleaved({"resident": [Call(lambda run=run: run(resident))]}, device, repeats)
-        median = {key: statistics.median(found) for key, found in seconds.items()}
-        rows.append(
-            Row(
-                name,
-                codec,
-                n,
-                streamed.nbytes,
-                median[name] * 1e3,
-                streamed.nbytes / median[name] / 1e9,
-                moved / median["roof"] / 1e9,
-                100 * ratio(seconds["roof"], seconds[name]) * streamed.nbytes / moved,
-                median[name] / median["resident"],
-            )
-        )
+        figures = against_roof(seconds[name], seconds["roof"], streamed.nbytes, moved)
+        times = statistics.median(seconds[name]) / statistics.median(seconds["resident"])
+        rows.append(Row(name, codec, n, **figures, times_resident=times))
     return rows
-
-
-HEADER = f"{'operation':14} {'codec':5} {'n':>3} {'GB':>6} {'GB/s':>7} {'roof':>6}  times as long as on the device"
-
-
-def line(row: Row) -> str:
-    return (
-        f"{row.op:14} {row.codec:5} {row.n:>3} {row.bytes / 1e9:6.2f} {row.gbps:7.1f} "
-        f"{row.percent_of_roof:5.0f}%  {row.times_resident:.1f}"
-    )
 
 
 def main() -> None:
@@ -120,12 +92,12 @@ def main() -> None:
     device, rows = torch.device(options.device), []
     result = about(device) | {name: getattr(options, name) for name in ("numel", "repeats", "window")}
     print(*(f"{key} {value}" for key, value in result.items()), sep=", ")
-    print(HEADER, flush=True)
+    print(f"{HEADER}  times as long as on the device", flush=True)
     for codec in options.codec:
         for n in options.n:
             for row in measure(codec, n, options.numel, device, options.repeats, options.window):
                 rows.append(row)
-                print(line(row), flush=True)
+                print(f"{line(row)}  {row.times_resident:.1f}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(result | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,6 +11,15 @@ from avil_fast.engine.partition import Partition
 
 if TYPE_CHECKING:
     from avil_fast.config import OptimizerConfig
+
+
+def of_torch(config: OptimizerConfig) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+    """torch's optimizer for these settings, and its options."""
+    options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if config.name == "sgd":
+        return torch.optim.SGD, options | {"momentum": config.momentum}
+    kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+    return kind, options | {"betas": config.betas, "eps": config.eps}
 
 
 class TaskOptimizer:
@@ -24,21 +33,8 @@ class TaskOptimizer:
         self._partitions = partitions
         self._config = config
         parameters = [partition.trained for partition in partitions]
-        self._torch: torch.optim.Optimizer
-        match config.name:
-            case "sgd":
-                self._torch = torch.optim.SGD(
-                    parameters, config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-                )
-            case "adam" | "adamw":
-                kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-                self._torch = kind(
-                    parameters,
-                    config.lr,
-                    betas=config.betas,
-                    eps=config.eps,
-                    weight_decay=config.weight_decay,
-                )
+        kind, options = of_torch(config)
+        self._torch = kind(parameters, **options)
 
     def step(self, lr_scale: float) -> None:
         for partition in self._partitions:

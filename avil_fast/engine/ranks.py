@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, RankLost
 
 Value = TypeVar("Value")
 
@@ -25,10 +25,6 @@ TIMEOUT = timedelta(minutes=10)
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process")
 """What torch's backends say when another rank is gone."""
-
-
-class RankLost(RuntimeError):
-    """Another rank of the run has ended."""
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,6 @@ class Data(torch.utils.data.Dataset):
 
 
 def loss(model, batch):
-    if where.startswith("loss") and (batch[0].sum(1) > 64).any():
-        raise avil.AvilError("an example is damaged")
     pathlib.Path("training." + os.environ["RANK"]).touch()
     return nn.functional.cross_entropy(model(batch[0]), batch[1])
 

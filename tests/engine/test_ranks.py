@@ -197,7 +197,7 @@ def test_what_is_not_finite_loses_no_write_and_is_told_on_every_rank(name: str, 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group("2 ranks")) for n in COMPILED])
 def test_deepspeed_s_adam_is_torch_s(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     if not request.config.getoption("--deepspeed-ops"):
-        pytest.skip("compiles for minutes: run with --deepspeed-ops")
+        pytest.skip("compiles for a minute or two: run with --deepspeed-ops")
     case = COMPILED[name]
     expected = reference(replace(case, optimizer={k: v for k, v in case.optimizer.items() if k != "backend"}))
     for ours in on_ranks(2, {name: case}, tmp_path / "out", timeout=600)[name]:

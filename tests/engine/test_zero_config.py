@@ -50,7 +50,8 @@ def test_a_batch_that_ranks_do_not_divide_is_no_contradiction() -> None:
 
 
 def test_numbers_that_agree_with_the_run_are_taken() -> None:
-    given = {"train_batch_size": 32, "train_micro_batch_size_per_gpu": 16, "gradient_clipping": 0.0}
+    given: dict[str, Any] = {"fp16": {"enabled": False}}
+    given |= {"train_batch_size": 32, "train_micro_batch_size_per_gpu": 16, "gradient_clipping": 0.0}
     assert resolve(zero() | given, run_config(), 2).stage == 2
 
 
@@ -60,6 +61,8 @@ def test_numbers_that_agree_with_the_run_are_taken() -> None:
         (zero() | {"optimizer": {"type": "Adam"}}, ["'optimizer'", "remove"]),
         (zero() | {"scheduler": {"type": "WarmupLR"}}, ["'scheduler'", "remove"]),
         (zero() | {"fp16": {"enabled": True}}, ["'fp16'", "bf16"]),
+        (zero() | {"fp16": {"enabled": "auto"}}, ["'fp16'", "bf16"]),
+        (zero() | {"fp16": True}, ["'fp16'", "bf16"]),
         (zero() | {"zero_optimisation": {}}, ["'zero_optimisation'", "remove"]),
         (zero() | {"amp": {"enabled": True}}, ["'amp'"]),
         ({"zero_optimization": 3}, ["zero_optimization is 3", "a section"]),

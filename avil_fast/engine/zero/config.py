@@ -103,7 +103,7 @@ def resolve(
         AvilError: a setting is not supported or contradicts the run; says which and what to set.
     """
     for key in settings:
-        if key in OWNED and not (key == "fp16" and not _enabled(settings, "fp16")):
+        if key in OWNED and not (key == "fp16" and _is_off(settings["fp16"])):
             raise AvilError(f"{name} has {key!r}: {OWNED[key]}; remove it from the file")
         if key not in PASSED_ON and key not in OWNED:
             raise AvilError(
@@ -220,6 +220,5 @@ def _section(settings: Mapping[str, Any], key: str, name: str) -> dict[str, Any]
     return dict(section)
 
 
-def _enabled(settings: Mapping[str, Any], key: str) -> bool:
-    section = settings.get(key)
-    return isinstance(section, dict) and section.get("enabled") is True
+def _is_off(section: object) -> bool:
+    return isinstance(section, dict) and section.get("enabled", False) is False

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from avil_fast.engine.optimizer import of_torch
+
 if TYPE_CHECKING:
     from avil_fast.config import OptimizerConfig
 
@@ -83,16 +85,10 @@ def make(
     Args:
         deepspeed_base: FusedAdam or DeepSpeedCPUAdam, in place of torch's Adam and AdamW.
     """
-    options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
-    base: type[torch.optim.Optimizer]
-    if config.name == "sgd":
-        base, options["momentum"] = torch.optim.SGD, config.momentum
-    else:
-        base = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-        options |= {"betas": config.betas, "eps": config.eps}
-        if deepspeed_base is not None:
-            base = deepspeed_base
-            options["adam_w_mode" if "Fused" in base.__name__ else "adamw_mode"] = config.name == "adamw"
+    base, options = of_torch(config)
+    if deepspeed_base is not None and config.name != "sgd":
+        base = deepspeed_base
+        options["adam_w_mode" if "Fused" in base.__name__ else "adamw_mode"] = config.name == "adamw"
     optimizer = by_task(base)(groups, **options)
     optimizer.keep_moments(config.moments == "reset")
     return optimizer

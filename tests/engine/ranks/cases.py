@@ -139,13 +139,18 @@ def theta(engine: Engine) -> dict[str, Tensor]:
     return {name: copy.deepcopy(tensor).float() for name, tensor in engine.weights()}
 
 
-def repeated(engine: Engine) -> list[list[float]]:
-    """The α gradient on a dev set of one batch, and of that batch many times over: the mean is the same."""
+def one_step_each(engine: Engine) -> None:
+    """A round up to the α phase, with a single step of every task; the model is θ + Σ δ_i."""
     engine.begin_round()
     for i, task in enumerate(engine.tasks):
         engine.begin_task(i, seed=0)
         engine.train_step(task.train[0])
         engine.end_task()
-    engine.apply([1.0, 1.0, 1.0])
+    engine.apply([1.0] * len(engine.tasks))
+
+
+def repeated(engine: Engine) -> list[list[float]]:
+    """The α gradient on a dev set of one batch, and of that batch many times over: the mean is the same."""
+    one_step_each(engine)
     dev = engine.tasks[TARGET].dev[:1]
     return [engine.target_gradient(dev * times)[0] for times in (1, 600)]

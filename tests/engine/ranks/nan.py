@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from avil_fast import AvilError, Task
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
-from tests.engine.ranks.cases import TARGET, Case, tasks, theta
+from tests.engine.ranks.cases import TARGET, Case, one_step_each, tasks, theta
 from tests.engine.ranks.worker import engine_of
 
 
@@ -25,12 +25,7 @@ def with_nan(task: Task, last: int) -> Task:
 
 def after_nan(engine: Engine) -> dict[str, Tensor]:
     """θ + Σ α_i δ_i that is applied after an α gradient that is not finite."""
-    engine.begin_round()
-    for i, task in enumerate(engine.tasks):
-        engine.begin_task(i, seed=0)
-        engine.train_step(task.train[0])
-        engine.end_task()
-    engine.apply([1.0, 1.0, 1.0])
+    one_step_each(engine)
     engine.tasks[TARGET] = with_nan(engine.tasks[TARGET], 0)
     gradient, loss = engine.target_gradient(engine.tasks[TARGET].dev)
     assert all(value != value for value in (*gradient, loss))

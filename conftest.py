@@ -31,6 +31,9 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--deepspeed-ops", action="store_true", help="compile DeepSpeed's Adam and test with it")
     parser.addoption("--benchmark", action="store_true", help="run the benchmarks, which are skipped otherwise")
+    parser.addoption(
+        "--every-point", action="store_true", help="resume from every point of the small runs, not a few"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

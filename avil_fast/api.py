@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from avil_fast.checkpoint.resume import Resume
+from avil_fast.checkpoint.stop import Stop, noting
 from avil_fast.config import TrainConfig, dump, from_dotted
 from avil_fast.engine.base import Engine
 from avil_fast.engine.choice import make_engine, zero_of
 from avil_fast.engine.parameters import device_of
 from avil_fast.engine.ranks import ALONE, Ranks, together
 from avil_fast.errors import AvilError
+from avil_fast.home import Home, opened, require_free
+from avil_fast.keeping import Keeper
 from avil_fast.methods.avil import start
-from avil_fast.methods.loop import Observer, Outcome, run_rounds
+from avil_fast.methods.loop import Observer, Outcome
 from avil_fast.ops.checks import MAX_TASKS
 from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
@@ -56,20 +61,23 @@ class Result:
     model: nn.Module
 
 
-def fit(model: nn.Module, tasks: Sequence[Task], target: str, **options: Any) -> Result:
+def fit(model: nn.Module, tasks: Sequence[Task], target: str, resume: Resume = None, **options: Any) -> Result:
     """Train `model` for the target with the help of the other tasks.
 
     Args:
-        model: any module on one device; trained in place.
+        model: any module on one device; trained in home.
         tasks: the target and its auxiliaries, at most 64.
         target: name of the target; it needs a dev set.
+        resume: "auto" goes on from the newest checkpoint in `output_dir`, if there is one; a path from that one.
+            Give the same model, tasks and settings as before; what the model holds is overwritten.
         **options: settings of `TrainConfig`, dotted names as keys: `fit(..., rounds=10, **{"alpha.lr": 0.1})`.
             Nothing is written unless `output_dir` is given.
 
     Raises:
-        AvilError: a setting, a task or the data is wrong; says what and what to do.
+        AvilError: a setting, a task, the data or the checkpoint is wrong; says what and what to do.
+        Stopped: SIGINT or SIGTERM came, and the run was saved in `output_dir`.
     """
-    return train(model, tasks, from_dotted({"target": target, "output_dir": None} | options))
+    return train(model, tasks, from_dotted({"target": target, "output_dir": None} | options), resume=resume)
 
 
 def train(
@@ -78,12 +86,21 @@ def train(
     config: TrainConfig,
     observer: Observer | None = None,
     baselines: dict[str, dict[str, Any]] | None = None,
+    resume: Resume = None,
+    home: Home | None = None,
 ) -> Result:
-    """`fit` with a checked configuration; `baselines` holds summaries to report beside the result."""
+    """`fit` with a checked configuration.
+
+    Args:
+        baselines: summaries to report beside the result.
+        home: one that is open already; `resume` is its own then.
+    """
     tasks = list(tasks)
-    observer = observer or Observer()
+    observer, baselines = observer or Observer(), baselines or {}
     with ExitStack() as scope:
         ranks = scope.enter_context(together(device_of(model), config.deepspeed is not None))
+        if home is None:
+            ranks.on_first(lambda: require_free(config, resume))
         target = check_run(tasks, config, ranks)
         if ranks.first:
             for warning in config.warnings():
@@ -91,11 +108,18 @@ def train(
         ranks.require_same(
             "the model", [f"{n} {tuple(p.shape)} {p.dtype} {p.requires_grad}" for n, p in model.named_parameters()]
         )
-        folder = _open_folder(config, ranks, scope)
+        home = home or scope.enter_context(opened(config, ranks, resume))
         engine = scope.enter_context(_closing(make_engine(model, tasks, target, config, ranks)))
-        outcome = run_rounds(engine, config, _Recorder(observer, folder) if ranks.first else Observer())
-        summary = _summary(tasks, config, outcome) | {"baselines": baselines or {}}
-        summary |= {"ranks": ranks.size, "memory": asdict(engine.memory())}
+        stop = scope.enter_context(noting()) if home.checkpoints else Stop()
+        recorder = _Recorder(observer, home.folder) if ranks.first else Observer()
+        keeper = Keeper(engine, tasks, config, ranks, home, baselines, recorder, stop)
+        if home.folder is not None:
+            home.folder.write_metrics(keeper.run.history)
+        outcome = keeper.run.run()
+        saved = keeper.finish()
+        summary = _summary(tasks, config, outcome) | {"baselines": baselines}
+        summary |= {"ranks": ranks.size, "memory": asdict(engine.memory()), "checkpoints": saved}
+        folder = home.folder
         if folder is not None:
             folder.write_model(engine.weights())
             folder.write_report(page.render(summary, outcome.history, dump(config)))
@@ -128,33 +152,12 @@ def _closing(engine: Engine) -> Iterator[Engine]:
 
 def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) -> int:
     """Refuse, before anything is trained or written, what cannot end well; the index of the target."""
-    if config.output_dir is not None:
-        ranks.on_first(lambda: _require_free(config))
     target = check_tasks(tasks, config)
     zero = zero_of(config, ranks.size)
     deepspeed = json.dumps(zero.settings, sort_keys=True) if zero else ""
     sizes = [f"{task.name}: {length_of(task.train)} {task.dev and length_of(task.dev)}" for task in tasks]
     ranks.require_same("what the ranks train", [*dump(config).splitlines(), deepspeed, *sizes])
     return target
-
-
-def _require_free(config: TrainConfig) -> None:
-    assert config.output_dir is not None
-    RunFolder(config.output_dir, config.overwrite)
-
-
-def _open_folder(config: TrainConfig, ranks: Ranks, scope: ExitStack) -> RunFolder | None:
-    """The run's folder on the first rank, if there is to be one; None on the others."""
-    folder: RunFolder | None = None
-
-    def make() -> None:
-        nonlocal folder
-        if config.output_dir is not None:
-            folder = scope.enter_context(RunFolder(config.output_dir, config.overwrite))
-            folder.write_config(dump(config))
-
-    ranks.on_first(make)
-    return folder
 
 
 def check_tasks(tasks: Sequence[Task], config: TrainConfig) -> int:
@@ -185,6 +188,9 @@ class _Recorder(Observer):
         self._folder = folder
         self._observer = observer
         self.progress = observer.progress  # type: ignore[method-assign]  # called at every step
+
+    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
+        self._observer.resumed(checkpoint, where, rounds)
 
     def round(self, row: dict[str, Any]) -> None:
         if self._folder is not None:

@@ -34,6 +34,10 @@ def train(
     deepspeed_config: Annotated[
         Path | None, typer.Option("--deepspeed_config", help="DeepSpeed's JSON file.")
     ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="auto|PATH", help="Go on from the newest checkpoint of output_dir, or from this."),
+    ] = None,
     local_rank: Annotated[int, typer.Option("--local_rank", hidden=True)] = 0,
 ) -> None:
     """Train, by default on the bundled digits. Example: avil-fast train configs/digits.yaml rounds=10"""
@@ -42,7 +46,11 @@ def train(
     given = arguments or []
     is_file = bool(given) and "=" not in given[0]
     config = Path(given[0]) if is_file else None
-    launch.train(config, given[is_file:], deepspeed_config)
+    launch.train(config, given[is_file:], deepspeed_config, _checkpoint(resume))
+
+
+def _checkpoint(resume: str | None) -> Any:
+    return resume if resume in (None, "auto") else Path(str(resume))
 
 
 @app.command()
@@ -95,17 +103,21 @@ def _run(command: Callable[[], Any]) -> None:
     On many ranks one of them tells, whatever ended the run.
     """
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # takes the rest as *_
+    from avil_fast.checkpoint.stop import Stopped
+
     try:
         command()
     except AvilError as error:
         _end(error, 2, f"avil-fast: {error}")
+    except Stopped as error:
+        _end(error, error.code, f"avil-fast: {error}")
     except RankLost as error:
         _end(error, 1, f"avil-fast: {error}")
     except Exception as error:
         _end(error, 1, "".join(traceback.format_exception(error)).rstrip())
 
 
-def _end(error: Exception, code: int, message: str) -> NoReturn:
+def _end(error: BaseException, code: int, message: str) -> NoReturn:
     if "WORLD_SIZE" not in os.environ:
         tells = True
     else:

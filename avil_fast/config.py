@@ -134,6 +134,18 @@ class FinetuneConfig(Section):
     """Passes over the target's data with the learning rate decaying linearly to 0."""
 
 
+class CheckpointsConfig(Section):
+    """Saving the run as it goes on, into output_dir/checkpoints, for --resume."""
+
+    minutes: NonNegative | None = 5.0
+    """Between two checkpoints. 0: as often as writing allows; null: only when the run is told to stop (SIGTERM or
+    SIGINT)."""
+    keep: Count = 2
+    """The newest so many are kept. Each holds the best model so far, too."""
+    background: bool = True
+    """Copy the state within CPU memory and write it while training goes on, where there is room for the copy."""
+
+
 class ConvNetConfig(Section):
     """The built-in convolutional network for image pairs."""
 
@@ -248,6 +260,7 @@ class TrainConfig(Section):
     weights: WeightsConfig = WeightsConfig()
     deltas: DeltasConfig = DeltasConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
     deepspeed: Path | None = None
     """DeepSpeed's JSON file, as after --deepspeed_config: trains on the launcher's ranks with its ZeRO stage."""
 

@@ -76,6 +76,11 @@ class _Bar(Observer):
     def __init__(self, progress: Progress, bar: Any, tasks: list[Task]) -> None:
         self._progress, self._bar, self._tasks = progress, bar, tasks
 
+    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
+        self._progress.update(self._bar, completed=rounds)
+        told = ", ".join(f"{what} {value}" for what, value in where.items())
+        self._progress.console.print(f"going on from {checkpoint}: {told}", soft_wrap=True, markup=False)
+
     def progress(self, task: str, step: int, steps: int) -> None:
         self._progress.update(self._bar, state=f"{task} {step}/{steps}")
 
@@ -90,6 +95,7 @@ PARTS = {
     "delta_ops": "deltas",
     "evaluation": "evaluation",
     "data": "data",
+    "checkpoints": "checkpoints",
 }
 
 

@@ -9,17 +9,21 @@ from typing import Any
 import torch
 
 from avil_fast import api
+from avil_fast.checkpoint.resume import Resume
 from avil_fast.config import Config, load
 from avil_fast.console import Console
 from avil_fast.engine.choice import zero_of
 from avil_fast.engine.ranks import place, together
 from avil_fast.engine.zero.config import ZeroConfig
 from avil_fast.errors import AvilError
+from avil_fast.home import Home, opened, require_free
 from avil_fast.tasks.from_config import build
 
 
-def train(path: Path | None, overrides: Sequence[str], deepspeed_config: Path | None = None) -> api.Result:
-    """Train as a config file says (None: the bundled digits), with its baselines first.
+def train(
+    path: Path | None, overrides: Sequence[str], deepspeed_config: Path | None = None, resume: Resume = None
+) -> api.Result:
+    """Train as a config file says (None: the bundled digits), with its baselines first, or go on with such a run.
 
     Under a launcher (deepspeed, torchrun) every rank calls this.
     """
@@ -31,25 +35,33 @@ def train(path: Path | None, overrides: Sequence[str], deepspeed_config: Path | 
         console = Console(quiet=not ranks.first)
         zero3 = start_zero(zero_of(config, ranks.size), device)
         model, tasks = build(config, zero3)
+        ranks.on_first(lambda: require_free(config, resume))
         api.check_run(tasks, config, ranks)
-        baselines: dict[str, dict[str, Any]] = {}
-        for method in config.baselines:
-            if method != config.method:
-                baselines[method] = run_baseline(config, method, device, console, zero3)
-        with console.running(config.method, config.rounds, tasks) as observer:
-            result = api.train(model.to(device), tasks, config, observer, baselines)
+        with opened(config, ranks, resume) as home:
+            baselines = dict(home.baselines)
+            for method in config.baselines:
+                if method != config.method and method not in baselines:
+                    own = home.of_baseline(method, ranks)
+                    baselines[method] = run_baseline(config, method, device, console, zero3, own)
+            with console.running(config.method, config.rounds, tasks) as observer:
+                result = api.train(model.to(device), tasks, config, observer, baselines, home=home)
         console.result(result, config.output_dir)
         return result
 
 
 def run_baseline(
-    config: Config, method: str, device: torch.device, console: Console, zero3: dict[str, Any] | None = None
+    config: Config,
+    method: str,
+    device: torch.device,
+    console: Console,
+    zero3: dict[str, Any] | None = None,
+    home: Home | None = None,
 ) -> dict[str, Any]:
     """Train a fresh model with another method on the same tasks and budget; its summary."""
     model, tasks = build(config, zero3)
     plain = config.model_copy(update={"method": method, "output_dir": None, "baselines": ()})
     with console.running(method, config.rounds, tasks) as observer:
-        return api.train(model.to(device), tasks, plain, observer).summary
+        return api.train(model.to(device), tasks, plain, observer, home=home).summary
 
 
 def start_zero(zero: ZeroConfig | None, device: torch.device) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from avil_fast import ops
-from avil_fast.deltas.base import DeltaBank
+from avil_fast.deltas.base import DeltaBank, Stored
 from avil_fast.deltas.codec import Codec
 
 
@@ -31,6 +31,13 @@ class Bank(DeltaBank):
             self.codes.append(codes)
             if scales is not None:
                 self.scales.append(scales)
+
+    def row(self, slot: int) -> list[Stored]:
+        scales: list[Tensor] | list[None] = self.scales or [None] * len(self.codes)
+        return [
+            Stored(partition, codes[slot], None if scale is None else scale[slot])
+            for partition, (codes, scale) in enumerate(zip(self.codes, scales, strict=True))
+        ]
 
     def _storage(self) -> Iterable[Tensor]:
         return (*self.codes, *self.scales)

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Elements of a partition where they are kept, from `start` on: a view, not a copy."""
+
+    partition: int
+    values: Tensor
+    """[m]: floats, or codes of a delta."""
+    scales: Tensor | None = None
+    """[ceil(m / 256)] fp32 for codes that have scales; `start` is a multiple of 256 then."""
+    start: int = 0
 
 
 class DeltaBank(ABC):
@@ -20,7 +33,8 @@ class DeltaBank(ABC):
     def __init__(self, n: int, device: torch.device) -> None:
         self.n = n
         self._device = device
-        self._captured = [False] * n
+        self.captured = [False] * n
+        """Which deltas of this round are there."""
 
     @property
     def nbytes(self) -> int:
@@ -32,7 +46,7 @@ class DeltaBank(ABC):
     ) -> float:
         """Store δ_slot = theta − base, put `base` back into `theta` (and `low`), return ‖δ_slot‖."""
         squares = self._capture_(slot, theta, base, low)
-        self._captured[slot] = True
+        self.captured[slot] = True
         return float(squares.sqrt())
 
     def weighted_sum_(
@@ -59,12 +73,16 @@ class DeltaBank(ABC):
 
     def clear(self) -> None:
         """Start a round: no delta is captured yet. Nothing is freed or zeroed."""
-        self._captured = [False] * self.n
+        self.captured = [False] * self.n
 
     def _require_all(self) -> None:
-        missing = [i for i, captured in enumerate(self._captured) if not captured]
+        missing = [i for i, captured in enumerate(self.captured) if not captured]
         if missing:
             raise RuntimeError(f"the deltas of tasks {missing} were not captured in this round")
+
+    @abstractmethod
+    def row(self, slot: int) -> list[Stored]:
+        """One delta as it is kept, in the order of partitions, for reading once it is captured, or for filling."""
 
     @abstractmethod
     def _storage(self) -> Iterable[Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from avil_fast import ops
-from avil_fast.deltas.base import DeltaBank
+from avil_fast.deltas.base import DeltaBank, Stored
 from avil_fast.deltas.codec import Codec
 from avil_fast.deltas.staging import Staging, compute_stream, copy_stream
 from avil_fast.deltas.windows import Window, cut
@@ -56,6 +56,7 @@ class StreamedBank(DeltaBank):
         self, n: int, sizes: Sequence[int], codec: Codec, device: torch.device, window_bytes: int = WINDOW
     ) -> None:
         super().__init__(n, device)
+        self._codec = codec
         self._windows = list(cut(sizes, codec, window_bytes // n))
         self._copies = copy_stream(device)
         largest = max((window.row_bytes for window in self._windows), default=0)
@@ -83,6 +84,14 @@ class StreamedBank(DeltaBank):
                     f"the bank needs {needed / 1e9:.1f} GB of {kind}, and only {had / 1e9:.1f} GB could be had"
                 ) from error
             self._host.append(rows)
+
+    def row(self, slot: int) -> list[Stored]:
+        found = []
+        for window, rows in zip(self._windows, self._host, strict=True):
+            codes, scales = _views(rows[slot : slot + 1], window, self._codec)
+            for i, piece in enumerate(window.pieces):
+                found.append(Stored(piece.partition, codes[i][0], scales[i][0] if scales else None, piece.start))
+        return found
 
     def _storage(self) -> Iterable[Tensor]:
         return self._host

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from avil_fast.engine.state import EngineState, Loaded, Placement, Snapshot
 from avil_fast.tasks.share import Share
 from avil_fast.tasks.task import Batch, Task
 
@@ -60,6 +62,8 @@ class Engine(ABC):
     `target_gradient` and `apply` as often as the method likes; `merge`.
     """
 
+    name: str
+    """For people: "local", "data parallel", "ZeRO 2"."""
     tasks: Sequence[Task]
     target: int
     share: Share
@@ -112,12 +116,35 @@ class Engine(ABC):
         """What the base and the bank take on this rank."""
 
     @abstractmethod
-    def snapshot(self) -> Any:
+    def snapshot(self) -> Snapshot:
         """A copy of parameters and buffers, for `restore`."""
 
     @abstractmethod
-    def restore(self, snapshot: Any) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         """Set parameters and buffers to a snapshot's."""
+
+    @abstractmethod
+    def placement(self) -> Placement:
+        """What of which parameter lies where in this rank's partitions."""
+
+    @abstractmethod
+    def state(self) -> EngineState:
+        """All that is needed to go on from here, at any point outside the methods above.
+
+        Its tensors are the engine's own and change with the next step.
+        """
+
+    @abstractmethod
+    def prepare(self, facts: dict[str, Any]) -> EngineState:
+        """Take the position that a saved state's `facts` tell of.
+
+        Returns:
+            The state to fill in place; its values mean nothing yet.
+        """
+
+    @abstractmethod
+    def adopt(self, loaded: Loaded) -> None:
+        """Go on from the state that `prepare` gave, now that it is filled. All ranks take part."""
 
     @abstractmethod
     def weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -131,8 +158,15 @@ class Engine(ABC):
         """The batches, on the model's device, with the time that loading takes counted as `data`."""
 
     @abstractmethod
+    def spend(self, part: str) -> AbstractContextManager[None]:
+        """Count the seconds within as this part's."""
+
+    @abstractmethod
     def take_seconds(self) -> dict[str, float]:
-        """Seconds by part since the last call: data, task_training, alpha_phase, delta_ops, evaluation."""
+        """Seconds since the last call, by part.
+
+        Parts: data, task_training, alpha_phase, delta_ops, evaluation, checkpoints.
+        """
 
     @abstractmethod
     def close(self) -> None:

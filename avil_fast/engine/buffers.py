@@ -7,7 +7,7 @@ others (counters) the target's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -26,16 +26,17 @@ class RoundBuffers:
         self._mean_ = mean_
         self._base: list[Tensor] = []
         self._sums: list[Tensor] = []
-        self._tasks = 0
+        self.tasks = 0
+        """That have ended in this round."""
 
     def begin_round(self) -> None:
         self._base = [buffer.clone() for buffer in self._buffers]
         self._sums = [torch.zeros_like(buffer, dtype=_sum_dtype(buffer)) for buffer in self._buffers]
-        self._tasks = 0
+        self.tasks = 0
 
     def end_task(self, is_target: bool) -> None:
         """Record the task's buffers and put the base ones back."""
-        self._tasks += 1
+        self.tasks += 1
         for buffer, base, total in zip(self._buffers, self._base, self._sums, strict=True):
             if buffer.is_floating_point():
                 total += self._mean_(buffer)
@@ -49,10 +50,21 @@ class RoundBuffers:
             if buffer.is_floating_point():
                 self._mean_(buffer)
 
+    def state(self) -> dict[str, Tensor]:
+        """By name and number what the round holds, none of it copied; the same on all ranks."""
+        named = {"base": self._base, "sum": self._sums}
+        return {f"buffer/{what}/{i}": tensor for what, kept in named.items() for i, tensor in enumerate(kept)}
+
+    def load(self, state: Mapping[str, Tensor], tasks: int) -> None:
+        """Take up a round that `tasks` have ended in; `begin_round` has been called."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
+        self.tasks = tasks
+
     def merge(self) -> None:
         """Set the model's buffers to the merged ones."""
         for buffer, total in zip(self._buffers, self._sums, strict=True):
-            buffer.copy_(total / self._tasks if buffer.is_floating_point() else total)
+            buffer.copy_(total / self.tasks if buffer.is_floating_point() else total)
 
 
 def saved_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

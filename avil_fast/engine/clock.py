@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-PARTS = ("data", "task_training", "alpha_phase", "delta_ops", "evaluation")
+PARTS = ("data", "task_training", "alpha_phase", "delta_ops", "evaluation", "checkpoints")
 
 
 class Clock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -43,6 +44,8 @@ class Slice:
 class DataParallelEngine(LocalEngine):
     """`LocalEngine` on each of several ranks, with its arguments and `ranks`."""
 
+    name = "data parallel"
+
     def _shards(self, partitions: Sequence[Partition]) -> Sequence[Shard]:
         return [Slice(partition, self.ranks.rank, self.ranks.size) for partition in partitions]
 
@@ -51,6 +54,22 @@ class DataParallelEngine(LocalEngine):
         if last:
             for partition in self._used():
                 self.ranks.mean_(partition.grad)
+
+    def _part(self, value: Any) -> Any:
+        divided = isinstance(value, Tensor) and value.dim() > 0
+        return value.chunk(self.ranks.size)[self.ranks.rank] if divided else value
+
+    def _agree_on_moments(self) -> None:
+        for optimizer in self._optimizers:
+            for state in optimizer.moments():
+                for value in state.values():
+                    if isinstance(value, Tensor) and value.dim() > 0:
+                        self.ranks.gather_(value)
+
+    def _publish_all(self) -> None:
+        for partition in self._parameters.all:
+            self.ranks.gather_(partition.master)
+        super()._publish_all()
 
     def _publish(self) -> None:
         scaled = self._parameters.heads[self.target] if self._scaled_head else []

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from avil_fast.engine.base import TaskRun
 from avil_fast.engine.buffers import saved_buffers
 from avil_fast.engine.optimizer import TaskOptimizer
-from avil_fast.engine.parameters import device_of, flatten
+from avil_fast.engine.parameters import device_of, flatten, trainable
 from avil_fast.engine.partition import Partition
-from avil_fast.engine.partitioned import PartitionedEngine, Shard, low_of
+from avil_fast.engine.partitioned import Shard, low_of
 from avil_fast.engine.ranks import ALONE, Ranks
+from avil_fast.engine.saved import SavedEngine
+from avil_fast.engine.state import Placement, as_table
 from avil_fast.tasks.task import Batch, Task
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ ROW = 64
 """Elements: every rank's slice of a partition starts at a multiple, so that kernels read it 16 bytes at a time."""
 
 
-class LocalEngine(PartitionedEngine):
+class LocalEngine(SavedEngine):
     """Holds the model whole on one device; with `moments="per_task"` also one set of moments per task.
 
     Args:
@@ -36,6 +38,8 @@ class LocalEngine(PartitionedEngine):
         scale_target_head: the target's head takes part in δ of the target, and so in α.
         parts: pieces in which a training batch is taken (gradient accumulation).
     """
+
+    name = "local"
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class LocalEngine(PartitionedEngine):
         self._parameters = flatten(model, tasks, multiple=ROW * ranks.size if ranks.size > 1 else 1)
         self._shared = self._shards(self._parameters.shared)
         self._scaled_head = self._shards(self._parameters.heads[target]) if scale_target_head else []
+        self._all, self._owners = self._shards(self._parameters.all), self._parameters.owners
         self._coarse = any(partition.low for partition in self._parameters.all)
         self._optimizers = [
             TaskOptimizer([*self._parameters.shared, *head], optimizer) for head in self._parameters.heads
@@ -94,17 +99,42 @@ class LocalEngine(PartitionedEngine):
         self._optimizers[self._training()].end_task()
         return super().end_task(restore=restore)
 
-    def snapshot(self) -> Any:
-        partitions = [partition.master.cpu().clone() for partition in self._parameters.all]
-        return partitions, [buffer.cpu().clone() for buffer in self.model.buffers()]
-
-    def restore(self, snapshot: Any) -> None:
-        partitions, buffers = snapshot
-        for partition, saved in zip(self._parameters.all, partitions, strict=True):
-            partition.master.copy_(saved)
+    def _publish_all(self) -> None:
+        for partition in self._parameters.all:
             partition.push()
-        for buffer, saved in zip(self.model.buffers(), buffers, strict=True):
-            buffer.copy_(saved)
+
+    def placement(self) -> Placement:
+        parameters = trainable(self.model)
+        index = {id(parameter): i for i, parameter in enumerate(parameters.values())}
+        slices: list[tuple[int, ...]] = []
+        for k, (shard, partition) in enumerate(zip(self._all, self._parameters.all, strict=True)):
+            numel = shard.master.numel()
+            first = self.ranks.rank * numel  # of this rank's part of the partition
+            for parameter, at in partition.slices():
+                start, stop = max(first, at), min(first + numel, at + parameter.numel())
+                if start < stop:
+                    slices.append((index[id(parameter)], start - at, stop - at, k, start - first))
+        shapes = {name: list(parameter.shape) for name, parameter in parameters.items()}
+        return Placement(shapes, [shard.master.numel() for shard in self._all], as_table(slices))
+
+    def _moments(self, task: int) -> dict[int, dict[str, Any]]:
+        found = zip(self._of_task(task), self._optimizers[task].moments(), strict=True)
+        return {k: {name: self._part(value) for name, value in state.items()} for k, state in found if state}
+
+    def _make_moments(self, task: int, names: Sequence[str], step: int | None) -> None:
+        self._optimizers[task].make_moments(names, step)
+
+    def _forget_moments(self) -> None:
+        for optimizer in self._optimizers:
+            optimizer.forget()
+
+    def _of_task(self, task: int) -> list[int]:
+        """The partitions that a task trains, as its optimizer has them."""
+        return [k for k, owner in enumerate(self._owners) if owner in (None, task)]
+
+    def _part(self, value: Any) -> Any:
+        """What this process owns of an optimizer's value for a partition: all."""
+        return value
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         yield from ((name, parameter.detach()) for name, parameter in self.model.named_parameters())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from avil_fast.engine.partition import Partition
 
@@ -20,6 +21,12 @@ def of_torch(config: OptimizerConfig) -> tuple[type[torch.optim.Optimizer], dict
         return torch.optim.SGD, options | {"momentum": config.momentum}
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return kind, options | {"betas": config.betas, "eps": config.eps}
+
+
+def new_moments(like: Tensor, names: Sequence[str], step: int | None) -> dict[str, Any]:
+    """The state of torch's optimizers for a tensor, to be filled; `step` None where they count none."""
+    count = {} if step is None else {"step": torch.tensor(float(step))}
+    return count | {name: torch.zeros_like(like.detach()) for name in names}
 
 
 class TaskOptimizer:
@@ -47,7 +54,20 @@ class TaskOptimizer:
         for partition in self._partitions:
             partition.push()
 
+    def moments(self) -> list[dict[str, Any]]:
+        """torch's state of each partition; empty ones before the first step."""
+        return [self._torch.state.get(partition.trained, {}) for partition in self._partitions]
+
+    def make_moments(self, names: Sequence[str], step: int | None) -> None:
+        """Allocate the state of these tensors, after so many steps."""
+        for partition in self._partitions:
+            self._torch.state[partition.trained] = new_moments(partition.trained, names, step)
+
+    def forget(self) -> None:
+        """Drop the moments."""
+        self._torch.state.clear()
+
     def end_task(self) -> None:
         """Drop the moments if they are to start afresh, and the memory they took."""
         if self._config.moments == "reset":
-            self._torch.state.clear()
+            self.forget()

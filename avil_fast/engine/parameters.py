@@ -22,6 +22,12 @@ class Parameters:
     heads: list[list[Partition]]
 
     @property
+    def owners(self) -> list[int | None]:
+        """Of each partition in `all` the task whose head it is; None if it is shared."""
+        heads = [i for i, head in enumerate(self.heads) for _ in head]
+        return [*(None for _ in self.shared), *heads]
+
+    @property
     def all(self) -> list[Partition]:
         return [*self.shared, *itertools.chain.from_iterable(self.heads)]
 
@@ -91,6 +97,11 @@ def _flatten(parameters: list[nn.Parameter], multiple: int) -> list[Partition]:
 
     groups = itertools.groupby(sorted(parameters, key=kind), kind)  # stable: the model's order within
     return [Partition(list(group), multiple) for _, group in groups]
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name; tied ones once."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def device_of(model: nn.Module) -> torch.device:

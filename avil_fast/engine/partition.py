@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -47,6 +48,11 @@ class Partition:
         """Copy the master to the low-precision parameters, if there are any."""
         for low in self.low:
             low.copy_(self.master)
+
+    def slices(self) -> list[tuple[nn.Parameter, int]]:
+        """The parameters, and where each begins."""
+        starts = itertools.accumulate((parameter.numel() for parameter in self.parameters), initial=0)
+        return list(zip(self.parameters, starts, strict=False))
 
     def release(self) -> None:
         """Give every parameter memory of its own again."""

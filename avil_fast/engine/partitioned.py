@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from avil_fast import randomness
 from avil_fast.deltas.base import DeltaBank
 from avil_fast.deltas.codec import CODECS, FP64, Codec
 from avil_fast.engine.banks import make_bank
@@ -22,6 +24,7 @@ from avil_fast.engine.buffers import RoundBuffers
 from avil_fast.engine.clock import Clock
 from avil_fast.engine.ranks import Ranks
 from avil_fast.errors import AvilError
+from avil_fast.randomness import States
 from avil_fast.tasks.batches import derive_seed, to_device
 from avil_fast.tasks.share import Parts, Share
 from avil_fast.tasks.task import Batch, Task
@@ -91,7 +94,12 @@ class PartitionedEngine(Engine):
             ranks.from_first_(tensor.detach())
         self._buffers = RoundBuffers(model, ranks.mean_)
         self._clock = Clock(torch.cuda.synchronize if device.type == "cuda" else lambda: None)
+        self._open = False
+        """A round's base and deltas count; otherwise θ is all there is."""
         self._current: int | None = None
+        self._seed = 0
+        self._outside: States = {}
+        """The random numbers outside of the task that trains."""
         self._losses: list[Tensor] = []
         self._scope = contextlib.ExitStack()
 
@@ -139,16 +147,17 @@ class PartitionedEngine(Engine):
             self._bank.clear()
             self._head_bank.clear()
             self._buffers.begin_round()
+            self._open = True
 
     def begin_task(self, task: int, seed: int) -> None:
-        self._current = task
+        self._current, self._seed = task, seed
         self._losses = []
         self._clock.enter("task_training")
         self._scope.callback(self._clock.leave)
-        devices = [self.device] if self.device.type == "cuda" else []
-        self._scope.enter_context(torch.random.fork_rng(devices))
+        self._outside = randomness.states(self.device)
+        self._scope.callback(lambda: randomness.restore(self._outside, self.device))
         # Every rank draws dropout of its own: they see other examples.
-        torch.manual_seed(seed if self.ranks.first else derive_seed(seed, self.ranks.rank))
+        randomness.seed_all(seed if self.ranks.first else derive_seed(seed, self.ranks.rank))
         self.model.train()
 
     def train_step(self, batch: Batch, *, loss_weight: float = 1.0, lr_scale: float = 1.0) -> None:
@@ -177,6 +186,7 @@ class PartitionedEngine(Engine):
                 norm = self._distance_from_base()
                 self._take_base()
                 self._buffers.agree()
+                self._open = False
             else:
                 is_target = task == self.target
                 norm = _capture_(self._bank, task, self._shared, self._base)
@@ -229,6 +239,7 @@ class PartitionedEngine(Engine):
         self.apply(alpha)
         with self._clock.part("delta_ops"):
             self._take_base()
+            self._open = False
 
     def evaluate(self, task: int, batches: Iterable[Batch]) -> Evaluation:
         what = self.tasks[task]
@@ -267,6 +278,9 @@ class PartitionedEngine(Engine):
             base=sum(base.numel() * base.element_size() for base in bases),
             bank=self._bank.nbytes + self._head_bank.nbytes,
         )
+
+    def spend(self, part: str) -> AbstractContextManager[None]:
+        return self._clock.part(part)
 
     def take_seconds(self) -> dict[str, float]:
         return self._clock.take()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,22 @@ class Ranks:
         value: Value = outcome[0]
         return value
 
+    def gather(self, value: Value) -> list[Value]:
+        """Every rank's value, on all ranks."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def max(self, *numbers: int) -> list[int]:
+        """The largest over the ranks of each small number; waits for no GPU."""
+        if self.size == 1:
+            return list(numbers)
+        tensor = torch.tensor(numbers)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX, group=_on_cpu())
+        return tensor.tolist()
+
     def require_same(self, what: str, lines: Sequence[str]) -> None:
         """Refuse a run whose ranks disagree: they would wait for one another for ever.
 
@@ -86,8 +103,7 @@ class Ranks:
         """
         if self.size == 1:
             return
-        all_lines: list[Any] = [None] * self.size
-        dist.all_gather_object(all_lines, list(lines))
+        all_lines = self.gather(list(lines))
         for rank, other in enumerate(all_lines):
             for one, another in zip_longest(all_lines[0], other):
                 if one != another:
@@ -98,6 +114,12 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+@functools.cache
+def _on_cpu() -> Any:
+    """The ranks' group for tensors in CPU memory."""
+    return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=TIMEOUT)
 
 
 def started() -> int:

@@ -16,22 +16,20 @@ from itertools import repeat
 import torch
 
 from avil_fast.config import AlphaConfig, WeightsConfig
-from avil_fast.engine.base import TaskRun
 from avil_fast.errors import AvilError
-from avil_fast.methods.base import Method, Progress, RoundRecord, train_task
+from avil_fast.methods.base import Method, RoundRecord, train_task
 from avil_fast.tasks.batches import derive_seed
 
 
 class Avil(Method):
     """The method of the package; `preset: paper` is the published algorithm to the letter."""
 
-    def round(self, round_: int, progress: Progress) -> RoundRecord:
-        self.engine.begin_round()
-        norms, losses = [], []
-        for task in range(len(self.engine.tasks)):
-            run = self._collect(task, round_, progress)
-            norms.append(run.delta_norm)
-            losses.append(run.loss)
+    def round(self, round_: int) -> RoundRecord:
+        done = self.so_far
+        if done.nothing:
+            self.engine.begin_round()
+        for task in range(len(done.norm), len(self.engine.tasks)):
+            self._collect(task, round_)
         if self._alone:
             alpha, path, cosine = [1.0], [[1.0]], [[1.0]]
         else:
@@ -40,7 +38,7 @@ class Avil(Method):
             cosine = cosines(self.engine.gram())
         init = start(self.config.alpha, len(alpha))
         self.weight = update_weights(self.weight, alpha, init, self.config.weights, self.engine.target)
-        return RoundRecord(alpha, self.weight, norms, losses, path, cosine)
+        return RoundRecord(alpha, self.weight, done.norm, done.loss, path, cosine)
 
     @property
     def _alone(self) -> bool:
@@ -48,24 +46,32 @@ class Avil(Method):
         alpha = self.config.alpha
         return len(self.engine.tasks) == 1 and alpha.steps == 0
 
-    def _collect(self, task: int, round_: int, progress: Progress) -> TaskRun:
-        name, weight = self.engine.tasks[task].name, self.weight[task]
+    def _collect(self, task: int, round_: int) -> None:
+        """Train a task, and keep its delta."""
+        name, weight, done = self.engine.tasks[task].name, self.weight[task], self.so_far
         apply = self.config.weights.apply
         factor = weight if apply == "sampling" else 1.0
-        steps, batches = self.data.training(task, round_, factor)
+        steps, batches = self.data.training(task, round_, factor, skip=done.step)
         train_task(
             self.engine,
             task,
             derive_seed(self.config.seed, name, "train", round_),
             batches,
-            lambda step: progress(name, step, steps),
+            done,
+            self.watch,
+            name=name,
+            steps=steps,
             loss_weight=weight if apply == "loss" else 1.0,
             lr_scale=repeat(weight if apply == "lr" else 1.0),
         )
-        return self.engine.end_task(restore=not self._alone)
+        done.end_task(self.engine.end_task(restore=not self._alone))
+        self.watch.point()
 
     def _solve_alpha(self, round_: int) -> tuple[list[float], list[list[float]]]:
-        """Gradient descent on α, projected on its bounds; the final α and the way there."""
+        """Gradient descent on α, projected on its bounds; the final α and the way there.
+
+        The gradients decide all else, so those that are there already are followed again.
+        """
         config, n = self.config.alpha, len(self.engine.tasks)
         alpha = torch.full((n,), start(config, n), dtype=torch.float64, requires_grad=True)
         optimizer: torch.optim.Optimizer
@@ -73,22 +79,29 @@ class Avil(Method):
             optimizer = torch.optim.SGD([alpha], config.lr, momentum=config.momentum)
         else:
             optimizer = torch.optim.Adam([alpha], config.lr)
-        path = [alpha.tolist()]
-        for step in range(1, config.steps + 1):
-            self.engine.apply(path[-1])
-            gradient, loss = self.engine.target_gradient(self.data.dev_draw(self.engine.target))
-            if not all(map(math.isfinite, (loss, *gradient))):
-                raise AvilError(
-                    f"target {self.engine.tasks[self.engine.target].name!r}: its dev loss is {loss} with α "
-                    f"gradient {gradient} at step {step} of the α phase of round {round_}; lower alpha.lr, set "
-                    f"alpha.bounds, or check the dev data"
-                )
-            alpha.grad = torch.tensor(gradient, dtype=torch.float64)
+        path, gradients = [alpha.tolist()], self.so_far.gradient
+        for step in range(config.steps):
+            if step == len(gradients):
+                gradients.append(self._gradient(path[-1], step + 1, round_))
+                self.watch.point()
+            alpha.grad = torch.tensor(gradients[step], dtype=torch.float64)
             optimizer.step()
             if config.bounds is not None:
                 alpha.detach().clamp_(*config.bounds)
             path.append(alpha.tolist())
         return path[-1], path
+
+    def _gradient(self, alpha: list[float], step: int, round_: int) -> list[float]:
+        """∂L/∂α at `alpha`."""
+        self.engine.apply(alpha)
+        gradient, loss = self.engine.target_gradient(self.data.dev_draw(self.engine.target))
+        if not all(map(math.isfinite, (loss, *gradient))):
+            raise AvilError(
+                f"target {self.engine.tasks[self.engine.target].name!r}: its dev loss is {loss} with α "
+                f"gradient {gradient} at step {step} of the α phase of round {round_}; lower alpha.lr, set "
+                f"alpha.bounds, or check the dev data"
+            )
+        return gradient
 
 
 def start(config: AlphaConfig, n: int) -> float:

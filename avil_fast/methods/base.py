@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
+from typing import Any
 
 from avil_fast.config import TrainConfig
-from avil_fast.engine.base import Engine
+from avil_fast.engine.base import Engine, TaskRun
 from avil_fast.errors import AvilError
 from avil_fast.tasks.batches import ALL, Batches, in_order
 from avil_fast.tasks.share import Share
 from avil_fast.tasks.task import Batch, Task
 
-Progress = Callable[[str, int, int], None]
-"""Called with (task, step, steps) as a round goes on."""
+
+@dataclass(frozen=True)
+class Watch:
+    """Is told how a run goes on."""
+
+    progress: Callable[[str, int, int], None] = lambda task, step, steps: None
+    """Called with (task, step, steps) after every optimizer step."""
+    point: Callable[[], None] = lambda: None
+    """Called where a run can be saved and taken up again: after steps, tasks, α steps and rounds."""
 
 
 @dataclass
@@ -26,7 +35,8 @@ class RoundRecord:
     weight: list[float]
     """The weights that the next round trains with."""
     delta_norm: list[float]
-    train_loss: list[float]
+    train_loss: list[float | None]
+    """None for a task without a step."""
     alpha_path: list[list[float]] = field(default_factory=list)
     """α at the start of the α phase and after each of its steps."""
     cosine: list[list[float]] = field(default_factory=list)
@@ -77,16 +87,41 @@ class TaskData:
 
     def cycle(self, task: int, steps: int) -> Iterator[Batch]:
         """The next `steps` full batches of a task, shuffled pass after pass."""
-        self.steps_taken[task] += steps
-        return self._train[task].cycle(steps)
+        return self._counted(task, self._train[task].cycle(steps))
 
-    def training(self, task: int, round_: int, factor: float = 1.0) -> tuple[int, Iterator[Batch]]:
-        """(number of batches, batches) for a task's turn; `factor` multiplies its length."""
+    def training(self, task: int, round_: int, factor: float = 1.0, skip: int = 0) -> tuple[int, Iterator[Batch]]:
+        """(number of batches, batches) for a task's turn.
+
+        Args:
+            factor: multiplies the turn's length.
+            skip: batches of this turn that were drawn before; they are counted, but not drawn again.
+        """
         if self._config.steps_per_task == "proportional" and factor == 1.0:
-            self.steps_taken[task] += self.steps(task)
-            return self.steps(task), self._train[task].sample(self._config.sample_ratio, round_)
+            batches = self._train[task].sample(self._config.sample_ratio, round_, skip)
+            return self.steps(task), self._counted(task, batches)
         steps = round(factor * self.steps(task))
-        return steps, self.cycle(task, steps)
+        return steps, self.cycle(task, steps - skip)
+
+    def _counted(self, task: int, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self.steps_taken[task] += 1
+            yield batch
+
+    def state(self) -> dict[str, Any]:
+        """What has been drawn so far, for `load`; in JSON's types."""
+        return {
+            "steps_taken": list(self.steps_taken),
+            "train": [batches.state() for batches in self._train],
+            "dev_draws": {name: batches.state() for name, batches in self._dev_draws.items()},
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on where another run stood."""
+        self.steps_taken = list(state["steps_taken"])
+        for batches, saved in zip(self._train, state["train"], strict=True):
+            batches.load(saved)
+        for name, batches in self._dev_draws.items():
+            batches.load(state["dev_draws"][name])
 
     def dev(self, task: int) -> Iterator[Batch]:
         """The whole dev set of a task, in order."""
@@ -109,37 +144,83 @@ class TaskData:
         return in_order(data, self._config.eval_batch_size, owner.collate, self._config.workers, self._share)
 
 
+@dataclass
+class SoFar:
+    """What of the present round is done: enough to go on from any point of it. In JSON's types."""
+
+    norm: list[float] = field(default_factory=list)
+    """‖δ_i‖ of the tasks that have trained."""
+    loss: list[float | None] = field(default_factory=list)
+    """Their mean losses; None for a task without a step."""
+    step: int = 0
+    """Optimizer steps of the task that trains."""
+    gradient: list[list[float]] = field(default_factory=list)
+    """∂L/∂α of every step of the α phase."""
+
+    @property
+    def nothing(self) -> bool:
+        return self == SoFar()
+
+    def end_task(self, run: TaskRun) -> None:
+        """The task that trained has ended."""
+        self.norm.append(run.delta_norm)
+        self.loss.append(run.loss if math.isfinite(run.loss) else None)
+        self.step = 0
+
+
 def train_task(
     engine: Engine,
     task: int,
     seed: int,
     batches: Iterable[Batch],
-    progress: Callable[[int], None],
+    so_far: SoFar,
+    watch: Watch,
     *,
+    name: str,
+    steps: int,
+    before: int = 0,
     loss_weight: float = 1.0,
     lr_scale: Iterable[float] = repeat(1.0),
 ) -> None:
     """A step on each batch, from `begin_task` to just before `end_task`.
 
     Args:
-        progress: called with the number of steps done.
-        lr_scale: the factor on the learning rate for each step.
+        batches: those that are left, if the task has trained before.
+        so_far: its `step` counts.
+        watch: told of every step.
+        name, steps: what it is told.
+        before: steps that it is to count besides.
+        lr_scale: the factor on the learning rate for each step that is left.
     """
-    engine.begin_task(task, seed)
-    for step, (batch, scale) in enumerate(zip(engine.fetch(batches), lr_scale, strict=False), 1):
+    if so_far.step == 0:
+        engine.begin_task(task, seed)
+    for batch, scale in zip(engine.fetch(batches), lr_scale, strict=False):
         engine.train_step(batch, loss_weight=loss_weight, lr_scale=scale)
-        progress(step)
+        so_far.step += 1
+        watch.progress(name, before + so_far.step, steps)
+        watch.point()
 
 
 class Method(ABC):
-    """A training method: scalars and order. It never touches a tensor of the model."""
+    """A training method: scalars and order. It never touches a tensor of the model.
 
-    def __init__(self, engine: Engine, data: TaskData, config: TrainConfig) -> None:
+    Attributes:
+        weight: w_i, changed at the end of a round at the earliest.
+        so_far: what of a round is done; a round goes on from there, and leaves it complete.
+    """
+
+    def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, watch: Watch) -> None:
         self.engine = engine
         self.data = data
         self.config = config
+        self.watch = watch
         self.weight = [1.0] * len(engine.tasks)
+        self.so_far = SoFar()
+
+    def training(self, turn: int) -> str:
+        """The name of the task that trains in a round's turn, counted from 0."""
+        return self.engine.tasks[turn].name
 
     @abstractmethod
-    def round(self, round_: int, progress: Progress) -> RoundRecord:
-        """Run one round; θ is better afterwards, or at least different."""
+    def round(self, round_: int) -> RoundRecord:
+        """Run one round, or what is left of it; θ is better afterwards, or at least different."""

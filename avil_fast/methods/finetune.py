@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
-from itertools import count
+from dataclasses import dataclass, field
 
-from avil_fast.engine.base import Engine, Evaluation
-from avil_fast.methods.base import Progress, TaskData, train_task
+from avil_fast.config import TrainConfig
+from avil_fast.engine.base import Engine
+from avil_fast.methods.base import SoFar, TaskData, Watch, train_task
+from avil_fast.methods.best import Best
 from avil_fast.tasks.batches import derive_seed
 
 
-def finetune(
-    engine: Engine, data: TaskData, epochs: int, before: Evaluation, seed: int, progress: Progress
-) -> tuple[Evaluation, int]:
-    """Linear decay from the full learning rate to 0; the best epoch on dev is kept, or none.
+@dataclass
+class Finetune:
+    """How far the fine-tune has come. In JSON's types."""
 
-    Returns:
-        The dev evaluation of what was kept, and the epoch it comes from; 0 is "no change".
+    epoch: int = 0
+    """Epochs that are done."""
+    so_far: SoFar = field(default_factory=SoFar)
+    """Of the next one."""
+    best_epoch: int = 0
+    """The epoch that is kept; 0 is "no change"."""
+
+
+def finetune(
+    engine: Engine, data: TaskData, config: TrainConfig, best: Best, done: Finetune, watch: Watch
+) -> None:
+    """Linear decay from the full learning rate to 0; `best` is the best epoch on dev afterwards, or as it was.
+
+    Args:
+        done: where to go on from; complete afterwards.
     """
-    target = engine.target
+    target, epochs = engine.target, config.finetune.epochs
     steps = data.steps_per_pass(target)
     total = epochs * steps
-    taken = count(1)
-    decay = (1 - step / total for step in range(total))
-    best, best_epoch, kept = before, 0, engine.snapshot()
-    for epoch in range(1, epochs + 1):
-        engine.begin_round()
+    for epoch in range(done.epoch + 1, epochs + 1):
+        taken = done.epoch * steps
+        if done.so_far.nothing:
+            engine.begin_round()
         train_task(
             engine,
             target,
-            derive_seed(seed, engine.tasks[target].name, "finetune", epoch),
-            data.cycle(target, steps),
-            lambda step: progress("fine-tune", next(taken), total),
-            lr_scale=decay,
+            derive_seed(config.seed, engine.tasks[target].name, "finetune", epoch),
+            data.cycle(target, steps - done.so_far.step),
+            done.so_far,
+            watch,
+            name="fine-tune",
+            steps=total,
+            before=taken,
+            lr_scale=[1 - step / total for step in range(taken + done.so_far.step, taken + steps)],
         )
         engine.end_task(restore=False)
-        now = engine.evaluate(target, data.dev(target))
-        if now.better_than(best):
-            best, best_epoch, kept = now, epoch, engine.snapshot()
-    engine.restore(kept)
-    return best, best_epoch
+        done.epoch, done.so_far = epoch, SoFar()
+        if best.offer(engine.evaluate(target, data.dev(target)), engine):
+            done.best_epoch = epoch
+        watch.point()

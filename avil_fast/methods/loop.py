@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine, Evaluation
+from avil_fast.engine.state import Snapshot
 from avil_fast.errors import AvilError
 from avil_fast.methods import METHODS
-from avil_fast.methods.base import RoundRecord, TaskData
-from avil_fast.methods.finetune import finetune
+from avil_fast.methods.base import RoundRecord, SoFar, TaskData, Watch
+from avil_fast.methods.best import Best
+from avil_fast.methods.finetune import Finetune, finetune
 
 
 class Observer:
     """Is told how a run goes. Does nothing itself."""
+
+    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
+        """Before the first step of a run that goes on from a checkpoint: where that was made, and rounds done."""
 
     def progress(self, task: str, step: int, steps: int) -> None:
         """After every optimizer step."""
@@ -29,53 +36,135 @@ class Observer:
 class Outcome:
     """What a run came to. The model holds the kept parameters."""
 
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best_round: int = 0
-    finetune_epoch: int = 0
+    history: list[dict[str, Any]]
+    best_round: int
+    finetune_epoch: int
     """0: the fine-tune changed nothing for the better."""
-    dev: Evaluation = field(default_factory=lambda: Evaluation(math.inf, None))
-    test: Evaluation | None = None
-    steps: dict[str, int] = field(default_factory=dict)
+    dev: Evaluation
+    test: Evaluation | None
+    steps: dict[str, int]
     """Optimizer steps by task, the fine-tune included."""
-    seconds: float = 0.0
+    seconds: float
 
 
-def run_rounds(engine: Engine, config: TrainConfig, observer: Observer) -> Outcome:
-    """Run `config.method` for `config.rounds` rounds and fine-tune; leaves the best model in the engine."""
-    data = TaskData(engine.tasks, config, engine.share)
-    method = METHODS[config.method](engine, data, config)
-    outcome, kept, began = Outcome(), None, time.perf_counter()
-    best: Evaluation | None = None
-    for round_ in range(1, config.rounds + 1):
-        started = time.perf_counter()
-        record = method.round(round_, observer.progress)
-        dev, test = _measure(engine, data)
-        if not math.isfinite(dev.loss):
-            raise AvilError(
-                f"target {engine.tasks[engine.target].name!r}: its dev loss is {dev.loss} after round {round_}; "
-                f"lower optimizer.lr or alpha.lr, or set alpha.bounds"
-            )
-        for split, found in (("dev", dev), ("test", test)):
-            if found is not None and not math.isfinite(found.metric or 0.0):
-                raise AvilError(
-                    f"target {engine.tasks[engine.target].name!r}: its metric on the {split} set is "
-                    f"{found.metric} after round {round_}; return finite numbers"
-                )
-        if config.keep == "last" or dev.better_than(best):
-            best, outcome.best_round, kept = dev, round_, engine.snapshot()
-        row = _row(round_, record, dev, test, engine, time.perf_counter() - started)
-        outcome.history.append(row)
-        observer.round(row)
-    engine.restore(kept)
-    assert best is not None
-    if config.finetune.epochs:
-        _, outcome.finetune_epoch = finetune(
-            engine, data, config.finetune.epochs, best, config.seed, observer.progress
+class Run:
+    """A run from wherever it stands to its end.
+
+    Args:
+        engine: trains.
+        config: how.
+        watch: told of steps, and called at every point where `state` can be taken.
+        on_round: called with a round's line of metrics.
+    """
+
+    def __init__(
+        self, engine: Engine, config: TrainConfig, watch: Watch, on_round: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self.best = Best()
+        self.history: list[dict[str, Any]] = []
+        self._engine = engine
+        self._config = config
+        self._watch = watch
+        self._on_round = on_round
+        self._data = TaskData(engine.tasks, config, engine.share)
+        self._method = METHODS[config.method](engine, self._data, config, watch)
+        self._best_round = 0
+        self._finetune: Finetune | None = None
+        """None as long as the rounds go on."""
+        self._began = time.perf_counter()
+        self._round_began = self._began
+
+    def where(self) -> dict[str, Any]:
+        """Where the run stands, for people: round, phase, and there task and step."""
+        tasks, done = self._engine.tasks, self._method.so_far
+        if self._finetune:
+            where = {"phase": "fine-tune", "epoch": self._finetune.epoch + 1, "step": self._finetune.so_far.step}
+            return {"round": len(self.history)} | where
+        if done.nothing:
+            return {"round": len(self.history), "phase": "round done"}
+        where = {"round": len(self.history) + 1}
+        if len(done.norm) == len(tasks):
+            return where | {"phase": "α", "step": len(done.gradient)}
+        return where | {"phase": "training", "task": self._method.training(len(done.norm)), "step": done.step}
+
+    def state(self) -> dict[str, Any]:
+        """Where the run stands, all but tensors, in JSON's types."""
+        now, best = time.perf_counter(), self.best.evaluation
+        return {
+            "history": list(self.history),
+            "best_round": self._best_round,
+            "best": [best.loss, best.metric] if best else None,
+            "weight": self._method.weight,
+            "so_far": asdict(self._method.so_far),
+            "finetune": asdict(self._finetune) if self._finetune else None,
+            "data": self._data.state(),
+            "seconds": now - self._began,
+            "round_seconds": now - self._round_began,
+        }
+
+    def load(self, state: dict[str, Any], kept: Snapshot | None) -> None:
+        """Go on from another run's `state`, with its best model so far; the engine has been loaded."""
+        self.history = list(state["history"])
+        self._best_round = state["best_round"]
+        if state["best"]:
+            self.best = Best(Evaluation(*state["best"]), kept)
+        self._method.weight = list(state["weight"])
+        self._method.so_far = SoFar(**state["so_far"])
+        if finetune := state["finetune"]:
+            self._finetune = Finetune(**finetune | {"so_far": SoFar(**finetune["so_far"])})
+        self._data.load(state["data"])
+        now = time.perf_counter()
+        self._began, self._round_began = now - state["seconds"], now - state["round_seconds"]
+
+    def run(self) -> Outcome:
+        """Train for the rounds that are left, then fine-tune; leaves the best model in the engine."""
+        for round_ in range(len(self.history) + 1, self._config.rounds + 1):
+            self._round(round_)
+        if self._finetune is None:
+            self._engine.restore(self.best.model)
+            self._finetune = Finetune()
+        if self._config.finetune.epochs:
+            finetune(self._engine, self._data, self._config, self.best, self._finetune, self._watch)
+            self._engine.restore(self.best.model)
+        dev, test = _measure(self._engine, self._data)
+        steps = zip(self._engine.tasks, self._data.steps_taken, strict=True)
+        return Outcome(
+            self.history,
+            self._best_round,
+            self._finetune.best_epoch,
+            dev,
+            test,
+            {task.name: count for task, count in steps},
+            time.perf_counter() - self._began,
         )
-    outcome.dev, outcome.test = _measure(engine, data)
-    outcome.steps = {task.name: steps for task, steps in zip(engine.tasks, data.steps_taken, strict=True)}
-    outcome.seconds = time.perf_counter() - began
-    return outcome
+
+    def _round(self, round_: int) -> None:
+        record = self._method.round(round_)
+        self._method.so_far = SoFar()
+        dev, test = _measure(self._engine, self._data)
+        _require_finite(self._engine.tasks[self._engine.target].name, round_, dev, test)
+        if self.best.offer(dev, self._engine, always=self._config.keep == "last"):
+            self._best_round = round_
+        now = time.perf_counter()
+        row = _row(round_, record, dev, test, self._engine, now - self._round_began)
+        self._round_began = now
+        self.history.append(row)
+        self._on_round(row)
+        self._watch.point()
+
+
+def _require_finite(name: str, round_: int, dev: Evaluation, test: Evaluation | None) -> None:
+    if not math.isfinite(dev.loss):
+        raise AvilError(
+            f"target {name!r}: its dev loss is {dev.loss} after round {round_}; "
+            f"lower optimizer.lr or alpha.lr, or set alpha.bounds"
+        )
+    for split, found in (("dev", dev), ("test", test)):
+        if found is not None and not math.isfinite(found.metric or 0.0):
+            raise AvilError(
+                f"target {name!r}: its metric on the {split} set is "
+                f"{found.metric} after round {round_}; return finite numbers"
+            )
 
 
 def _measure(engine: Engine, data: TaskData) -> tuple[Evaluation, Evaluation | None]:
@@ -97,9 +186,9 @@ def _row(
 ) -> dict[str, Any]:
     """A line of metrics.jsonl."""
 
-    def by_task(values: list[float]) -> dict[str, float | None]:
+    def by_task(values: Sequence[float | None]) -> dict[str, float | None]:
         names = [task.name for task in engine.tasks]
-        return {name: v if math.isfinite(v) else None for name, v in zip(names, values, strict=True)}
+        return {n: v if v is not None and math.isfinite(v) else None for n, v in zip(names, values, strict=True)}
 
     parts = engine.take_seconds()
     return {

@@ -17,6 +17,7 @@ from avil_fast.errors import AvilError
 from avil_fast.report.weights import write_weights
 
 CONFIG, METRICS, SUMMARY, REPORT = "config.yaml", "metrics.jsonl", "summary.json", "report.html"
+CHECKPOINTS = "checkpoints"
 MODEL = Path("model") / "model.safetensors"
 
 
@@ -24,14 +25,16 @@ class RunFolder:
     """Write a run into a folder, as a context manager.
 
     A finished run that stands there already is set aside and comes back if the new one fails; a new
-    folder that does not become a finished run by its own fault (bad input) is removed.
+    folder that does not become a finished run by its own fault (bad input) is removed, unless there are
+    checkpoints in it.
 
     Args:
         path: the folder; new, empty, or holding an earlier run.
-        overwrite: replace a finished run.
+        overwrite: replace a finished run, or one that could go on.
+        resume: go on with the run that stands there, if it has checkpoints.
     """
 
-    def __init__(self, path: Path, overwrite: bool) -> None:
+    def __init__(self, path: Path, overwrite: bool, resume: bool = False) -> None:
         self.path = path
         if path.name in ("", ".."):
             raise AvilError(f"output_dir is {str(path)!r}, but must name a folder of its own, e.g. runs/digits")
@@ -43,13 +46,27 @@ class RunFolder:
             raise AvilError(f"output_dir is {str(path)!r}, which holds files that are no run; name another")
         if self._aside.exists() and not (self._aside / CONFIG).is_file():
             raise AvilError(f"{str(self._aside)!r} is in the way of output_dir and is no run; move it")
-        if any((held / SUMMARY).is_file() for held in (path, self._aside)) and not overwrite:
+        self._goes_on = resume and self._can_go_on()
+        if self._goes_on or overwrite:
+            return
+        if any((held / SUMMARY).is_file() for held in (path, self._aside)):
             raise AvilError(
                 f"output_dir is {str(path)!r}, which holds a finished run; name another, or set overwrite=true"
             )
+        if self._can_go_on():
+            raise AvilError(
+                f"output_dir is {str(path)!r}, which holds a run that was stopped; go on with --resume auto, or "
+                f"start anew with overwrite=true"
+            )
+
+    def _can_go_on(self) -> bool:
+        """Whether the run there, or a baseline of it, has a checkpoint."""
+        return any((self.path / CHECKPOINTS).glob("**/checkpoint-*"))
 
     def __enter__(self) -> Self:
         try:
+            if self._goes_on:
+                return self
             if (self._aside / SUMMARY).is_file() and not (self.path / SUMMARY).is_file():
                 # A run that was killed left the finished one aside: keep that one.
                 shutil.rmtree(self.path, ignore_errors=True)
@@ -67,6 +84,8 @@ class RunFolder:
         finished = (self.path / SUMMARY).is_file()
         if finished:
             shutil.rmtree(self._aside, ignore_errors=True)
+        elif self._can_go_on():
+            return
         elif isinstance(error, Exception) or self._aside.is_dir():
             shutil.rmtree(self.path)
             if self._aside.is_dir():
@@ -82,6 +101,10 @@ class RunFolder:
         """Add a round's line; a reader never sees half of one."""
         with (self.path / METRICS).open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row, allow_nan=False) + "\n")
+
+    def write_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Write all lines anew: those of a run that goes on from an earlier round."""
+        write_whole(self.path / METRICS, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
     def write_model(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Parameters and buffers as safetensors; tied ones once."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sized
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -16,9 +16,11 @@ from torch.utils.data import (
     IterableDataset,
     SequentialSampler,
     TensorDataset,
+    default_collate,
 )
 
 from avil_fast.errors import AvilError
+from avil_fast.randomness import seeded
 from avil_fast.tasks.share import Part, Parts, Share, map_tensors
 from avil_fast.tasks.task import Batch, Data, Task
 
@@ -48,6 +50,9 @@ class Batches:
       (αVIL, step "collect", with sampling ratio ρ);
     - `cycle`: a given number of full batches from an endless stream of shuffled passes.
 
+    What a data set draws itself, to augment an example, say, is a function of the batch's place in that order:
+    the same with any number of workers, and where a run is taken up again.
+
     Args:
         task: the task; its train set is a map-style Dataset or a re-iterable of batches.
         batch_size: examples of a Dataset in one batch; an iterable brings its own batches.
@@ -58,7 +63,8 @@ class Batches:
 
     def __init__(self, task: Task, batch_size: int, seed: int, workers: int = 0, share: Share = ALL) -> None:
         self.name = task.name
-        self.cursor = 0
+        self._cursor = 0
+        """Examples of a Dataset, batches of an iterable, that `cycle` has handed out."""
         self._data = task.train
         self._batch_size = batch_size if is_dataset(task.train) else 1
         self._seed = seed
@@ -66,6 +72,8 @@ class Batches:
         self._share = share
         self._collate = task.collate
         self._endless: Iterator[Batch] | None = None
+        self._walk: int | None = None
+        """The cursor where the present pass over an iterable began."""
         self.length = length_of(task.train)
         """Examples of a Dataset, or batches of an iterable; None if the iterable does not tell."""
         require_data(task.train, f"task {task.name!r}: its train set")
@@ -80,15 +88,27 @@ class Batches:
             )
         return -(-self.length // self._batch_size)
 
-    def sample(self, ratio: float, round_: int) -> Iterator[Batch]:
-        """About `ratio` of the data in random order, drawn anew for each round."""
+    def state(self) -> list[int | None]:
+        """Where the endless stream stands, for `load`."""
+        return [self._cursor, self._walk]
+
+    def load(self, state: list[int | None]) -> None:
+        """Go on where another's stream stood. An iterable is walked again up to there."""
+        cursor, self._walk = state
+        assert cursor is not None
+        self._cursor, self._endless = cursor, None
+
+    def sample(self, ratio: float, round_: int, skip: int = 0) -> Iterator[Batch]:
+        """About `ratio` of the data in random order, anew for each round; without the first `skip` batches."""
         if self.length is None or not self._indexable:
-            yield from self.cycle(max(1, round(ratio * self.batches_per_pass)))
+            yield from self.cycle(max(1, round(ratio * self.batches_per_pass)) - skip)
             return
         count = max(1, round(ratio * self.length))
         generator = torch.Generator().manual_seed(derive_seed(self._seed, self.name, "sample", round_))
         order = torch.randperm(self.length, generator=generator)[:count].tolist()
-        yield from self._load(list(_chunks(order, self._batch_size)))
+        chunks = list(_chunks(order, self._batch_size))
+        places = [("sampled", round_, number) for number in range(len(chunks))]
+        yield from self._load(chunks[skip:], places[skip:])
 
     def cycle(self, steps: int) -> Iterator[Batch]:
         """The next `steps` batches of the endless stream; a small dataset is passed over several times."""
@@ -96,8 +116,11 @@ class Batches:
             for _ in range(steps):
                 yield self._next()
             return
-        start, self.cursor = self.cursor, self.cursor + steps * self._batch_size
-        yield from self._load(list(_chunks(self._stream(start, self.cursor), self._batch_size)))
+        start, size = self._cursor, self._batch_size
+        chunks = list(_chunks(self._stream(start, start + steps * size), size))
+        for batch in self._load(chunks, [("at", start + number * size) for number in range(steps)]):
+            self._cursor += size
+            yield batch
 
     @property
     def _indexable(self) -> bool:
@@ -113,24 +136,28 @@ class Batches:
         first = start - start // self.length * self.length
         return order[first : first + stop - start]
 
-    def _load(self, chunks: list[list[int]]) -> Iterator[Batch]:
+    def _load(self, chunks: list[list[int]], places: Sequence[tuple[object, ...]]) -> Iterator[Batch]:
+        """The batches of these examples, each with its place among all of the run."""
         if not is_dataset(self._data):
             batches = cast(list[Batch], self._data)
             return iter([batches[index] for (index,) in chunks])
-        seed = derive_seed(self._seed, self.name, "workers", self.cursor)
-        dataset = cast(Dataset[Any], self._data)
-        return _shared(dataset, chunks, self._share, self._collate, self._workers, seed)
+        draws = [
+            _Draw(chunk, derive_seed(self._seed, self.name, *place))
+            for chunk, place in zip(chunks, places, strict=True)
+        ]
+        return _shared(cast(Dataset[Any], self._data), draws, self._share, self._collate, self._workers)
 
     def _next(self) -> Batch:
         """The next batch of an iterable that cannot be indexed, started over when it ends."""
         for _ in range(2):
             if self._endless is None:
-                data = cast(Iterable[Batch], self._data)
-                self._endless = _seeded(data, self._seed, self.name, "walk", self.cursor)
+                self._walk = self._cursor if self._walk is None else self._walk
+                walk = _seeded(cast(Iterable[Batch], self._data), self._seed, self.name, "walk", self._walk)
+                self._endless = itertools.islice(walk, self._cursor - self._walk, None)
             for batch in self._endless:
-                self.cursor += 1
+                self._cursor += 1
                 return batch
-            self._endless = None
+            self._endless = self._walk = None
         raise AvilError(f"task {self.name!r}: its train iterable yields no batch a second time; pass a list")
 
 
@@ -142,15 +169,15 @@ def in_order(
         return _seeded(cast(Iterable[Batch], data), "in order")
     dataset = cast(Dataset[Any], data)
     chunks = BatchSampler(SequentialSampler(cast(Sized, dataset)), batch_size, drop_last=False)
-    return _shared(dataset, list(chunks), share, collate, workers)
+    draws = [_Draw(chunk, derive_seed("in order", number)) for number, chunk in enumerate(chunks)]
+    return _shared(dataset, draws, share, collate, workers)
 
 
 def _seeded(data: Iterable[Batch], *seed: object) -> Iterator[Batch]:
     """The batches, drawn with a seed of their own: ranks that train with other seeds shuffle alike."""
     iterator: Iterator[Batch] | None = None
     for number in itertools.count():
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(*seed, number))
+        with seeded(derive_seed(*seed, number)):
             iterator = iter(data) if iterator is None else iterator
             try:
                 batch = next(iterator)
@@ -183,30 +210,79 @@ def require_data(data: Data, what: str) -> None:
         raise AvilError(f"{what} is empty; give it at least one example")
 
 
+@dataclass(frozen=True)
+class _Draw:
+    """Examples of a Dataset that make a batch, and the seed of what is drawn while they are fetched."""
+
+    indices: list[int]
+    seed: int
+
+
+class _Batched(Dataset[Batch]):
+    """A Dataset whose items are the batches of another: `batched[draw]`."""
+
+    def __init__(self, dataset: Dataset[Any], collate: Any) -> None:
+        self._dataset = dataset
+        self._collate = collate or default_collate
+
+    def __getitem__(self, draw: _Draw) -> Batch:
+        with seeded(draw.seed):
+            if hasattr(self._dataset, "__getitems__"):
+                items = self._dataset.__getitems__(draw.indices)
+            else:
+                items = [self._dataset[index] for index in draw.indices]
+            return self._collate(items)
+
+
+class _Sliced(Dataset[Batch]):
+    """The same of tensors without a collator: they are indexed with a whole batch at once, and draw nothing."""
+
+    def __init__(self, dataset: TensorDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, draw: _Draw) -> Batch:
+        return list(self._dataset[cast(Any, draw.indices)])
+
+
 def _shared(
-    dataset: Dataset[Any], chunks: list[list[int]], share: Share, collate: Any, workers: int, seed: int = 0
+    dataset: Dataset[Any], draws: list[_Draw], share: Share, collate: Any, workers: int
 ) -> Iterator[Batch]:
     """The batches of a Dataset, as `Parts` where this rank takes less than all in one piece."""
     if share.whole:
-        return iter(_loader(dataset, chunks, collate, workers, seed))
-    pieces = [piece for chunk in chunks for piece in share.indices(chunk)]
-    loaded = iter(_loader(dataset, pieces, collate, workers, seed))
+        return iter(_loader(dataset, draws, collate, workers))
+    pieces = [
+        _Draw(piece, derive_seed(draw.seed, share.rank, number))
+        for draw in draws
+        for number, piece in enumerate(share.indices(draw.indices))
+    ]
+    loaded = iter(_loader(dataset, pieces, collate, workers))
     return (
-        Parts(Part(next(loaded), piece.stop - piece.start, len(chunk)) for piece in share.pieces(len(chunk)))
-        for chunk in chunks
+        Parts(
+            Part(next(loaded), piece.stop - piece.start, len(draw.indices))
+            for piece in share.pieces(len(draw.indices))
+        )
+        for draw in draws
     )
 
 
-def _loader(
-    dataset: Dataset[Any], chunks: Iterable[list[int]], collate: Any, workers: int, seed: int = 0
-) -> DataLoader[Any]:
+def _loader(dataset: Dataset[Any], draws: list[_Draw], collate: Any, workers: int) -> DataLoader[Any]:
+    # `type`, not isinstance: a subclass may draw.
+    plain = type(dataset) is TensorDataset and collate is None
+    batched = _Sliced(cast(TensorDataset, dataset)) if plain else _Batched(dataset, collate)
+    sampler = cast(Any, draws)
     # With a generator of its own a loader leaves the global one, and so dropout, alone.
-    generator = torch.Generator().manual_seed(seed)
-    if isinstance(dataset, TensorDataset) and collate is None:
-        # Index the tensors with a whole batch at once instead of collating single examples.
-        sampler = cast(Any, chunks)
-        return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers, generator=generator)
-    return DataLoader(dataset, batch_sampler=chunks, collate_fn=collate, num_workers=workers, generator=generator)
+    return DataLoader(
+        batched,
+        sampler=sampler,
+        batch_size=None,
+        num_workers=workers,
+        generator=torch.Generator(),
+        collate_fn=_as_it_is,
+    )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
 
 
 def _chunks(order: list[int], size: int) -> Iterator[list[int]]:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from avil_fast.engine.base import TaskRun
 from avil_fast.engine.buffers import saved_buffers
-from avil_fast.engine.parameters import assign
-from avil_fast.engine.partitioned import PartitionedEngine
+from avil_fast.engine.parameters import assign, trainable
 from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.saved import SavedEngine
+from avil_fast.engine.state import Placement, as_table
 from avil_fast.engine.zero import internals, optimizer
 from avil_fast.engine.zero.config import ZeroConfig
 from avil_fast.errors import AvilError
@@ -39,7 +40,7 @@ class Caller(nn.Module):
         return function(self.model, batch)
 
 
-class ZeroEngine(PartitionedEngine):
+class ZeroEngine(SavedEngine):
     """Shards the model, the optimizer's state, the base and the bank over the ranks.
 
     Args:
@@ -57,6 +58,8 @@ class ZeroEngine(PartitionedEngine):
     Raises:
         AvilError: DeepSpeed is missing or cannot train this model.
     """
+
+    _all: list[internals.ZeroShard]
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class ZeroEngine(PartitionedEngine):
         super().__init__(model, tasks, target, device, ranks, parts)
         shared, heads = assign(model, tasks)
         _require_one_dtype([*shared, *(p for head in heads for p in head)])
+        self.name = f"ZeRO {zero.stage}"
         self._lr = optimizer_config.lr
         self._came_whole = not any(internals.is_partitioned(parameter) for parameter in model.parameters())
         self._attributes = internals.attributes(model)
@@ -95,7 +99,9 @@ class ZeroEngine(PartitionedEngine):
         self._scaled_head = []
         if scale_target_head and target in owners:
             self._scaled_head = self._partitions.of_group(owners.index(target))
-        self._all = [shard for group in range(len(groups)) for shard in self._partitions.of_group(group)]
+        of_groups = [(owner, self._partitions.of_group(group)) for group, owner in enumerate(owners)]
+        self._all = [shard for _, shards in of_groups for shard in shards]
+        self._owners = [owner for owner, shards in of_groups for _ in shards]
         self._gradient_pending = False
         self._make_banks(deltas)
 
@@ -139,17 +145,30 @@ class ZeroEngine(PartitionedEngine):
         self._zero.step()
         self._gradient_pending = False
 
-    def snapshot(self) -> Any:
-        masters = [shard.master.cpu().clone() for shard in self._all]
-        return masters, [buffer.cpu().clone() for buffer in self.model.buffers()]
-
-    def restore(self, snapshot: Any) -> None:
-        masters, buffers = snapshot
-        for shard, saved in zip(self._all, masters, strict=True):
-            shard.master.copy_(saved)
+    def _publish_all(self) -> None:
         self._publish()
-        for buffer, saved in zip(self.model.buffers(), buffers, strict=True):
-            buffer.copy_(saved)
+
+    def placement(self) -> Placement:
+        parameters = trainable(self.model)
+        index = {id(parameter): i for i, parameter in enumerate(parameters.values())}
+        partitions = {id(shard.parameter): k for k, shard in enumerate(self._all)}
+        slices: list[tuple[int, ...]] = [
+            (index[id(lp)], start, stop, partitions[id(flat)], offset)
+            for lp, start, stop, flat, offset in self._partitions.slices()
+        ]
+        shapes = {name: internals.shape(parameter) for name, parameter in parameters.items()}
+        return Placement(shapes, [shard.master.numel() for shard in self._all], as_table(slices))
+
+    def _moments(self, task: int) -> dict[int, dict[str, Any]]:
+        state = self._client.moments(task)
+        return {k: state[shard.parameter] for k, shard in enumerate(self._all) if state.get(shard.parameter)}
+
+    def _make_moments(self, task: int, names: Sequence[str], step: int | None) -> None:
+        flats = [s.parameter for s, owner in zip(self._all, self._owners, strict=True) if owner in (None, task)]
+        self._client.make_moments(task, flats, names, step)
+
+    def _forget_moments(self) -> None:
+        self._client.forget()
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in self.model.named_parameters():

@@ -33,12 +33,18 @@ class ZeroShard:
     master: Tensor
     """[numel] fp32, ZeRO's own memory."""
     gradient: Callable[[], Tensor]
+    parameter: Tensor
+    """What the optimizer steps: `master` is its data."""
     low: Sequence[Tensor] = ()
     """ZeRO casts by itself."""
 
     @property
     def grad(self) -> Tensor:
         return self.gradient()
+
+
+Slice = tuple[nn.Parameter, int, int, Tensor, int]
+"""(parameter, start, stop, partition, offset): elements start:stop of it lie there in the partition."""
 
 
 class Partitions(ABC):
@@ -54,6 +60,10 @@ class Partitions(ABC):
         """The partitions of a parameter group, in the order in which the optimizer was given the groups."""
 
     @abstractmethod
+    def slices(self) -> Iterator[Slice]:
+        """What this rank owns of every trainable parameter."""
+
+    @abstractmethod
     def forget_gradients(self) -> None:
         """Zero what a parameter without a gradient would otherwise keep of an earlier one."""
 
@@ -66,7 +76,19 @@ class Stage1And2(Partitions):
     """Stages 1 and 2: a group's parameters end to end, split evenly."""
 
     def of_group(self, group: int) -> list[ZeroShard]:
-        return [ZeroShard(self.z.single_partition_of_fp32_groups[group].detach(), lambda: self._gradient(group))]
+        partition = self.z.single_partition_of_fp32_groups[group]
+        return [ZeroShard(partition.detach(), lambda: self._gradient(group), partition)]
+
+    def slices(self) -> Iterator[Slice]:
+        for group, parameters in enumerate(self.z.bit16_groups):
+            for parameter in parameters:
+                if parameter._hp_mapping is not None:
+                    here, there = (
+                        parameter._hp_mapping.lp_fragment_address,
+                        parameter._hp_mapping.hp_fragment_address,
+                    )
+                    partition = self.z.single_partition_of_fp32_groups[group]
+                    yield parameter, here.start, here.start + here.numel, partition, there.start
 
     def _gradient(self, group: int) -> Tensor:
         partition = self.z.single_partition_of_fp32_groups[group]
@@ -101,23 +123,34 @@ class Stage3(Partitions):
         shards, offset = [], 0
         for sub_group, partition in enumerate(self.z.fp32_partitioned_groups_flat):
             if self.z.sub_group_to_group_id[sub_group] == group:
-                shards.append(ZeroShard(partition.detach(), self._slice(offset, partition.numel())))
+                gradient = self._slice(offset, partition.numel())
+                shards.append(ZeroShard(partition.detach(), gradient, partition))
             offset += partition.numel()
         return shards
 
     def _slice(self, offset: int, numel: int) -> Callable[[], Tensor]:
         return lambda: self.z.grad_partitions_flat_buffer.narrow(0, offset, numel)
 
-    def _clear_padding(self) -> None:
-        """Zero what lies beyond a parameter's end: DeepSpeed leaves it as allocated, and NaN would reach α."""
+    def slices(self) -> Iterator[Slice]:
+        for parameter, first, inside, _, partition, offset in self._parts():
+            if inside:
+                yield parameter, first, first + inside, partition, offset
+
+    def _parts(self) -> Iterator[tuple[nn.Parameter, int, int, int, Tensor, int]]:
+        """(parameter, its first element here, how many are, room for them, partition, offset in it) of all."""
         for sub_group, partition in enumerate(self.z.fp32_partitioned_groups_flat):
             offset = 0
             for parameter in self.z.fp16_groups[sub_group]:
                 size = parameter.partition_numel()
                 first = size * self.z._get_param_partition_rank(parameter)
                 inside = min(max(parameter.ds_numel - first, 0), size)
-                partition.detach()[offset + inside : offset + size] = 0.0
+                yield parameter, first, inside, size, partition, offset
                 offset += size
+
+    def _clear_padding(self) -> None:
+        """Zero what lies beyond a parameter's end: DeepSpeed leaves it as allocated, and NaN would reach α."""
+        for _, _, inside, size, partition, offset in self._parts():
+            partition.detach()[offset + inside : offset + size] = 0.0
 
     def forget_gradients(self) -> None:
         self.z.grad_partitions_flat_buffer.zero_()
@@ -202,6 +235,11 @@ def whole(parameter: nn.Parameter) -> Iterator[None]:
 
     with deepspeed.zero.GatheredParameters([parameter]):
         yield
+
+
+def shape(parameter: nn.Parameter) -> list[int]:
+    """Of the whole parameter, wherever it lies."""
+    return list(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def is_partitioned(parameter: nn.Parameter) -> bool:

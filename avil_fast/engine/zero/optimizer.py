@@ -7,12 +7,13 @@ idle head would be moved there by momentum and weight decay, so only groups of t
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from avil_fast.engine.optimizer import of_torch
+from avil_fast.engine.optimizer import new_moments, of_torch
 
 if TYPE_CHECKING:
     from avil_fast.config import OptimizerConfig
@@ -26,6 +27,8 @@ class ByTask(torch.optim.Optimizer):
     _active: int | None = None
     _states: dict[int, Any]
     _reset: bool
+    _counts_in_python = False
+    """DeepSpeed's optimizers count steps in an int, torch's in a tensor."""
 
     def keep_moments(self, reset: bool) -> None:
         """Begin without moments; with `reset`, every task's are set to zero when it begins."""
@@ -38,6 +41,26 @@ class ByTask(torch.optim.Optimizer):
         if self._reset:
             _clear_(self.state)
         self._active = task
+
+    def moments(self, task: int) -> Any:
+        """The state of a task by partition; empty if it has none that outlives it."""
+        if self._reset:
+            return self.state if task == self._active else {}
+        return self._states.get(task, {})
+
+    def make_moments(
+        self, task: int, partitions: Sequence[Tensor], names: Sequence[str], step: int | None
+    ) -> None:
+        """Allocate the state of a task, after so many steps."""
+        state = self._states.setdefault(0 if self._reset else task, defaultdict(dict))
+        for partition in partitions:
+            made = new_moments(partition, names, step)
+            state[partition] = made | {"step": step} if self._counts_in_python else made
+
+    def forget(self) -> None:
+        """Drop all moments; tasks are to begin anew."""
+        self.keep_moments(self._reset)
+        self._active = None
 
     def end_task(self) -> None:
         """Step nothing from now on: ZeRO's `step` then only casts and gathers what the partitions hold."""
@@ -91,4 +114,5 @@ def make(
         options["adam_w_mode" if "Fused" in base.__name__ else "adamw_mode"] = config.name == "adamw"
     optimizer = by_task(base)(groups, **options)
     optimizer.keep_moments(config.moments == "reset")
+    optimizer._counts_in_python = base is deepspeed_base
     return optimizer

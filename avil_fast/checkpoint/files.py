@@ -1,0 +1,207 @@
+"""One file of a checkpoint: tensors as safetensors lays them out, with a checksum of every block of the file.
+
+The safetensors package writes a file from memory in one go, and holds up all of Python meanwhile. Here tensors
+are written one by one, in a thread that lets training go on; and whoever reads a part of a file checks the blocks
+that it lies in, and reads no others.
+
+Format: https://huggingface.co/docs/safetensors/index#format, 8 bytes (length of the header, little endian), the
+header in JSON, the tensors' bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avil_fast.errors import AvilError
+
+BLOCK = 4 << 20
+"""Bytes that share a checksum. A rank that needs a part of a file reads no more than two blocks too much."""
+
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""safetensors' names."""
+
+OF_NAME = {name: dtype for dtype, name in DTYPES.items()}
+
+
+class Damaged(AvilError):
+    """A file of a checkpoint is not what was written."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a file must be."""
+
+    nbytes: int
+    checksums: list[int]
+    """CRC-32 of every `BLOCK` bytes, the last block as it falls."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor to write, in pieces that lie end to end: of one dtype, and one dimension if there are several."""
+
+    name: str
+    pieces: list[Tensor]
+
+    @property
+    def shape(self) -> list[int]:
+        return list(self.pieces[0].shape) if len(self.pieces) == 1 else [sum(p.numel() for p in self.pieces)]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(piece.numel() * piece.element_size() for piece in self.pieces)
+
+
+def write(path: Path, entries: Iterable[Entry]) -> Record:
+    """Write a file and wait until it is on the disk.
+
+    Args:
+        path: must not exist.
+        entries: on any device; those that are not in CPU memory are copied there one by one.
+
+    Raises:
+        OSError: the disk is full, or the like.
+    """
+    entries = list(entries)
+    header: dict[str, Any] = {}
+    end = 0
+    for entry in entries:
+        header[entry.name] = {
+            "dtype": DTYPES[entry.pieces[0].dtype],
+            "shape": entry.shape,
+            "data_offsets": [end, end + entry.nbytes],
+        }
+        end += entry.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at multiples of 8 bytes
+    with path.open("xb", buffering=0) as file:
+        sums = _Summed(file.write)
+        sums.write(memoryview(len(text).to_bytes(8, "little") + text))
+        for entry in entries:
+            for piece in entry.pieces:
+                sums.write(memory(piece.detach().cpu()))
+        os.fsync(file.fileno())
+    return Record(sums.nbytes, sums.checksums)
+
+
+def memory(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor in CPU memory; its own ones if it is contiguous."""
+    return memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]  # arrays are buffers
+
+
+class _Summed:
+    """Writes on, block by block, and sums up each."""
+
+    def __init__(self, write: Callable[[memoryview], int]) -> None:
+        self._write = write
+        self.nbytes = 0
+        self.checksums: list[int] = []
+
+    def write(self, data: memoryview) -> None:
+        while data:
+            filled = self.nbytes % BLOCK
+            part = data[: BLOCK - filled]
+            written = self._write(part)  # a disk that fills up may take a part only, before it says so
+            part = part[:written]
+            if filled:
+                self.checksums[-1] = zlib.crc32(part, self.checksums[-1])
+            else:
+                self.checksums.append(zlib.crc32(part))
+            self.nbytes += len(part)
+            data = data[written:]
+
+
+class Reader:
+    """Reads tensors of a file, or parts of them, and checks each block that it touches.
+
+    Args:
+        path: the file.
+        record: what it must be.
+
+    Raises:
+        Damaged: at once if the size is another, else when a block with another checksum is read.
+    """
+
+    def __init__(self, path: Path, record: Record) -> None:
+        self.path = path
+        self._record = record
+        self.seen: set[int] = set()
+        """The blocks that were read."""
+        try:
+            size = path.stat().st_size
+            if size != record.nbytes:
+                raise Damaged(f"{str(path)!r} has {size} bytes, but {record.nbytes} were written")
+            with path.open("rb") as file:
+                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except OSError as error:
+            raise Damaged(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        length = int.from_bytes(self._read(0, 8), "little")
+        self._data = 8 + length
+        self._header: Mapping[str, Any] = json.loads(bytes(self._read(8, self._data)))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._header
+
+    def names(self) -> Iterator[str]:
+        return iter(self._header)
+
+    def nbytes(self, name: str) -> int:
+        """Of a tensor."""
+        start, stop = self._header[name]["data_offsets"]
+        return int(stop - start)
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor as it was written; of the file's memory, so it is not for keeping."""
+        entry = self._header[name]
+        flat = self.elements(name, 0, self.nbytes(name) // OF_NAME[entry["dtype"]].itemsize)
+        return flat.view(entry["shape"])
+
+    def elements(self, name: str, start: int, stop: int) -> Tensor:
+        """Elements start:stop of a tensor, counted without regard to its shape."""
+        entry = self._header[name]
+        dtype = OF_NAME[entry["dtype"]]
+        first = self._data + entry["data_offsets"][0] + start * dtype.itemsize
+        data = self._read(first, first + (stop - start) * dtype.itemsize)
+        if not data:
+            return torch.empty(0, dtype=dtype)
+        whole = torch.frombuffer(data, dtype=torch.uint8)
+        aligned = whole if first % dtype.itemsize == 0 else whole.clone()
+        return aligned.view(dtype)
+
+    def check(self, block: int) -> None:
+        """Read a block."""
+        part = memoryview(self._bytes)[block * BLOCK : (block + 1) * BLOCK]
+        if zlib.crc32(part) != self._record.checksums[block]:
+            raise Damaged(
+                f"{str(self.path)!r} is damaged: bytes {block * BLOCK} to {block * BLOCK + len(part)} are not "
+                f"what was written"
+            )
+        self.seen.add(block)
+
+    def _read(self, start: int, stop: int) -> memoryview:
+        for block in range(start // BLOCK, -(-stop // BLOCK)):
+            if block not in self.seen:
+                self.check(block)
+        return memoryview(self._bytes)[start:stop]

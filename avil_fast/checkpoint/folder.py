@@ -1,0 +1,75 @@
+"""The folder of a run's checkpoints: each in one of its own that appears at once, when all of it is written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+from avil_fast.checkpoint.manifest import NAME
+
+PARTIAL = ".partial-"
+"""Begins the names of folders that are being written, or removed."""
+
+
+class Folder:
+    """Checkpoints are numbered in the order in which they were made: checkpoint-000001 and so on.
+
+    Args:
+        path: need not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def all(self) -> list[Path]:
+        """The finished checkpoints, oldest first."""
+        return [path for _, path in sorted(self._numbered())]
+
+    def begin(self) -> Path:
+        """An empty folder for the next checkpoint; what an earlier attempt left is removed.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        for left in self.path.glob(f"{PARTIAL}*"):
+            shutil.rmtree(left)
+        number = max((number for number, _ in self._numbered()), default=0) + 1
+        partial = self.path / f"{PARTIAL}checkpoint-{number:06}"
+        partial.mkdir()
+        return partial
+
+    def finish(self, partial: Path) -> Path:
+        """Give a complete folder its name, for good.
+
+        Raises:
+            OSError: the disk has gone.
+        """
+        _sync(partial)
+        finished = partial.with_name(partial.name.removeprefix(PARTIAL))
+        partial.rename(finished)
+        _sync(self.path)
+        return finished
+
+    def discard(self, path: Path) -> None:
+        """Remove a folder; a checkpoint stops being one first."""
+        with contextlib.suppress(OSError):  # what is left is removed by the next `begin`
+            if not path.name.startswith(PARTIAL):
+                path = path.rename(path.with_name(PARTIAL + path.name))
+            shutil.rmtree(path)
+
+    def _numbered(self) -> list[tuple[int, Path]]:
+        found = [(re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in self.path.glob("checkpoint-*")]
+        return [(int(match[1]), path) for match, path in found if match and (path / NAME).is_file()]
+
+
+def _sync(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

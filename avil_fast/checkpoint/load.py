@@ -1,0 +1,255 @@
+"""Fill an engine from a checkpoint, whatever ranks and ZeRO stage it was saved on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avil_fast.checkpoint.files import BLOCK, Damaged, Reader
+from avil_fast.checkpoint.manifest import Manifest
+from avil_fast.deltas.base import Stored
+from avil_fast.engine.base import Engine
+from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.state import Loaded, Placement, Snapshot
+from avil_fast.errors import AvilError
+from avil_fast.ops.encoding import BLOCK as SCALED
+from avil_fast.ops.encoding import CHUNK, blocks, decode, encode_
+
+Value = TypeVar("Value")
+
+RANK = 3
+"""The column that the ledger's tables of slices (deltas/ledger.py) have beside those of a `Placement`."""
+
+
+def on_all(ranks: Ranks, action: Callable[[], Value]) -> Value:
+    """What `action` returns; where it finds damage on one rank, all ranks learn of it.
+
+    Raises:
+        Damaged: the same on all ranks.
+    """
+    value, problem = None, ""
+    try:
+        value = action()
+    except Damaged as error:
+        problem = str(error)
+    if told := next(filter(None, ranks.gather(problem)), None):
+        raise Damaged(told)
+    return value  # type: ignore[return-value]  # there was no problem
+
+
+def load(engine: Engine, ranks: Ranks, folder: Path, manifest: Manifest) -> Snapshot | None:
+    """Put the engine where the checkpoint has it; the best model of that run so far. All ranks take part.
+
+    Raises:
+        Damaged: a file is not what was written. The engine may be filled again.
+    """
+    files = Files(folder, manifest)
+    state = engine.prepare(manifest.facts)
+    best = engine.snapshot() if manifest.run["best"] else None
+    here = ranks.gather(engine.placement())
+
+    def fill() -> Loaded:
+        plan = make_plan(files.placements(), here, ranks.rank)
+        for kind, stored in state.sharded.items():
+            _fill(kind, stored, plan, files.of_rank)
+        if best is not None:
+            masters = [Stored(k, master) for k, master in enumerate(best.masters)]
+            _fill("best", masters, plan, files.best_of_rank)
+            for i, buffer in enumerate(best.buffers):
+                buffer.copy_(files.best_of_rank(0).tensor(f"common/{i}"))
+        common = _under("common/", files.of_rank(0))
+        own = _under("own/", files.of_rank(ranks.rank)) if ranks.rank < manifest.ranks else None
+        as_many = ranks.size == manifest.ranks
+        return Loaded(common, own, [] if as_many else [_under("own/", file) for file in files.every_rank()])
+
+    loaded = on_all(ranks, fill)
+    on_all(ranks, lambda: files.check_rest(ranks))
+    engine.adopt(loaded)
+    return best
+
+
+class Files:
+    """The files of a checkpoint, opened as they are needed."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self._folder, self._manifest = folder, manifest
+        self._open: dict[str, Reader] = {}
+
+    def of_rank(self, rank: int) -> Reader:
+        """What a rank saved."""
+        return self.open(f"rank-{rank:05}.safetensors")
+
+    def best_of_rank(self, rank: int) -> Reader:
+        """A rank's part of the best model."""
+        return self.open(f"best-{rank:05}.safetensors")
+
+    def every_rank(self) -> Iterator[Reader]:
+        return (self.of_rank(rank) for rank in range(self._manifest.ranks))
+
+    def placements(self) -> list[Placement]:
+        """Where every rank had its elements."""
+        return [
+            Placement(
+                self._manifest.parameters,
+                file.tensor("sizes").tolist(),
+                file.tensor("slices").clone(),
+            )
+            for file in self.every_rank()
+        ]
+
+    def open(self, name: str) -> Reader:
+        if name not in self._open:
+            try:
+                self._open[name] = Reader(self._folder / name, self._manifest.files[name])
+            except KeyError:
+                raise Damaged(f"{str(self._folder)!r} is no whole checkpoint: it has no {name}") from None
+        return self._open[name]
+
+    def check_rest(self, ranks: Ranks) -> None:
+        """Check the blocks that no rank had to read, so that no damage passes."""
+        seen: set[tuple[str, int]] = set()
+        for of_rank in ranks.gather({(name, block) for name, file in self._open.items() for block in file.seen}):
+            seen |= of_rank
+        rest = [
+            (name, block)
+            for name, record in self._manifest.files.items()
+            for block in range(-(-record.nbytes // BLOCK))
+            if (name, block) not in seen
+        ]
+        for name, block in rest[ranks.rank :: ranks.size]:
+            self.open(name).check(block)
+
+
+@dataclass(frozen=True)
+class Move:
+    """Elements to read and where they go."""
+
+    rank: int
+    """That saved them."""
+    partition: int
+    """There."""
+    offset: int
+    """In it."""
+    to: int
+    """Offset in the partition here."""
+    length: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a rank reads, by its own partition."""
+
+    moves: Mapping[int, Sequence[Move]]
+    same: bool
+    """Every rank finds all its partitions as it saved them."""
+
+
+def make_plan(saved: Sequence[Placement], here: Sequence[Placement], rank: int) -> Plan:
+    """The way from the ranks that saved to a rank of those that are here.
+
+    Raises:
+        AvilError: the models' parameters differ.
+    """
+    _require_same_parameters(saved[0].parameters, here[0].parameters)
+    if len(saved) == len(here) and all(
+        a.same_as(b) for a, b in zip(saved, here, strict=True)
+    ):  # padding, too, is read from where it was
+        sizes = enumerate(here[rank].sizes)
+        return Plan({k: [Move(rank, k, 0, 0, size)] for k, size in sizes}, same=True)
+    try:
+        from avil_fast.deltas.ledger import Layout, copy_plan
+    except ImportError as error:
+        raise AvilError(
+            "to resume on other ranks or another ZeRO stage takes the compiled extension; install avil_fast "
+            "with a C++ compiler present"
+        ) from error
+
+    def layout(placements: Sequence[Placement]) -> Layout:
+        parameters = {name: int(np.prod(shape)) for name, shape in placements[0].parameters.items()}
+        rows = [np.insert(p.slices.numpy(), RANK, of_rank, axis=1) for of_rank, p in enumerate(placements)]
+        return Layout.from_slices(parameters, [p.sizes for p in placements], np.concatenate(rows))
+
+    moves: dict[int, list[Move]] = defaultdict(list)
+    for from_rank, partition, offset, to_rank, k, to, length in copy_plan(
+        layout(saved), layout(here), rank
+    ).tolist():
+        if to_rank == rank:
+            moves[k].append(Move(from_rank, partition, offset, to, length))
+    return Plan(moves, same=False)
+
+
+def _require_same_parameters(saved: Mapping[str, list[int]], here: Mapping[str, list[int]]) -> None:
+    for name in [*saved, *here]:
+        if saved.get(name) != here.get(name):
+            shapes = [f"{tuple(found[name])}" if name in found else "absent" for found in (saved, here)]
+            raise AvilError(
+                f"the checkpoint is of another model: parameter {name!r} is {shapes[0]} there and {shapes[1]} "
+                f"here; give the model that it was made with"
+            )
+
+
+def _fill(kind: str, stored: Sequence[Stored], plan: Plan, file_of: Callable[[int], Reader]) -> None:
+    """Read what this rank holds of one kind of tensor."""
+    for piece in stored:
+        if piece.scales is None:
+            for move, to in _cut(plan.moves.get(piece.partition, ()), piece):
+                name = f"{kind}.{move.partition}"
+                values = _read(file_of(move.rank), name, move.offset, move.length)
+                if values.dtype != piece.values.dtype:
+                    raise AvilError(
+                        f"the checkpoint's {name} is {values.dtype}, but the model needs {piece.values.dtype}; "
+                        f"give the model that it was made with"
+                    )
+                piece.values[to].copy_(values)
+        elif plan.same:
+            ((move, _),) = _cut(plan.moves[piece.partition], piece)
+            file, name = file_of(move.rank), f"{kind}.{move.partition}"
+            piece.values.copy_(_read(file, name, move.offset, move.length))
+            piece.scales.copy_(_read(file, f"{name}.scales", move.offset // SCALED, piece.scales.numel()))
+        else:  # other elements share a scale now: what was decoded is encoded again
+            delta = torch.zeros(piece.values.numel())
+            for move, to in _cut(plan.moves.get(piece.partition, ()), piece):
+                delta[to] = _decoded(file_of(move.rank), f"{kind}.{move.partition}", move.offset, move.length)
+            codes, scales = (torch.empty_like(t, device="cpu") for t in (piece.values, piece.scales))
+            for start in range(0, len(delta), CHUNK):
+                encode_(codes, scales, start, delta[start : start + CHUNK])
+            piece.values.copy_(codes)
+            piece.scales.copy_(scales)
+
+
+def _cut(moves: Sequence[Move], piece: Stored) -> Iterator[tuple[Move, slice]]:
+    """The moves' parts that reach a piece of a partition, and where in it."""
+    for move in moves:
+        first = max(move.to, piece.start)
+        stop = min(move.to + move.length, piece.start + piece.values.numel())
+        if first < stop:
+            part = replace(move, offset=move.offset + first - move.to, to=first, length=stop - first)
+            yield part, slice(first - piece.start, stop - piece.start)
+
+
+def _read(file: Reader, name: str, start: int, length: int) -> Tensor:
+    try:
+        return file.elements(name, start, start + length)
+    except KeyError:
+        raise Damaged(f"{str(file.path)!r} is no whole checkpoint: it has no {name}") from None
+
+
+def _decoded(file: Reader, name: str, start: int, length: int) -> Tensor:
+    """Elements of a delta that was saved in codes with scales."""
+    first = start // SCALED * SCALED
+    codes = _read(file, name, first, start + length - first)
+    scales = _read(file, f"{name}.scales", first // SCALED, blocks(len(codes)))
+    return decode(codes, scales, 0, len(codes), torch.float32)[start - first :]
+
+
+def _under(prefix: str, file: Reader) -> dict[str, Tensor]:
+    """A file's tensors whose names begin so, without that; copies, as the file is closed some time."""
+    names = [name for name in file.names() if name.startswith(prefix)]
+    return {name.removeprefix(prefix): file.tensor(name).clone() for name in names}

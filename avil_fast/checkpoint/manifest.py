@@ -1,0 +1,79 @@
+"""The file that makes a folder a checkpoint: what it holds, and what every other file must be."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from avil_fast.checkpoint.files import Damaged, Record
+from avil_fast.report.folder import write_whole
+
+NAME = "manifest.json"
+
+FORMAT = 1
+"""Raised when an older version could not read what this one writes."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint is, but for its tensors. All in JSON's types."""
+
+    version: str
+    """Of avil_fast."""
+    saved: str
+    """When, in UTC."""
+    where: dict[str, Any]
+    """Round, phase, task and step, for people."""
+    ranks: int
+    engine: str
+    """What trained: "local", or a ZeRO stage."""
+    config: dict[str, Any]
+    """Every setting."""
+    tasks: list[dict[str, Any]]
+    """Names, and how much data they have."""
+    parameters: dict[str, list[int]]
+    """Shapes by name."""
+    facts: dict[str, Any]
+    """The engine's, see `EngineState`."""
+    run: dict[str, Any]
+    """The run's, see `Run.state`."""
+    extra: dict[str, Any]
+    """The caller's, handed back when the run is taken up."""
+    files: dict[str, Record]
+
+    def write(self, folder: Path) -> None:
+        """Write it whole, last of all files."""
+        write_whole(folder / NAME, _text({"format": FORMAT, **asdict(self)}))
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """The manifest of a checkpoint.
+
+        Raises:
+            Damaged: it cannot be read, or is not what was written.
+        """
+        path = folder / NAME
+        try:
+            text = path.read_text(encoding="utf-8")
+            content = json.loads(text)
+            found = content.pop("checksum", None) if isinstance(content, dict) else None
+            whole = found is not None and _text(content) == text
+        except OSError as error:
+            raise Damaged(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        except (ValueError, RecursionError):
+            whole = False
+        if not whole:
+            raise Damaged(f"{str(path)!r} is damaged: it is not what was written")
+        if content.pop("format") != FORMAT:
+            raise Damaged(f"{str(path)!r} was written by avil_fast {content['version']}; use that version")
+        content["files"] = {name: Record(**record) for name, record in content["files"].items()}
+        return cls(**content)
+
+
+def _text(content: dict[str, Any]) -> str:
+    """The file's text, which tells its own checksum."""
+    checksum = zlib.crc32(json.dumps(content, allow_nan=False).encode())
+    return json.dumps({"checksum": checksum} | content) + "\n"

@@ -1,0 +1,148 @@
+"""Which checkpoint a run goes on from, and whether it may."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from avil_fast.checkpoint.files import Damaged
+from avil_fast.checkpoint.folder import Folder
+from avil_fast.checkpoint.load import load, on_all
+from avil_fast.checkpoint.manifest import NAME, Manifest
+from avil_fast.engine.base import Engine
+from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.state import Snapshot
+from avil_fast.errors import AvilError
+
+Resume = Literal["auto"] | Path | None
+"""auto: the newest whole checkpoint of the run's folder, or a fresh start if there is none. A path: that one."""
+
+FREE = {
+    "baselines",
+    "checkpoints",
+    "deepspeed",
+    "deltas.device",
+    "device",
+    "gradient_accumulation_steps",
+    "model.gradient_checkpointing",
+    "optimizer.backend",
+    "output_dir",
+    "overwrite",
+    "workers",
+}
+"""Settings and sections that may change: they say where and on what a run trains, not what comes out."""
+
+UNTIL_FINETUNE = {"rounds", "finetune.epochs"}
+"""Those that may change as long as the fine-tune has not begun."""
+
+
+def candidates(resume: Resume, folder: Folder | None) -> list[Path]:
+    """The checkpoints to try, the best first.
+
+    Raises:
+        AvilError: `resume` names none.
+    """
+    if resume is None:
+        return []
+    if resume == "auto":
+        return folder.all()[::-1] if folder is not None else []
+    if not (resume / NAME).is_file():
+        raise AvilError(
+            f"--resume is {str(resume)!r}, which is no checkpoint; name a folder such as "
+            f"runs/digits/checkpoints/checkpoint-000001, or auto"
+        )
+    return [resume]
+
+
+def first_manifest(paths: Sequence[Path]) -> Manifest | None:
+    """The first one that can be read."""
+    for path in paths:
+        with suppress(Damaged):
+            return Manifest.read(path)
+    return None
+
+
+def take_up(
+    paths: Sequence[Path],
+    resume: Resume,
+    engine: Engine,
+    ranks: Ranks,
+    config: Mapping[str, Any],
+    tasks: Sequence[Mapping[str, Any]],
+) -> tuple[Path, Manifest, Snapshot | None] | None:
+    """Fill the engine from the first whole one of these checkpoints; None where `auto` finds none at all.
+
+    Raises:
+        AvilError: the checkpoint is damaged or of another run; with `auto`, all of them are damaged.
+    """
+    newest = ""
+    for path in paths:
+        try:
+            manifest = on_all(ranks, lambda path=path: Manifest.read(path))  # type: ignore[misc]
+            _require_same_run(path, manifest, config, tasks)
+            return path, manifest, load(engine, ranks, path, manifest)
+        except Damaged as error:
+            if resume != "auto":
+                raise
+            newest = newest or str(error)
+            if ranks.first and path != paths[-1]:
+                warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
+    if paths:
+        raise AvilError(f"no checkpoint is whole: {newest}; start anew with overwrite=true and without --resume")
+    return None
+
+
+def _require_same_run(
+    path: Path, manifest: Manifest, config: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]
+) -> None:
+    tuning = manifest.run["finetune"] is not None
+    different = [
+        f"{name} is {here!r} and was {there!r}"
+        for name, there, here in _differences(manifest.config, config)
+        if not _may_change(name, tuning)
+    ]
+    if different:
+        hint = "the fine-tune has begun, so rounds are over; " if tuning else ""
+        raise AvilError(
+            f"{str(path)!r} was made with other settings: {', '.join(different)}; {hint}set them as they "
+            f"were, or start anew without --resume"
+        )
+    if config["rounds"] < manifest.where["round"]:
+        raise AvilError(
+            f"rounds is {config['rounds']}, but {str(path)!r} is in round {manifest.where['round']}; set it higher"
+        )
+    for there, here in zip(manifest.tasks, tasks, strict=True):
+        if dict(there) != dict(here):
+            raise AvilError(
+                f"{str(path)!r} was made with other data: {_told(there)}, and now there is {_told(here)}; give "
+                f"the data that it was made with"
+            )
+
+
+def _may_change(name: str, tuning: bool) -> bool:
+    section = name.split(".")[0]
+    return name in FREE or section in FREE or (name in UNTIL_FINETUNE and not tuning)
+
+
+def _differences(saved: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, value then, value now) of the settings that both know and that differ."""
+    flat = dict(_flat(here, ""))
+    for name, value in _flat(saved, ""):
+        if name in flat and flat[name] != value:
+            yield name, value, flat[name]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _told(task: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{split} {task[split]}" for split in ("train", "dev", "test") if task[split] is not None)
+    return f"task {task['name']!r} ({counts})"

@@ -1,0 +1,316 @@
+"""Saves a run at its points: when it is time, and when it is told to stop."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from avil_fast.checkpoint.files import Entry, Record, write
+from avil_fast.checkpoint.folder import Folder
+from avil_fast.checkpoint.manifest import Manifest
+from avil_fast.checkpoint.stop import Stop, Stopped
+from avil_fast.deltas.base import Stored
+from avil_fast.engine.base import Engine
+from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.state import EngineState, Snapshot
+
+if TYPE_CHECKING:
+    from avil_fast.config import CheckpointsConfig
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a checkpoint holds beside the engine's state."""
+
+    where: dict[str, Any]
+    """Round, phase, task and step, for people."""
+    run: dict[str, Any]
+    """The run's own state. Both in JSON's types."""
+    best: Snapshot | None
+    """The best model so far."""
+
+
+Files = dict[str, list[Entry]]
+
+
+class Saver:
+    """Writes checkpoints in a thread, from a copy of the state in CPU memory if there is room for one.
+
+    Every rank writes files of its own. At the first point where all have written, the first rank writes the
+    manifest and gives the folder its name.
+
+    Args:
+        folder: of the run's checkpoints.
+        engine: whose state is saved.
+        ranks: that train together.
+        config: when, and how many are kept.
+        stop: the signal that ends the run, once it is noted.
+        about: what manifests tell besides the state: fields of `Manifest`.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        engine: Engine,
+        ranks: Ranks,
+        config: CheckpointsConfig,
+        stop: Stop,
+        about: dict[str, Any],
+    ) -> None:
+        self.saved = 0
+        """Checkpoints that were made."""
+        self.nbytes = 0
+        """Bytes that this rank wrote for them."""
+        self.seconds = 0.0
+        """For which training was held up."""
+        self._folder, self._engine, self._ranks, self._config, self._stop = folder, engine, ranks, config, stop
+        self._about = about
+        self._placement = engine.placement()
+        self._last = time.monotonic()
+        self._pending: _Pending | None = None
+        self._bests: list[tuple[Path, Snapshot | None, Record]] = []
+        """Of the last two checkpoints: their folder and this rank's file of the best model."""
+
+    def point(self, state: Callable[[], RunState]) -> None:
+        """Save here if it is time to. All ranks call it, between any two of the engine's methods.
+
+        Raises:
+            Stopped: a signal was noted on some rank; the run has been saved.
+        """
+        with self._holding():
+            minutes = self._config.minutes
+            due = minutes is not None and time.monotonic() - self._last >= 60 * minutes
+            asked = self._stop.signal or int(due and self._ranks.first)
+            writing = self._pending is not None and self._pending.writing
+            asked, busy = self._ranks.max(asked, int(writing))
+            stopping = asked > 1
+            if self._pending and (stopping or not busy):
+                self._commit()
+            if asked and not self._pending:
+                self._begin(state(), background=self._config.background and not stopping)
+            if stopping:
+                saved = self._commit()
+                raise Stopped(asked, f"go on with --resume {saved}" if saved else "it could not be saved")
+
+    def save(self, state: RunState) -> None:
+        """Save now, whenever the last time was."""
+        with self._holding():
+            self.finish()
+            self._begin(state, background=self._config.background)
+
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        began = time.perf_counter()
+        with self._engine.spend("checkpoints"):
+            yield
+        self.seconds += time.perf_counter() - began
+
+    def finish(self) -> None:
+        """Wait for what is being written."""
+        if self._pending:
+            self._commit()
+
+    def _begin(self, now: RunState, background: bool) -> None:
+        self._last = time.monotonic()
+        outcome: tuple[str | None, str] = self._ranks.on_first(self._make_folder)
+        partial, problem = outcome
+        if partial is None:
+            self._failed(problem)
+            return
+        state = self._engine.state()
+        manifest = Manifest(
+            saved=datetime.now(UTC).isoformat(timespec="seconds"),
+            ranks=self._ranks.size,
+            parameters=self._placement.parameters,
+            facts=state.facts,
+            where=now.where,
+            run=now.run,
+            files={},
+            **self._about,
+        )
+        rank = f"{self._ranks.rank:05}.safetensors"
+        files = {f"rank-{rank}": self._entries(state)}
+        linked: dict[str, tuple[Path, Record]] = {}
+        if now.best is not None:
+            files[f"best-{rank}"] = self._best_entries(now.best)
+            # Neighbours never share a file, so that damage to one leaves the one before.
+            if len(self._bests) == 2 and self._bests[0][1] is now.best:
+                linked[f"best-{rank}"] = (self._bests[0][0], self._bests[0][2])
+        self._pending = _Pending(Path(partial), manifest, now.best, files, linked, background)
+
+    def _make_folder(self) -> tuple[str | None, str]:
+        try:
+            return str(self._folder.begin()), ""
+        except OSError as error:
+            return None, _reason(error)
+
+    def _entries(self, state: EngineState) -> list[Entry]:
+        entries = [
+            Entry("slices", [self._placement.slices]),
+            Entry("sizes", [torch.tensor(self._placement.sizes, dtype=torch.int64)]),
+        ]
+        for kind, stored in state.sharded.items():
+            entries += _of_partitions(kind, stored)
+        if self._ranks.first:
+            entries += [Entry(f"common/{name}", [tensor]) for name, tensor in state.common.items()]
+        return entries + [Entry(f"own/{name}", [tensor]) for name, tensor in state.own.items()]
+
+    def _best_entries(self, best: Snapshot) -> list[Entry]:
+        entries = _of_partitions("best", [Stored(k, master) for k, master in enumerate(best.masters)])
+        if self._ranks.first:
+            entries += [Entry(f"common/{i}", [buffer]) for i, buffer in enumerate(best.buffers)]
+        return entries
+
+    def _commit(self) -> Path | None:
+        """Wait for this rank's files, and make a checkpoint of all ranks'; its folder, or None if it failed."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return None
+        pending.wait()
+        written = self._ranks.gather((pending.records, pending.problem))
+        problem = next((text for _, text in written if text), "")
+        finished: Path | None = None
+        if not problem:
+            records = {name: record for of_rank, _ in written for name, record in of_rank.items()}
+            path, problem = self._ranks.on_first(lambda: self._finish(pending, records))
+            finished = None if path is None else Path(path)
+        if finished is None:
+            if self._ranks.first:
+                self._folder.discard(pending.folder)
+            self._failed(problem)
+            return None
+        self.saved += 1
+        self.nbytes += pending.nbytes
+        best = next((record for name, record in pending.records.items() if name.startswith("best-")), None)
+        if best is None:
+            self._bests = []
+        else:
+            self._bests = [*self._bests[-1:], (finished, pending.best, best)]
+        return finished
+
+    def _finish(self, pending: _Pending, records: dict[str, Record]) -> tuple[str | None, str]:
+        try:
+            for name, record in records.items():
+                size = (pending.folder / name).stat().st_size  # of another machine's, if the folder is not shared
+                if size != record.nbytes:
+                    return None, f"{name} has {size} bytes instead of {record.nbytes}"
+            pending.manifest.files.update(records)
+            pending.manifest.write(pending.folder)
+            finished = self._folder.finish(pending.folder)
+        except FileNotFoundError as error:
+            return None, f"{error.filename} is missing; output_dir must be a folder that all machines share"
+        except OSError as error:
+            return None, _reason(error)
+        for old in self._folder.all()[: -self._config.keep]:
+            self._folder.discard(old)
+        return str(finished), ""
+
+    def _failed(self, problem: str) -> None:
+        if self._ranks.first:
+            left = self._folder.all()
+            last = f"the last one is {left[-1].name}" if left else "there is none yet"
+            warnings.warn(
+                f"a checkpoint could not be saved in {str(self._folder.path)!r}: {problem}; training "
+                f"goes on, {last}",
+                stacklevel=2,
+            )
+
+
+class _Pending:
+    """A checkpoint that this rank is writing its files of."""
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        best: Snapshot | None,
+        files: Files,
+        linked: dict[str, tuple[Path, Record]],
+        background: bool,
+    ) -> None:
+        self.folder, self.manifest, self.best = folder, manifest, best
+        self.records: dict[str, Record] = {}
+        self.problem = ""
+        self.nbytes = 0
+        self._files, self._linked = files, linked
+        self._thread: threading.Thread | None = None
+        changing = {name: entries for name, entries in files.items() if name.startswith("rank-")}
+        if background and _fits(sum(entry.nbytes for entries in changing.values() for entry in entries)):
+            self._files |= {name: [_copied(entry) for entry in entries] for name, entries in changing.items()}
+            self._thread = threading.Thread(target=self._write, name="checkpoint")
+            self._thread.start()
+        else:
+            self._write()
+
+    @property
+    def writing(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+    def _write(self) -> None:
+        try:
+            for name, entries in self._files.items():
+                self.records[name] = self._link(name) or self._write_file(name, entries)
+        except OSError as error:
+            self.problem = _reason(error)
+        self._files = {}
+
+    def _link(self, name: str) -> Record | None:
+        """Another checkpoint's file, if it is the same; None if it cannot be had."""
+        if name not in self._linked:
+            return None
+        folder, record = self._linked[name]
+        try:
+            os.link(folder / name, self.folder / name)
+        except OSError:  # removed meanwhile, or a file system without links
+            return None
+        return record
+
+    def _write_file(self, name: str, entries: list[Entry]) -> Record:
+        record = write(self.folder / name, entries)
+        self.nbytes += record.nbytes
+        return record
+
+
+def _of_partitions(kind: str, stored: Sequence[Stored]) -> list[Entry]:
+    """A tensor for every partition, and one for its scales."""
+    entries = []
+    for partition, group in itertools.groupby(stored, lambda s: s.partition):
+        parts = list(group)
+        entries.append(Entry(f"{kind}.{partition}", [part.values for part in parts]))
+        scales = [part.scales for part in parts if part.scales is not None]
+        if scales:
+            entries.append(Entry(f"{kind}.{partition}.scales", scales))
+    return entries
+
+
+def _copied(entry: Entry) -> Entry:
+    return Entry(entry.name, [piece.detach().to("cpu", copy=True) for piece in entry.pieces])
+
+
+def _fits(nbytes: int) -> bool:
+    """Whether CPU memory has room for a copy of so many bytes for each rank of this machine, and as much again."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # not Linux
+        return True
+    return 2 * nbytes * int(os.environ.get("LOCAL_WORLD_SIZE", "1")) < 1024 * kilobytes
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

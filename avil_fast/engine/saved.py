@@ -1,0 +1,167 @@
+"""The state of an engine on flat partitions: what of it is saved, and how it is taken up again."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avil_fast import randomness
+from avil_fast.deltas.base import DeltaBank, Stored
+from avil_fast.engine.partitioned import PartitionedEngine, Shard
+from avil_fast.engine.state import EngineState, Loaded, Snapshot
+
+
+class SavedEngine(PartitionedEngine):
+    """Knows which tensors count at a point of a round.
+
+    While a round is open these are the base, the deltas that are there, and, as long as a task trains, what it
+    has made of θ. In the α phase θ + Σ α_i δ_i is not saved: it follows from these. Between rounds it is θ alone.
+    """
+
+    _all: Sequence[Shard]
+    """Partitions of all trainable parameters: the shared ones first, then heads in the order of tasks."""
+    _owners: Sequence[int | None]
+    """Of each of them the task whose head it is; None if it is shared."""
+
+    _prepared: dict[str, Any]
+
+    @abstractmethod
+    def _publish_all(self) -> None:
+        """`_publish`, where any partition may have been written."""
+
+    @abstractmethod
+    def _moments(self, task: int) -> dict[int, dict[str, Any]]:
+        """The optimizer's state of a task on this rank by partition, as torch's optimizers name it; {} if none."""
+
+    @abstractmethod
+    def _make_moments(self, task: int, names: Sequence[str], step: int | None) -> None:
+        """Allocate a task's optimizer state of these tensors, after so many steps."""
+
+    @abstractmethod
+    def _forget_moments(self) -> None:
+        """Drop the optimizer's state of all tasks."""
+
+    def _agree_on_moments(self) -> None:
+        """Give every rank what it needs of the moments that all of them have filled."""
+
+    def snapshot(self) -> Snapshot:
+        masters = [shard.master.to("cpu", copy=True) for shard in self._all]
+        return Snapshot(masters, [buffer.to("cpu", copy=True) for buffer in self.model.buffers()])
+
+    def restore(self, snapshot: Snapshot) -> None:
+        for shard, saved in zip(self._all, snapshot.masters, strict=True):
+            shard.master.copy_(saved)
+        self._publish_all()
+        for buffer, saved in zip(self.model.buffers(), snapshot.buffers, strict=True):
+            buffer.copy_(saved)
+        self._open = False
+
+    def state(self) -> EngineState:
+        state = EngineState({"open": self._open, "task": self._current, "seed": self._seed})
+        bases = self._bases() if self._open else {}
+        state.sharded["theta"] = [Stored(k, bases.get(k, shard.master)) for k, shard in enumerate(self._all)]
+        state.facts["moments"] = {}
+        for task in range(len(self.tasks)):
+            if moments := self._moments(task):
+                first = next(iter(moments.values()))
+                names = [name for name, value in first.items() if name != "step" and value is not None]
+                state.facts["moments"][str(task)] = {"names": names, "step": _number(first.get("step"))}
+                for name in names:
+                    stored = [Stored(k, values[name]) for k, values in moments.items()]
+                    state.sharded[f"moment/{task}/{name}"] = stored
+        buffers = {f"buffer/{i}": buffer for i, buffer in enumerate(self.model.buffers())}
+        if not self._open:
+            state.common = buffers
+        else:
+            state.facts["captured"] = [*self._bank.captured, *self._head_bank.captured]
+            state.facts["buffer_tasks"] = self._buffers.tasks
+            state.common = self._buffers.state()
+            for name, bank, slot, indices in self._slots():
+                if bank.captured[slot]:
+                    state.sharded[name] = [replace(s, partition=indices[s.partition]) for s in bank.row(slot)]
+        state.own = _prefixed("random/", randomness.states(self.device))
+        if self._current is not None:
+            state.sharded["trained"] = [
+                Stored(k, self._all[k].master) for k in bases if self._owners[k] in (None, self._current)
+            ]
+            state.own |= buffers | _prefixed("outside/", self._outside)
+            state.own["losses"] = torch.stack(self._losses) if self._losses else torch.zeros(0)
+        return state
+
+    def prepare(self, facts: dict[str, Any]) -> EngineState:
+        self._scope.close()
+        self._current, self._open = None, False
+        self._forget_moments()
+        if facts["open"]:
+            self.begin_round()
+            n = len(self.tasks)
+            self._bank.captured, self._head_bank.captured = facts["captured"][:n], facts["captured"][n:]
+        if facts["task"] is not None:
+            self.begin_task(facts["task"], facts["seed"])
+        for task, moments in facts["moments"].items():
+            self._make_moments(int(task), moments["names"], moments["step"])
+        self._prepared = facts
+        return self.state()
+
+    def adopt(self, loaded: Loaded) -> None:
+        facts, training = self._prepared, self._current is not None
+        if facts["open"]:
+            for k, base in self._bases().items():
+                if not training or self._owners[k] not in (None, self._current):
+                    self._all[k].master.copy_(base)
+            self._buffers.load(loaded.common, facts["buffer_tasks"])
+        self._publish_all()
+        self._agree_on_moments()
+        for i, buffer in enumerate(self.model.buffers()):
+            if not training:
+                buffer.copy_(loaded.common[f"buffer/base/{i}" if facts["open"] else f"buffer/{i}"])
+            elif loaded.all_own and buffer.is_floating_point():  # each rank's were of other examples
+                buffer.copy_(torch.stack([own[f"buffer/{i}"] for own in loaded.all_own]).mean(0))
+            else:
+                buffer.copy_((loaded.own or loaded.all_own[0])[f"buffer/{i}"])
+        if training:
+            assert loaded.own is not None or loaded.all_own
+            losses = loaded.own["losses"] if loaded.own else torch.zeros(0)
+            if loaded.all_own:
+                total = torch.stack([own["losses"] for own in loaded.all_own]).sum(0)
+                losses = total if self.ranks.first else torch.zeros_like(total)
+            self._losses = list(losses.to(self.device))
+            self._outside = _without("outside/", loaded.own or loaded.all_own[0])
+        if loaded.own is not None:
+            randomness.restore(_without("random/", loaded.own), self.device)
+        elif not training:  # a rank that was not there draws in a task as one that has just begun it
+            randomness.restore(_without("random/", loaded.all_own[0]), self.device)
+
+    def _bases(self) -> dict[int, Tensor]:
+        """The round's base by partition, of those that have one."""
+        scaled = self.target if self._scaled_head else -1
+        indices = [k for k, owner in enumerate(self._owners) if owner is None]
+        indices += [k for k, owner in enumerate(self._owners) if owner == scaled]
+        return dict(zip(indices, (*self._base, *self._head_base), strict=True))
+
+    def _slots(self) -> Iterator[tuple[str, DeltaBank, int, list[int]]]:
+        """(name, bank, slot in it, indices of its partitions among all) of every delta."""
+        indices = list(self._bases())
+        shared, head = indices[: len(self._base)], indices[len(self._base) :]
+        for task in range(len(self.tasks)):
+            yield f"delta/{task}", self._bank, task, shared
+        if self._scaled_head:
+            yield "delta/head", self._head_bank, 0, head
+
+
+def _number(step: Any) -> int | None:
+    return None if step is None else int(step)
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin so, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

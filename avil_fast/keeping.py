@@ -1,0 +1,84 @@
+"""A run that is saved as it goes on, and goes on from where another was saved."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from typing import Any
+
+from avil_fast.checkpoint.resume import take_up
+from avil_fast.checkpoint.saver import RunState, Saver
+from avil_fast.checkpoint.stop import Stop
+from avil_fast.config import TrainConfig
+from avil_fast.engine.base import Engine
+from avil_fast.engine.ranks import Ranks
+from avil_fast.home import Home
+from avil_fast.methods.base import Watch
+from avil_fast.methods.loop import Observer, Run
+from avil_fast.tasks.batches import length_of
+from avil_fast.tasks.task import Task
+
+
+class Keeper:
+    """Begins a run, or takes it up, and saves it at its points.
+
+    Args:
+        home: where, and from which checkpoint.
+        baselines: summaries that are to be in every checkpoint.
+        stop: the signal that ends the run, once it is noted.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tasks: Sequence[Task],
+        config: TrainConfig,
+        ranks: Ranks,
+        home: Home,
+        baselines: dict[str, dict[str, Any]],
+        observer: Observer,
+        stop: Stop,
+    ) -> None:
+        self._saver: Saver | None = None
+        self.run = Run(engine, config, Watch(observer.progress, self._point), observer.round)
+        settings, sizes = config.model_dump(mode="json"), [_size(task) for task in tasks]
+        taken = take_up(home.found, home.resume, engine, ranks, settings, sizes)
+        if taken is not None:
+            path, manifest, best = taken
+            self.run.load(manifest.run, best)
+            observer.resumed(path, manifest.where, len(self.run.history))
+        if home.checkpoints is None:
+            return
+        about = {
+            "version": importlib.metadata.version("avil-fast"),
+            "engine": engine.name,
+            "config": settings,
+            "tasks": sizes,
+            "extra": {"baselines": baselines},
+        }
+        self._saver = Saver(home.checkpoints, engine, ranks, config.checkpoints, stop, about)
+        if baselines and taken is None:
+            self._saver.save(self._state())
+            self._saver.finish()
+            if ranks.first:
+                home.forget_baselines()
+
+    def finish(self) -> dict[str, Any]:
+        """Wait for what is being written; what it all took: number, bytes of the first rank, seconds."""
+        if self._saver is None:
+            return {"saved": 0, "bytes": 0, "seconds": 0.0}
+        self._saver.finish()
+        return {"saved": self._saver.saved, "bytes": self._saver.nbytes, "seconds": self._saver.seconds}
+
+    def _point(self) -> None:
+        if self._saver is not None:
+            self._saver.point(self._state)
+
+    def _state(self) -> RunState:
+        return RunState(self.run.where(), self.run.state(), self.run.best.snapshot)
+
+
+def _size(task: Task) -> dict[str, Any]:
+    """How much data a task has, by split; None where it does not tell."""
+    splits = {split: getattr(task, split) for split in ("train", "dev", "test")}
+    return {"name": task.name} | {s: None if data is None else length_of(data) for s, data in splits.items()}

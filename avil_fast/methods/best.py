@@ -1,0 +1,29 @@
+"""The best model of a run so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avil_fast.engine.base import Engine, Evaluation
+from avil_fast.engine.state import Snapshot
+
+
+@dataclass
+class Best:
+    """What it reached on dev, and its parameters; nothing before the first offer."""
+
+    evaluation: Evaluation | None = None
+    snapshot: Snapshot | None = None
+
+    @property
+    def model(self) -> Snapshot:
+        """The snapshot, of which there is one."""
+        assert self.snapshot is not None
+        return self.snapshot
+
+    def offer(self, evaluation: Evaluation, engine: Engine, *, always: bool = False) -> bool:
+        """Keep the engine's present model if it is better, or `always`; whether it was kept."""
+        if not always and not evaluation.better_than(self.evaluation):
+            return False
+        self.evaluation, self.snapshot = evaluation, engine.snapshot()
+        return True

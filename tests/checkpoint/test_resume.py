@@ -1,0 +1,46 @@
+"""Ended anywhere, a run goes on from its checkpoint and comes to the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avil_fast.checkpoint.folder import Folder
+from tests.checkpoint.runs import EVERY_POINT, fit, found
+
+KINDS: dict[str, dict[str, Any]] = {
+    "tensors": {},
+    "reset": {"data": "list", "optimizer.moments": "reset"},
+    "momentum": {"data": "augmented", "optimizer.name": "sgd", "optimizer.momentum": 0.9, "deltas.dtype": "int8"},
+    "draws": {
+        "data": "augmented",
+        "alpha.dev_examples": 5,
+        "alpha.optimizer": "adam",
+        "steps_per_task": "proportional",
+    },
+    "stream": {"data": "stream", "alpha.target_head": "trained", "keep": "last", "finetune.epochs": 0},
+    "shuffled": {"data": "shuffled", "deltas.dtype": "bf16", "weights.apply": "sampling"},
+    "accumulate": {"gradient_accumulation_steps": 2, "optimizer.clip_norm": 0.1, "alpha.momentum": 0.5},
+    "single": {"method": "single", "data": "augmented"},
+}
+
+
+FEW = 6
+"""Points of each kind that are tried; together the kinds try all phases."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_goes_on_from_any_point_as_if_nothing_had_happened(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    settings = KINDS[kind]
+    expected = found(fit(None, **settings))
+    assert found(fit(tmp_path / "run", **settings, **EVERY_POINT)) == expected
+    points = Folder(tmp_path / "run" / "checkpoints").all()
+    assert len(points) > 20
+    every = 1 if request.config.getoption("--every-point") else len(points) // FEW
+    first = [*KINDS].index(kind) % every
+    for path in points[first::every]:
+        assert found(fit(None, resume=path, **settings)) == expected, f"from {path.name}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -80,15 +81,15 @@ class Stage1And2(Partitions):
         return [ZeroShard(partition.detach(), lambda: self._gradient(group), partition)]
 
     def slices(self) -> Iterator[Slice]:
-        for group, parameters in enumerate(self.z.bit16_groups):
-            for parameter in parameters:
-                if parameter._hp_mapping is not None:
-                    here, there = (
-                        parameter._hp_mapping.lp_fragment_address,
-                        parameter._hp_mapping.hp_fragment_address,
-                    )
-                    partition = self.z.single_partition_of_fp32_groups[group]
-                    yield parameter, here.start, here.start + here.numel, partition, there.start
+        # Not `_hp_mapping`, which does not know of round_robin_gradients.
+        for group, partition in enumerate(self.z.single_partition_of_fp32_groups):
+            numel = partition.numel()
+            first = numel * dist.get_rank(self.z.real_dp_process_group[group])
+            parameters, offsets = self.z.round_robin_bit16_groups[group], self.z.round_robin_bit16_offsets[group]
+            for parameter, at in zip(parameters, offsets, strict=True):
+                start, stop = max(first, at), min(first + numel, at + parameter.numel())
+                if start < stop:
+                    yield parameter, start - at, stop - at, partition, start - first
 
     def _gradient(self, group: int) -> Tensor:
         partition = self.z.single_partition_of_fp32_groups[group]

@@ -54,6 +54,27 @@ def _checkpoint(resume: str | None) -> Any:
 
 
 @app.command()
+def inspect(
+    checkpoint: Annotated[Path, typer.Argument(help="Its folder, or that of a run: the newest one.")],
+    check: Annotated[bool, typer.Option(help="Read all of it and compare checksums.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Tell what a checkpoint is and whether it is whole. Example: avil-fast inspect runs/digits"""
+    from avil_fast.checkpoint.inspect import find
+    from avil_fast.checkpoint.inspect import inspect as look
+    from avil_fast.console import Console
+
+    path = find(checkpoint)
+    found = look(path, check)
+    if as_json:
+        print(json.dumps({"checkpoint": str(path)} | found.as_json(), indent=2))
+    else:
+        Console().checkpoint(path, found, check)
+    if found.damage:
+        raise AvilError("; ".join(found.damage))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of a run's configuration. Example: avil-fast schema > avil-fast.schema.json"""
     from avil_fast.config import Config

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from avil_fast.api import Result
+from avil_fast.checkpoint.inspect import Inspection
 from avil_fast.methods.loop import Observer
 from avil_fast.report.folder import REPORT
 from avil_fast.tasks.task import Task
@@ -71,6 +72,28 @@ class Console:
         if folder is not None:
             self._rich.print(f"report: {folder / REPORT}", soft_wrap=True, markup=False)
 
+    def checkpoint(self, path: Path, found: Inspection, checked: bool) -> None:
+        """What a checkpoint is."""
+        manifest, config = found.manifest, found.manifest.config
+        table = Table(show_header=False, title=str(path), title_justify="left")
+        tasks = ", ".join(task["name"] for task in manifest.tasks if task["name"] != config["target"])
+        table.add_row("run", f"{config['method']} for {config['target']}, with {tasks or 'no auxiliary'}")
+        table.add_row("saved", f"{manifest.saved} by avil_fast {manifest.version}")
+        table.add_row("where", f"{_where(manifest.where)}, of {config['rounds']} rounds")
+        ranks = "1 process" if manifest.ranks == 1 else f"{manifest.ranks} ranks"
+        table.add_row("trained by", f"{ranks}, {manifest.engine}")
+        parts = sorted(found.parts.items(), key=lambda part: -part[1])
+        table.add_row("size", "\n".join([decimal(found.nbytes), *(f"{decimal(n)} {part}" for part, n in parts)]))
+        whole = "yes" if checked else "sizes are right; contents were not checked"
+        table.add_row("whole", "no" if found.damage else whole)
+        self._rich.print(table)
+
+
+def _where(where: dict[str, Any]) -> str:
+    """Round, phase, task and step in words."""
+    words = [f"round {where['round']}", where["phase"]]
+    return ", ".join([*words, *(f"{what} {where[what]}" for what in ("task", "epoch", "step") if what in where)])
+
 
 class _Bar(Observer):
     def __init__(self, progress: Progress, bar: Any, tasks: list[Task]) -> None:
@@ -78,8 +101,8 @@ class _Bar(Observer):
 
     def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
         self._progress.update(self._bar, completed=rounds)
-        told = ", ".join(f"{what} {value}" for what, value in where.items())
-        self._progress.console.print(f"going on from {checkpoint}: {told}", soft_wrap=True, markup=False)
+        told = f"going on from {checkpoint}: {_where(where)}"
+        self._progress.console.print(told, soft_wrap=True, markup=False)
 
     def progress(self, task: str, step: int, steps: int) -> None:
         self._progress.update(self._bar, state=f"{task} {step}/{steps}")

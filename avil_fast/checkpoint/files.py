@@ -200,6 +200,12 @@ class Reader:
             )
         self.seen.add(block)
 
+    def check_all(self) -> None:
+        """Read every block that was not read yet."""
+        for block in range(len(self._record.checksums)):
+            if block not in self.seen:
+                self.check(block)
+
     def _read(self, start: int, stop: int) -> memoryview:
         for block in range(start // BLOCK, -(-stop // BLOCK)):
             if block not in self.seen:

@@ -26,7 +26,7 @@ class Folder:
 
     def all(self) -> list[Path]:
         """The finished checkpoints, oldest first."""
-        return [path for _, path in sorted(self._numbered())]
+        return all_of(self.path)
 
     def begin(self) -> Path:
         """An empty folder for the next checkpoint; what an earlier attempt left is removed.
@@ -37,7 +37,8 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         for left in self.path.glob(f"{PARTIAL}*"):
             shutil.rmtree(left)
-        number = max((number for number, _ in self._numbered()), default=0) + 1
+        last = self.all()[-1:]
+        number = max((_number(path) for path in last), default=0) + 1
         partial = self.path / f"{PARTIAL}checkpoint-{number:06}"
         partial.mkdir()
         return partial
@@ -61,9 +62,17 @@ class Folder:
                 path = path.rename(path.with_name(PARTIAL + path.name))
             shutil.rmtree(path)
 
-    def _numbered(self) -> list[tuple[int, Path]]:
-        found = [(re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in self.path.glob("checkpoint-*")]
-        return [(int(match[1]), path) for match, path in found if match and (path / NAME).is_file()]
+
+def all_of(path: Path) -> list[Path]:
+    """The finished checkpoints in a folder, oldest first."""
+    found = [folder for folder in path.glob("checkpoint-*") if _number(folder) and (folder / NAME).is_file()]
+    return sorted(found, key=_number)
+
+
+def _number(path: Path) -> int:
+    """Of a checkpoint, from 1 on; 0 for any other path."""
+    match = re.fullmatch(r"checkpoint-(\d+)", path.name)
+    return int(match[1]) if match else 0
 
 
 def _sync(folder: Path) -> None:

@@ -77,6 +77,8 @@ class Run:
     def where(self) -> dict[str, Any]:
         """Where the run stands, for people: round, phase, and there task and step."""
         tasks, done = self._engine.tasks, self._method.so_far
+        if self._finetune and self._finetune.epoch == self._config.finetune.epochs:
+            return {"round": len(self.history), "phase": "done"}
         if self._finetune:
             where = {"phase": "fine-tune", "epoch": self._finetune.epoch + 1, "step": self._finetune.so_far.step}
             return {"round": len(self.history)} | where

@@ -37,6 +37,7 @@ PHASES = [
     {"round": 2, "phase": "α", "step": 2},
     {"round": 2, "phase": "fine-tune", "epoch": 1, "step": 2},
     {"round": 2, "phase": "fine-tune", "epoch": 2, "step": 0},
+    {"round": 2, "phase": "done"},
 ]
 """The points that runs are taken up from."""
 

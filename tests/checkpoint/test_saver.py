@@ -1,0 +1,137 @@
+"""Saving: when, how many are kept, and what happens where the disk is full."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avil_fast.checkpoint import saver
+from avil_fast.checkpoint.files import Entry, Record, write
+from avil_fast.checkpoint.folder import Folder
+from avil_fast.checkpoint.manifest import Manifest
+from tests.checkpoint.runs import fit, found
+
+
+def checkpoints(run: Path) -> list[Path]:
+    return Folder(run / "checkpoints").all()
+
+
+def test_a_short_run_saves_nothing_unasked(tmp_path: Path) -> None:
+    result = fit(tmp_path / "run")
+    assert result.summary["checkpoints"]["saved"] == 0
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_the_last_ones_are_kept(background: bool, tmp_path: Path) -> None:
+    settings = {"checkpoints.minutes": 0, "checkpoints.keep": 3, "checkpoints.background": background}
+    result = fit(tmp_path / "run", **settings)
+    names = [path.name for path in checkpoints(tmp_path / "run")]
+    saved = result.summary["checkpoints"]["saved"]
+    assert names == [f"checkpoint-{number:06}" for number in range(saved - 2, saved + 1)]
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == set(names)
+    assert result.summary["checkpoints"]["bytes"] > 10_000
+
+
+def test_saving_changes_nothing(tmp_path: Path) -> None:
+    settings = {"data": "augmented", "alpha.dev_examples": 5}
+    expected = found(fit(None, **settings))
+    assert found(fit(tmp_path / "run", **settings, **{"checkpoints.minutes": 0})) == expected
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow disk holds nothing up, and what is written is the state at the point, not what it became."""
+    release = threading.Event()
+
+    def slowly(path: Path, entries: list[Entry]) -> Record:
+        assert release.wait(60)
+        return write(path, entries)
+
+    monkeypatch.setattr(saver, "write", slowly)
+    rounds: list[int] = []
+
+    class Watched(saver.Saver):
+        def point(self, state: Any) -> None:
+            super().point(state)
+            where = state().where
+            rounds.append(where["round"])
+            if where["round"] == 2:
+                release.set()
+
+    monkeypatch.setattr("avil_fast.keeping.Saver", Watched)
+    fit(tmp_path / "run", **{"checkpoints.minutes": 0, "checkpoints.keep": 1000})
+    first = Manifest.read(checkpoints(tmp_path / "run")[0])
+    assert first.where == {"round": 1, "phase": "training", "task": "a", "step": 1}
+    assert rounds.count(1) > 10  # points that passed meanwhile
+    monkeypatch.undo()
+    expected = found(fit(None))
+    assert found(fit(None, resume=checkpoints(tmp_path / "run")[0])) == expected
+
+
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("last", ["rank", "best", "manifest"])
+def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on(
+    background: bool, last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, left, failing = OSError(errno.ENOSPC, "No space left on device"), [], [False]
+
+    def fails(name: str) -> bool:
+        """From the third checkpoint on, at the same kind of file."""
+        there = [path.name for path in checkpoints(tmp_path / "run")]
+        failing[0] = failing[0] or (len(there) == 2 and name.startswith(last))
+        if failing[0] and not left:
+            left.extend(there)
+        return failing[0] and name.startswith(last)
+
+    def write_some(path: Path, entries: list[Entry]) -> Record:
+        if fails(path.name):
+            path.write_bytes(b"half of it")
+            raise full
+        return write(path, entries)
+
+    def write_manifest(self: Manifest, folder: Path) -> None:
+        if fails("manifest"):
+            (folder / "manifest.json.partial").write_text("half", encoding="utf-8")
+            raise full
+        original(self, folder)
+
+    def no_link(*paths: Path) -> None:
+        raise OSError
+
+    original = Manifest.write
+    monkeypatch.setattr(saver, "write", write_some)
+    monkeypatch.setattr(Manifest, "write", write_manifest)
+    monkeypatch.setattr("os.link", no_link)
+    monkeypatch.setattr(saver, "_fits", lambda nbytes: True)
+    settings = {"checkpoints.minutes": 0, "checkpoints.background": background}
+    with pytest.warns(UserWarning, match="could not be saved in .*: No space left on device; training goes on, "):
+        result = fit(tmp_path / "run", **settings)
+    assert found(result) == found(fit(None))
+    assert len(left) == 2
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == left
+    monkeypatch.undo()
+    assert found(fit(tmp_path / "run", resume="auto")) == found(result)
+
+
+def test_without_room_for_a_copy_training_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+    monkeypatch.setattr(saver, "_fits", lambda nbytes: False)
+    monkeypatch.setattr(saver, "write", lambda *a: (threads.append(threading.current_thread().name), write(*a))[1])
+    fit(tmp_path / "run", **{"checkpoints.minutes": 0})
+    assert set(threads) == {threading.main_thread().name}
+
+
+def test_metrics_hold_the_rounds_of_a_run_that_went_on_once(tmp_path: Path) -> None:
+    fit(tmp_path / "run", **{"checkpoints.minutes": 0, "checkpoints.keep": 1000})
+    (tmp_path / "run" / "summary.json").unlink()
+    for path in checkpoints(tmp_path / "run")[25:]:
+        shutil.rmtree(path)
+    fit(tmp_path / "run", resume="auto")
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(row)["round"] for row in rows] == [1, 2, 3]

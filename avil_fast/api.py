@@ -121,9 +121,8 @@ def train(
         summary |= {"ranks": ranks.size, "memory": asdict(engine.memory()), "checkpoints": saved}
         folder = home.folder
         if folder is not None:
-            folder.write_model(engine.weights())
-            folder.write_report(page.render(summary, outcome.history, dump(config)))
-            folder.write_summary(summary)
+            report = page.render(summary, outcome.history, dump(config))
+            folder.write_result(engine.weights(), report, summary)
         elif config.output_dir is not None:
             deque(engine.weights(), maxlen=0)  # the first rank gathers them, and all take part
     names = [task.name for task in tasks]

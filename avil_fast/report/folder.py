@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from avil_fast.errors import AvilError
@@ -39,6 +42,8 @@ class RunFolder:
         if path.name in ("", ".."):
             raise AvilError(f"output_dir is {str(path)!r}, but must name a folder of its own, e.g. runs/digits")
         self._aside = path.with_name(path.name + ".previous")
+        self._lines: list[str] = []
+        """Of metrics, that could not be written yet."""
         self._parents = [parent for parent in path.parents if not parent.exists()]
         if path.exists() and not path.is_dir():
             raise AvilError(f"output_dir is {str(path)!r}, but that is a file; name a folder")
@@ -98,24 +103,46 @@ class RunFolder:
         write_whole(self.path / CONFIG, text)
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """Add a round's line; a reader never sees half of one."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(row, allow_nan=False) + "\n")
+        """Add a round's line; a reader never sees half of one. Where the disk is full, a later call adds it."""
+        self._lines.append(json.dumps(row, allow_nan=False) + "\n")
+        path = self.path / METRICS
+        try:
+            with path.open("ab", buffering=0) as file:
+                whole = file.tell()
+                text = "".join(self._lines).encode()
+                if file.write(text) != len(text):
+                    file.truncate(whole)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            if len(self._lines) == 1:
+                warnings.warn(f"{str(path)!r} cannot be written: {error.strerror}; training goes on", stacklevel=2)
+        else:
+            self._lines = []
 
     def write_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
         """Write all lines anew: those of a run that goes on from an earlier round."""
         write_whole(self.path / METRICS, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
-    def write_model(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Parameters and buffers as safetensors; tied ones once."""
-        write_weights(self.path / MODEL.parent, tensors)
+    def write_result(self, tensors: Iterable[tuple[str, Tensor]], report: str, summary: dict[str, Any]) -> None:
+        """Write what a run came to; a folder with a summary, which is last, holds a finished run.
 
-    def write_report(self, html: str) -> None:
-        write_whole(self.path / REPORT, html)
+        Args:
+            tensors: parameters and buffers, tied ones once.
+            report: HTML.
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write this last: a folder with a summary holds a finished run."""
-        write_whole(self.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        Raises:
+            AvilError: the disk is full, or the like.
+        """
+        try:
+            write_weights(self.path / MODEL.parent, tensors)
+            write_whole(self.path / REPORT, report)
+            write_whole(self.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or error
+            what_next = "go on with --resume auto" if self._can_go_on() else "run it again"
+            raise AvilError(
+                f"{str(self.path)!r} cannot be written: {reason}; make room and {what_next}"
+            ) from error
 
 
 def write_whole(path: Path, text: str) -> None:

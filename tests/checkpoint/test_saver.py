@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -135,3 +136,24 @@ def test_metrics_hold_the_rounds_of_a_run_that_went_on_once(tmp_path: Path) -> N
     fit(tmp_path / "run", resume="auto")
     rows = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(row)["round"] for row in rows] == [1, 2, 3]
+
+
+def test_all_is_on_the_disk_before_a_checkpoint_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+    )
+    folder = Folder(tmp_path / "checkpoints")
+    partial = folder.begin()
+    rename = Path.rename
+
+    def renamed(self: Path, to: Path) -> Path:
+        synced.append("renamed")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    write(partial / "file", [])
+    folder.finish(partial)
+    assert synced == ["file", partial.name, "renamed", "checkpoints"]

@@ -117,10 +117,13 @@ def test_another_seed_gives_another_run(runs: tuple[Run, Run], tmp_path: Path) -
     assert lines(other)[0]["alpha"] != lines(runs[0][0])[0]["alpha"]
 
 
+FINISHED = {"config.yaml", "model", "report.html", "summary.json"}
+
+
 def finished(path: Path, word: str = "old") -> None:
     with RunFolder(path, overwrite=False) as folder:
         folder.write_config(word)
-        folder.write_summary({"is": word})
+        folder.write_result([], "", {"is": word})
 
 
 def names(path: Path) -> set[str]:
@@ -148,7 +151,7 @@ def test_an_unfinished_run_and_an_empty_folder_are_replaced(tmp_path: Path) -> N
     (tmp_path / "half" / "metrics.jsonl").write_text("old", encoding="utf-8")
     for name in ("empty", "half"):
         finished(tmp_path / name)
-        assert names(tmp_path / name) == {"config.yaml", "summary.json"}
+        assert names(tmp_path / name) == FINISHED
     assert names(tmp_path) == {"empty", "half"}
 
 
@@ -157,7 +160,7 @@ def test_a_new_run_replaces_the_old_one_only_when_it_is_finished(tmp_path: Path)
     finished(path)
     with RunFolder(path, overwrite=True) as folder:
         folder.write_config("new")
-        folder.write_summary({"is": "new"})
+        folder.write_result([], "", {"is": "new"})
     assert json.loads((path / "summary.json").read_text(encoding="utf-8")) == {"is": "new"}
     assert names(tmp_path) == {"run"}
 
@@ -176,5 +179,5 @@ def test_the_old_run_comes_back_whatever_ends_the_new_one(tmp_path: Path, error:
     with pytest.raises(error):
         interrupted()
     assert (path / "config.yaml").read_text(encoding="utf-8") == "old"
-    assert names(path) == {"config.yaml", "summary.json"}
+    assert names(path) == FINISHED
     assert names(tmp_path) == {"run"}

@@ -32,9 +32,10 @@ from avil_fast.keeping import Keeper
 from avil_fast.methods.avil import start
 from avil_fast.methods.loop import Observer, Outcome
 from avil_fast.ops.checks import MAX_TASKS
+from avil_fast.randomness import apart
 from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
-from avil_fast.tasks.batches import length_of, require_data
+from avil_fast.tasks.batches import derive_seed, length_of, require_data
 from avil_fast.tasks.task import Task
 
 
@@ -65,7 +66,7 @@ def fit(model: nn.Module, tasks: Sequence[Task], target: str, resume: Resume = N
     """Train `model` for the target with the help of the other tasks.
 
     Args:
-        model: any module on one device; trained in home.
+        model: any module on one device; trained in place.
         tasks: the target and its auxiliaries, at most 64.
         target: name of the target; it needs a dev set.
         resume: "auto" goes on from the newest checkpoint in `output_dir`, if there is one; a path from that one.
@@ -110,6 +111,7 @@ def train(
         )
         home = home or scope.enter_context(opened(config, ranks, resume))
         engine = scope.enter_context(_closing(make_engine(model, tasks, target, config, ranks)))
+        scope.enter_context(apart(derive_seed(config.seed, "run", ranks.rank), device_of(model)))
         stop = scope.enter_context(noting()) if home.checkpoints else Stop()
         recorder = _Recorder(observer, home.folder) if ranks.first else Observer()
         keeper = Keeper(engine, tasks, config, ranks, home, baselines, recorder, stop)

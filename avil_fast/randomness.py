@@ -43,6 +43,17 @@ def restore(saved: States, device: torch.device = CPU) -> None:
 
 
 @contextmanager
+def apart(seed: int, device: torch.device) -> Iterator[None]:
+    """As `seeded`, on the CPU and on `device`, for as long as a run takes."""
+    before = states(device)
+    seed_all(seed)
+    try:
+        yield
+    finally:
+        restore(before, device)
+
+
+@contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw from `seed` on the CPU within, and go on outside as if nothing had been drawn."""
     generator = torch.default_generator

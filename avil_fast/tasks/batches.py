@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import signal
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -178,7 +179,7 @@ def _seeded(data: Iterable[Batch], *seed: object) -> Iterator[Batch]:
     iterator: Iterator[Batch] | None = None
     for number in itertools.count():
         with seeded(derive_seed(*seed, number)):
-            iterator = iter(data) if iterator is None else iterator
+            iterator = _start(data) if iterator is None else iterator
             try:
                 batch = next(iterator)
             except StopIteration:
@@ -249,13 +250,13 @@ def _shared(
 ) -> Iterator[Batch]:
     """The batches of a Dataset, as `Parts` where this rank takes less than all in one piece."""
     if share.whole:
-        return iter(_loader(dataset, draws, collate, workers))
+        return _start(_loader(dataset, draws, collate, workers))
     pieces = [
         _Draw(piece, derive_seed(draw.seed, share.rank, number))
         for draw in draws
         for number, piece in enumerate(share.indices(draw.indices))
     ]
-    loaded = iter(_loader(dataset, pieces, collate, workers))
+    loaded = _start(_loader(dataset, pieces, collate, workers))
     return (
         Parts(
             Part(next(loaded), piece.stop - piece.start, len(draw.indices))
@@ -279,6 +280,18 @@ def _loader(dataset: Dataset[Any], draws: list[_Draw], collate: Any, workers: in
         generator=torch.Generator(),
         collate_fn=_as_it_is,
     )
+
+
+def _start(data: Iterable[Batch]) -> Iterator[Batch]:
+    """An iterator, whose processes are not reached by the signals that stop a run: it needs them until it is saved.
+
+    They end when the run tells them, or when it is gone.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # processes begin with it
+    try:
+        return iter(data)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -105,9 +105,9 @@ def model() -> Net:
 
 
 def fit(folder: Path | None, data: str = "tensors", resume: Any = None, **settings: Any) -> avil.Result:
-    """A run from a model as it was made; one that is taken up finds generators that stand elsewhere."""
+    """A run from a model as it was made, in a process whose generators stand somewhere."""
     network, found = model(), tasks(data)
-    seed_all(5 if resume is None else random.SystemRandom().getrandbits(30))
+    seed_all(random.SystemRandom().getrandbits(30))
     return avil.fit(network, found, "t", resume=resume, output_dir=folder, **SETTINGS | settings)
 
 

@@ -141,7 +141,8 @@ class CheckpointsConfig(Section):
     """Between two checkpoints. 0: as often as writing allows; null: only when the run is told to stop (SIGTERM or
     SIGINT)."""
     keep: Count = 2
-    """The newest so many are kept. Each holds the best model so far, too."""
+    """The newest so many are kept, and that of the last round's end, from where more rounds can go on. Each holds
+    the best model so far, too."""
     background: bool = True
     """Copy the state within CPU memory and write it while training goes on, where there is room for the copy."""
 

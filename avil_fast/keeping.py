@@ -40,7 +40,7 @@ class Keeper:
         stop: Stop,
     ) -> None:
         self._saver: Saver | None = None
-        self.run = Run(engine, config, Watch(observer.progress, self._point), observer.round)
+        self.run = Run(engine, config, Watch(observer.progress, self._point, self._keep), observer.round)
         settings, sizes = config.model_dump(mode="json"), [_size(task) for task in tasks]
         taken = take_up(home.found, home.resume, engine, ranks, settings, sizes)
         if taken is not None:
@@ -58,7 +58,7 @@ class Keeper:
         }
         self._saver = Saver(home.checkpoints, engine, ranks, config.checkpoints, stop, about)
         if baselines and taken is None:
-            self._saver.save(self._state())
+            self._saver.save(self._state())  # so that no baseline is run again
             self._saver.finish()
             if ranks.first:
                 home.forget_baselines()
@@ -73,6 +73,10 @@ class Keeper:
     def _point(self) -> None:
         if self._saver is not None:
             self._saver.point(self._state)
+
+    def _keep(self) -> None:
+        if self._saver is not None and self._saver.unasked:
+            self._saver.save(self._state(), lasting=True)
 
     def _state(self) -> RunState:
         return RunState(self.run.where(), self.run.state(), self.run.best.snapshot)

@@ -37,8 +37,8 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         for left in self.path.glob(f"{PARTIAL}*"):
             shutil.rmtree(left)
-        last = self.all()[-1:]
-        number = max((_number(path) for path in last), default=0) + 1
+        # A folder that lost its manifest is no checkpoint, but it has its number.
+        number = max((_number(path) for path in self.path.iterdir()), default=0) + 1
         partial = self.path / f"{PARTIAL}checkpoint-{number:06}"
         partial.mkdir()
         return partial

@@ -27,6 +27,8 @@ class Manifest:
     """When, in UTC."""
     where: dict[str, Any]
     """Round, phase, task and step, for people."""
+    lasting: bool
+    """Kept until there is a newer one of its kind: the end of the rounds."""
     ranks: int
     engine: str
     """What trained: "local", or a ZeRO stage."""

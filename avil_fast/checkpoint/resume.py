@@ -39,6 +39,10 @@ UNTIL_FINETUNE = {"rounds", "finetune.epochs"}
 """Those that may change as long as the fine-tune has not begun."""
 
 
+class TooLate(AvilError):
+    """The checkpoint is of the fine-tune, and the rounds are to be others."""
+
+
 def candidates(resume: Resume, folder: Folder | None) -> list[Path]:
     """The checkpoints to try, the best first.
 
@@ -84,6 +88,9 @@ def take_up(
             manifest = on_all(ranks, lambda path=path: Manifest.read(path))  # type: ignore[misc]
             _require_same_run(path, manifest, config, tasks)
             return path, manifest, load(engine, ranks, path, manifest)
+        except TooLate:
+            if resume != "auto" or path == paths[-1]:
+                raise
         except Damaged as error:
             if resume != "auto":
                 raise
@@ -98,21 +105,33 @@ def take_up(
 def _require_same_run(
     path: Path, manifest: Manifest, config: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]
 ) -> None:
-    tuning = manifest.run["finetune"] is not None
-    different = [
-        f"{name} is {here!r} and was {there!r}"
+    told = {
+        name: f"{name} is {here!r} and was {there!r}"
         for name, there, here in _differences(manifest.config, config)
-        if not _may_change(name, tuning)
-    ]
+        if not FREE & {name, name.split(".")[0]}
+    }
+    different = [sentence for name, sentence in told.items() if name not in UNTIL_FINETUNE]
+    late = list(told.values()) if manifest.run["finetune"] is not None else []
     if different:
-        hint = "the fine-tune has begun, so rounds are over; " if tuning else ""
         raise AvilError(
-            f"{str(path)!r} was made with other settings: {', '.join(different)}; {hint}set them as they "
-            f"were, or start anew without --resume"
+            f"{str(path)!r} was made with other settings: {', '.join(different)}; set them as they were, or start "
+            f"anew without --resume"
+        )
+    if late:
+        raise TooLate(
+            f"{', '.join(late)}, but in {str(path)!r} the fine-tune has begun; name a checkpoint of a round, or "
+            f"set them as they were"
         )
     if config["rounds"] < manifest.where["round"]:
         raise AvilError(
             f"rounds is {config['rounds']}, but {str(path)!r} is in round {manifest.where['round']}; set it higher"
+        )
+    names = [[task["name"] for task in of_run] for of_run in (manifest.tasks, tasks)]
+    if names[0] != names[1]:
+        was, is_now = (", ".join(of_run) for of_run in names)
+        raise AvilError(
+            f"{str(path)!r} was made with other tasks: {was}, and now there are {is_now}; give those that it "
+            f"was made with, in that order"
         )
     for there, here in zip(manifest.tasks, tasks, strict=True):
         if dict(there) != dict(here):
@@ -120,11 +139,6 @@ def _require_same_run(
                 f"{str(path)!r} was made with other data: {_told(there)}, and now there is {_told(here)}; give "
                 f"the data that it was made with"
             )
-
-
-def _may_change(name: str, tuning: bool) -> bool:
-    section = name.split(".")[0]
-    return name in FREE or section in FREE or (name in UNTIL_FINETUNE and not tuning)
 
 
 def _differences(saved: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from avil_fast.checkpoint.files import Entry, Record, write
+from avil_fast.checkpoint.files import Damaged, Entry, Record, write
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.manifest import Manifest
 from avil_fast.checkpoint.stop import Stop, Stopped
@@ -84,6 +84,11 @@ class Saver:
         self._bests: list[tuple[Path, Snapshot | None, Record]] = []
         """Of the last two checkpoints: their folder and this rank's file of the best model."""
 
+    @property
+    def unasked(self) -> bool:
+        """Whether it saves before it is told to stop."""
+        return self._config.minutes is not None
+
     def point(self, state: Callable[[], RunState]) -> None:
         """Save here if it is time to. All ranks call it, between any two of the engine's methods.
 
@@ -100,16 +105,16 @@ class Saver:
             if self._pending and (stopping or not busy):
                 self._commit()
             if asked and not self._pending:
-                self._begin(state(), background=self._config.background and not stopping)
+                self._begin(state(), self._config.background and not stopping)
             if stopping:
                 saved = self._commit()
                 raise Stopped(asked, f"go on with --resume {saved}" if saved else "it could not be saved")
 
-    def save(self, state: RunState) -> None:
+    def save(self, state: RunState, lasting: bool = False) -> None:
         """Save now, whenever the last time was."""
         with self._holding():
             self.finish()
-            self._begin(state, background=self._config.background)
+            self._begin(state, self._config.background, lasting)
 
     @contextmanager
     def _holding(self) -> Iterator[None]:
@@ -123,7 +128,7 @@ class Saver:
         if self._pending:
             self._commit()
 
-    def _begin(self, now: RunState, background: bool) -> None:
+    def _begin(self, now: RunState, background: bool, lasting: bool = False) -> None:
         self._last = time.monotonic()
         outcome: tuple[str | None, str] = self._ranks.on_first(self._make_folder)
         partial, problem = outcome
@@ -137,6 +142,7 @@ class Saver:
             parameters=self._placement.parameters,
             facts=state.facts,
             where=now.where,
+            lasting=lasting,
             run=now.run,
             files={},
             **self._about,
@@ -216,9 +222,19 @@ class Saver:
             return None, f"{error.filename} is missing; output_dir must be a folder that all machines share"
         except OSError as error:
             return None, _reason(error)
-        for old in self._folder.all()[: -self._config.keep]:
-            self._folder.discard(old)
+        self._prune()
         return str(finished), ""
+
+    def _prune(self) -> None:
+        """Remove all but the newest ones, and the newest lasting one."""
+        newest_first = self._folder.all()[::-1]
+        lasting = False
+        for number, path in enumerate(newest_first):
+            kept = number < self._config.keep
+            if not lasting and (lasting := _is_lasting(path)):
+                kept = True
+            if not kept:
+                self._folder.discard(path)
 
     def _failed(self, problem: str) -> None:
         if self._ranks.first:
@@ -333,6 +349,13 @@ def _fits(nbytes: int) -> bool:
     except (OSError, StopIteration):  # not Linux
         return True
     return 2 * nbytes * int(os.environ.get("LOCAL_WORLD_SIZE", "1")) < 1024 * kilobytes
+
+
+def _is_lasting(path: Path) -> bool:
+    try:
+        return Manifest.read(path).lasting
+    except Damaged:
+        return False
 
 
 def _reason(error: OSError) -> str:

@@ -25,6 +25,8 @@ class Watch:
     """Called with (task, step, steps) after every optimizer step."""
     point: Callable[[], None] = lambda: None
     """Called where a run can be saved and taken up again: after steps, tasks, α steps and rounds."""
+    rounds_done: Callable[[], None] = lambda: None
+    """Called after the last round, from where a run with more rounds would go on."""
 
 
 @dataclass

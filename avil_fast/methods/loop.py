@@ -123,6 +123,7 @@ class Run:
         for round_ in range(len(self.history) + 1, self._config.rounds + 1):
             self._round(round_)
         if self._finetune is None:
+            self._watch.rounds_done()
             self._engine.restore(self.best.model)
             self._finetune = Finetune()
         if self._config.finetune.epochs:

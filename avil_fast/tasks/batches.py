@@ -283,7 +283,7 @@ def _loader(dataset: Dataset[Any], draws: list[_Draw], collate: Any, workers: in
 
 
 def _start(data: Iterable[Batch]) -> Iterator[Batch]:
-    """An iterator, whose processes are not reached by the signals that stop a run: it needs them until it is saved.
+    """An iterator, whose processes do not hear the signals that stop a run: it needs them until it is saved.
 
     They end when the run tells them, or when it is gone.
     """

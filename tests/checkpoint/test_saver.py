@@ -23,9 +23,15 @@ def checkpoints(run: Path) -> list[Path]:
     return Folder(run / "checkpoints").all()
 
 
-def test_a_short_run_saves_nothing_unasked(tmp_path: Path) -> None:
+def test_a_short_run_saves_the_end_of_its_rounds_alone(tmp_path: Path) -> None:
     result = fit(tmp_path / "run")
-    assert result.summary["checkpoints"]["saved"] == 0
+    assert result.summary["checkpoints"]["saved"] == 1
+    (path,) = checkpoints(tmp_path / "run")
+    assert Manifest.read(path).where == {"round": 3, "phase": "round done"}
+
+
+def test_a_run_that_is_to_save_nothing_does_not(tmp_path: Path) -> None:
+    assert fit(tmp_path / "run", **{"checkpoints.minutes": None}).summary["checkpoints"]["saved"] == 0
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -35,7 +41,8 @@ def test_the_last_ones_are_kept(background: bool, tmp_path: Path) -> None:
     result = fit(tmp_path / "run", **settings)
     names = [path.name for path in checkpoints(tmp_path / "run")]
     saved = result.summary["checkpoints"]["saved"]
-    assert names == [f"checkpoint-{number:06}" for number in range(saved - 2, saved + 1)]
+    assert names[-3:] == [f"checkpoint-{number:06}" for number in range(saved - 2, saved + 1)]
+    assert [Manifest.read(tmp_path / "run" / "checkpoints" / name).lasting for name in names[:-3]] in ([], [True])
     assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == set(names)
     assert result.summary["checkpoints"]["bytes"] > 10_000
 

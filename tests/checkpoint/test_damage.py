@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from avil_fast.checkpoint.files import write
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.inspect import inspect
+from avil_fast.checkpoint.manifest import Manifest
 from avil_fast.errors import AvilError
 from tests.checkpoint.runs import EVERY_POINT, fit, found
 
@@ -102,3 +104,14 @@ def test_neighbours_share_no_file(tmp_path: Path) -> None:
     inodes = [file.stat().st_ino for file in files if file.exists()]
     assert all(one != other for one, other in itertools.pairwise(inodes))
     assert len(set(inodes)) < len(inodes) / 2  # but those that are not neighbours do
+
+
+def test_damage_is_found_where_no_rank_has_to_read(run: Path) -> None:
+    newest = Folder(run / "checkpoints").all()[-1]
+    manifest = Manifest.read(newest)
+    manifest.files["more.safetensors"] = write(newest / "more.safetensors", [])
+    manifest.write(newest)
+    fit(None, resume=newest)
+    flip(newest / "more.safetensors", 0.9)
+    with pytest.raises(AvilError, match=r"more\.safetensors' is damaged"):
+        fit(None, resume=newest)

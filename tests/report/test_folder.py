@@ -1,5 +1,6 @@
 """A run's folder: what a good run leaves in it, and that the same seed leaves the same."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,3 +182,37 @@ def test_the_old_run_comes_back_whatever_ends_the_new_one(tmp_path: Path, error:
     assert (path / "config.yaml").read_text(encoding="utf-8") == "old"
     assert names(path) == FINISHED
     assert names(tmp_path) == {"run"}
+
+
+def test_a_full_disk_leaves_no_half_line_and_the_next_round_writes_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = [3]
+
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            return super().write(data[: room[0]])
+
+    with RunFolder(tmp_path / "run", overwrite=False) as folder:
+        folder.write_config("new")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", lambda path, *options, **more: Full(path, "ab"))
+            with pytest.warns(
+                UserWarning, match=r"metrics\.jsonl' cannot be written: No space left on device; training"
+            ):
+                folder.append_metrics({"round": 1})
+            folder.append_metrics({"round": 2})  # told once
+        assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == b""
+        folder.append_metrics({"round": 3})
+        assert [row["round"] for row in lines(tmp_path / "run")] == [1, 2, 3]
+
+
+def test_a_result_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
+    def write() -> None:
+        with RunFolder(tmp_path / "run", overwrite=False) as folder:
+            folder.write_config("new")
+            (tmp_path / "run" / "report.html.partial").mkdir()
+            folder.write_result([("weight", torch.ones(3))], "", {})
+
+    with pytest.raises(AvilError, match=r"run' cannot be written: Is a directory; make room and run it again"):
+        write()

@@ -1,9 +1,11 @@
 """Batches: which examples come when."""
 
+import random
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -227,6 +229,48 @@ def test_collate_makes_the_batch(draw: str, data: str) -> None:
 def test_worker_processes_change_nothing() -> None:
     task = Task("a", Items(), lambda model, batch: batch)
     assert examples(Batches(task, SIZE, 0, workers=1).cycle(3)) == examples(Batches(task, SIZE, 0).cycle(3))
+
+
+class Drawing(Items):
+    """Draws from every generator."""
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.rand(()).item() + random.random() + float(np.random.rand())  # noqa: NPY002
+
+
+class DrawnBatches(IterableDataset[Tensor]):
+    """Batches that are drawn anew in each pass."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for _ in range(4):
+            yield torch.rand(2) + random.random() + np.random.rand()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("kind", ["cycle", "sample", "walk"])
+def test_what_data_draws_is_the_same_with_any_workers_and_from_any_batch_on(kind: str) -> None:
+    """And it leaves the global generators alone."""
+    task = Task("a", DrawnBatches() if kind == "walk" else Drawing(), lambda model, batch: batch)
+
+    def drawn(skip: int, workers: int = 0) -> list[Any]:
+        before, after = (Batches(task, SIZE, 0, workers) for _ in range(2))
+        torch.manual_seed(skip)
+        if kind == "sample":
+            return [batch.tolist() for batch in after.sample(1.0, 1, skip)]
+        for _ in zip(range(skip), before.cycle(9), strict=False):
+            pass
+        after.load(before.state())
+        return [batch.tolist() for batch in after.cycle(9 - skip)]
+
+    whole = drawn(0)
+    assert len({str(batch) for batch in whole}) == len(whole)
+    state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    for skip in (1, 2):
+        assert drawn(skip) == whole[skip:]
+        assert drawn(skip, workers=2) == whole[skip:]
+    torch.manual_seed(0)
+    assert torch.equal(torch.get_rng_state(), state[0])
+    assert random.getstate() == state[1]
+    assert np.random.get_state()[1].tolist() == state[2]  # noqa: NPY002
 
 
 @pytest.mark.parametrize(

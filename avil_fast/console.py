@@ -75,7 +75,8 @@ class Console:
     def checkpoint(self, path: Path, found: Inspection, checked: bool) -> None:
         """What a checkpoint is."""
         manifest, config = found.manifest, found.manifest.config
-        table = Table(show_header=False, title=str(path), title_justify="left")
+        self._rich.print(str(path), soft_wrap=True, markup=False)
+        table = Table(show_header=False)
         tasks = ", ".join(task["name"] for task in manifest.tasks if task["name"] != config["target"])
         table.add_row("run", f"{config['method']} for {config['target']}, with {tasks or 'no auxiliary'}")
         table.add_row("saved", f"{manifest.saved} by avil_fast {manifest.version}")

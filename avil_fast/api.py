@@ -117,6 +117,7 @@ def train(
         keeper = Keeper(engine, tasks, config, ranks, home, baselines, recorder, stop)
         if home.folder is not None:
             home.folder.write_metrics(keeper.run.history)
+        scope.callback(keeper.abandon)
         outcome = keeper.run.run()
         saved = keeper.finish()
         summary = _summary(tasks, config, outcome) | {"baselines": baselines}

@@ -70,6 +70,11 @@ class Keeper:
         self._saver.finish()
         return {"saved": self._saver.saved, "bytes": self._saver.nbytes, "seconds": self._saver.seconds}
 
+    def abandon(self) -> None:
+        """After a failure: wait for what this rank is writing."""
+        if self._saver is not None:
+            self._saver.abandon()
+
     def _point(self) -> None:
         if self._saver is not None:
             self._saver.point(self._state)

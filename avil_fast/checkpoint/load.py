@@ -51,6 +51,12 @@ def load(engine: Engine, ranks: Ranks, folder: Path, manifest: Manifest) -> Snap
         Damaged: a file is not what was written. The engine may be filled again.
     """
     files = Files(folder, manifest)
+    frozen = engine.frozen()
+    if None not in (frozen, manifest.frozen) and frozen != manifest.frozen:
+        raise AvilError(
+            f"{str(folder)!r} was made with other frozen parameters than the model has; give the model that it "
+            f"was made with"
+        )
     state = engine.prepare(manifest.facts)
     best = engine.snapshot() if manifest.run["best"] else None
     here = ranks.gather(engine.placement())

@@ -77,7 +77,7 @@ class Saver:
         """For which training was held up."""
         self._folder, self._engine, self._ranks, self._config, self._stop = folder, engine, ranks, config, stop
         self._about = about
-        self._placement = engine.placement()
+        self._placement, self._frozen = engine.placement(), engine.frozen()
         self._last = time.monotonic()
         self._pending: _Pending | None = None
         self._copies = Copies()
@@ -95,20 +95,21 @@ class Saver:
         Raises:
             Stopped: a signal was noted on some rank; the run has been saved.
         """
+        minutes = self._config.minutes
+        due = minutes is not None and time.monotonic() - self._last >= 60 * minutes
+        writing = self._pending is not None and self._pending.writing
+        asked, busy = self._ranks.max(self._stop.signal or int(due and self._ranks.first), int(writing))
+        stopping = asked > 1
+        written = self._pending is not None and (stopping or not busy)
+        if not written and (not asked or self._pending):
+            return  # without having waited for a GPU, as `_holding` does
         with self._holding():
-            minutes = self._config.minutes
-            due = minutes is not None and time.monotonic() - self._last >= 60 * minutes
-            asked = self._stop.signal or int(due and self._ranks.first)
-            writing = self._pending is not None and self._pending.writing
-            asked, busy = self._ranks.max(asked, int(writing))
-            stopping = asked > 1
-            if self._pending and (stopping or not busy):
+            if written:
                 self._commit()
-            if asked and not self._pending:
+            if asked:
                 self._begin(state(), self._config.background and not stopping)
             if stopping:
-                saved = self._commit()
-                raise Stopped(asked, f"go on with --resume {saved}" if saved else "it could not be saved")
+                raise Stopped(asked, self._how_to_go_on(self._commit()))
 
     def save(self, state: RunState, lasting: bool = False) -> None:
         """Save now, whenever the last time was."""
@@ -128,6 +129,13 @@ class Saver:
         if self._pending:
             self._commit()
 
+    def abandon(self) -> None:
+        """`finish` after a failure, when other ranks may be elsewhere: what they have a part of is given up."""
+        if self._pending and self._ranks.size == 1:
+            self._commit()
+        elif self._pending:
+            self._pending.wait()
+
     def _begin(self, now: RunState, background: bool, lasting: bool = False) -> None:
         self._last = time.monotonic()
         outcome: tuple[str | None, str] = self._ranks.on_first(self._make_folder)
@@ -140,6 +148,7 @@ class Saver:
             saved=datetime.now(UTC).isoformat(timespec="seconds"),
             ranks=self._ranks.size,
             parameters=self._placement.parameters,
+            frozen=self._frozen,
             facts=state.facts,
             where=now.where,
             lasting=lasting,
@@ -236,6 +245,12 @@ class Saver:
             if not kept:
                 self._folder.discard(path)
 
+    def _how_to_go_on(self, saved: Path | None) -> str:
+        last = [saved] if saved else self._folder.all()[-1:]
+        return f"{'' if saved else 'it could not be saved; '}" + (
+            f"go on with --resume {last[0]}" if last else "there is nothing to go on from"
+        )
+
     def _failed(self, problem: str) -> None:
         if self._ranks.first:
             left = self._folder.all()
@@ -289,6 +304,8 @@ class _Pending:
                 self.records[name] = self._link(name) or self._write_file(name, entries)
         except OSError as error:
             self.problem = _reason(error)
+        except Exception as error:  # in a thread of its own it would end that alone
+            self.problem = f"{type(error).__name__}: {error}"
         self._files = {}
 
     def _link(self, name: str) -> Record | None:

@@ -128,6 +128,10 @@ class Engine(ABC):
         """What of which parameter lies where in this rank's partitions."""
 
     @abstractmethod
+    def frozen(self) -> int | None:
+        """A checksum of samples of the parameters that are not trained; None where a rank has not all of them."""
+
+    @abstractmethod
     def state(self) -> EngineState:
         """All that is needed to go on from here, at any point outside the methods above.
 

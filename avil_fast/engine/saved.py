@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,9 @@ from avil_fast import randomness
 from avil_fast.deltas.base import DeltaBank, Stored
 from avil_fast.engine.partitioned import PartitionedEngine, Shard
 from avil_fast.engine.state import EngineState, Loaded, Snapshot
+
+SAMPLES = 256
+"""Elements of a frozen parameter that are looked at: enough to tell one model from another, whatever its size."""
 
 
 class SavedEngine(PartitionedEngine):
@@ -60,6 +64,19 @@ class SavedEngine(PartitionedEngine):
         for buffer, saved in zip(self.model.buffers(), snapshot.buffers, strict=True):
             buffer.copy_(saved)
         self._open = False
+
+    def frozen(self) -> int | None:
+        checksum = 0
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                continue
+            if parameter.numel() == 0:
+                return None
+            few = parameter.detach().flatten()[:: -(-parameter.numel() // SAMPLES)]
+            # As bf16, which a model may be converted to.
+            bits = few.to("cpu", torch.bfloat16).view(torch.int16).tolist()
+            checksum = zlib.crc32(repr((name, bits)).encode(), checksum)
+        return checksum
 
     def state(self) -> EngineState:
         state = EngineState({"open": self._open, "task": self._current, "seed": self._seed})

@@ -83,6 +83,7 @@ def saved(folder: Path, source: list[Placement], codec: str = "fp32") -> Files:
         saved="",
         lasting=False,
         ranks=len(source),
+        frozen=None,
         engine="",
         tasks=[],
         parameters=SHAPES,

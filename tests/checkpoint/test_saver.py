@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.utils.data import Dataset
 
 from avil_fast.checkpoint import saver
 from avil_fast.checkpoint.files import Entry, Record, write
 from avil_fast.checkpoint.folder import Folder
+from avil_fast.checkpoint.inspect import inspect
 from avil_fast.checkpoint.manifest import Manifest
+from avil_fast.errors import AvilError
+from tests.checkpoint import runs
 from tests.checkpoint.runs import fit, found
 
 
@@ -125,6 +130,44 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on(
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == left
     monkeypatch.undo()
     assert found(fit(tmp_path / "run", resume="auto")) == found(result)
+
+
+def test_a_bug_while_writing_is_told_and_makes_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path, entries: list[Entry]) -> Record:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(saver, "write", broken)
+    with pytest.warns(UserWarning, match="KeyError: 'a bug'; training goes on, there is none yet"):
+        result = fit(tmp_path / "run", **{"checkpoints.minutes": 0})
+    assert found(result) == found(fit(None))
+    assert checkpoints(tmp_path / "run") == []
+
+
+def test_a_run_that_fails_keeps_what_was_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def slowly(path: Path, entries: list[Entry]) -> Record:
+        assert failed.wait(60)
+        return write(path, entries)
+
+    class Failing(Dataset[Any]):
+        def __len__(self) -> int:
+            return 20
+
+        def __getitem__(self, i: int) -> Any:
+            if Folder(tmp_path / "run" / "checkpoints").path.exists():  # the first step has been saved, or nearly
+                failed.set()
+                raise AvilError("example 7 is damaged")
+            return torch.zeros(5), 0
+
+    monkeypatch.setattr(saver, "write", slowly)
+    monkeypatch.setitem(runs.DATA, "failing", lambda seed: Failing())
+    with pytest.raises(AvilError, match="example 7 is damaged"):
+        fit(tmp_path / "run", "failing", **{"checkpoints.minutes": 0})
+    (path,) = checkpoints(tmp_path / "run")
+    assert inspect(path).damage == []
 
 
 def test_without_room_for_a_copy_training_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

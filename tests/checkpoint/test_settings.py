@@ -110,6 +110,25 @@ def test_another_model_is_refused(run: Path) -> None:
         avil.fit(runs.model().double(), tasks("tensors"), "t", resume=at(run, round=1), **SETTINGS)
 
 
+def test_other_frozen_parameters_are_refused(tmp_path: Path) -> None:
+    """They are not in the checkpoint, and the result would be nonsense."""
+
+    def train(scale: float, resume: Path | None = None) -> avil.Result:
+        model = runs.model()
+        model.trunk[0].requires_grad_(False)
+        model.trunk[0].weight.mul_(scale)
+        given = {"output_dir": tmp_path / "run"} | EVERY_POINT if resume is None else {}
+        return avil.fit(model, tasks("tensors"), "t", resume=resume, **SETTINGS | given)
+
+    expected = found(train(1.0))
+    path = at(tmp_path / "run", round=2)
+    assert found(train(1.0, path)) == expected
+    with pytest.raises(
+        AvilError, match="was made with other frozen parameters than the model has; give the model"
+    ):
+        train(1.1, path)
+
+
 def test_a_path_that_is_no_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere", run):
         with pytest.raises(AvilError, match="which is no checkpoint; name a folder such as"):

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from avil_fast.api import Result, fit
-    from avil_fast.errors import AvilError
+    from avil_fast.errors import AvilError, Stopped
     from avil_fast.tasks.task import Task
 
-__all__ = ["AvilError", "Result", "Task", "fit"]
+__all__ = ["AvilError", "Result", "Stopped", "Task", "fit"]
 
 _HOMES = {
     "AvilError": "avil_fast.errors",
     "Result": "avil_fast.api",
+    "Stopped": "avil_fast.errors",
     "Task": "avil_fast.tasks.task",
     "fit": "avil_fast.api",
 }

@@ -116,6 +116,7 @@ def train(
         recorder = _Recorder(observer, home.folder) if ranks.first else Observer()
         keeper = Keeper(engine, tasks, config, ranks, home, baselines, recorder, stop)
         if home.folder is not None:
+            home.folder.write_config(dump(config))
             home.folder.write_metrics(keeper.run.history)
         scope.callback(keeper.abandon)
         outcome = keeper.run.run()

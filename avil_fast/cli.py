@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from avil_fast.errors import AvilError, RankLost
+from avil_fast.errors import AvilError, RankLost, Stopped
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -124,8 +124,6 @@ def _run(command: Callable[[], Any]) -> None:
     On many ranks one of them tells, whatever ended the run.
     """
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # takes the rest as *_
-    from avil_fast.checkpoint.stop import Stopped
-
     try:
         command()
     except AvilError as error:

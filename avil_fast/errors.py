@@ -1,5 +1,7 @@
 """Errors that are told in one sentence."""
 
+import signal
+
 
 class AvilError(ValueError):
     """Bad input: a setting, a dataset, a model or a file. Says what, where, the value, and what to do.
@@ -10,3 +12,15 @@ class AvilError(ValueError):
 
 class RankLost(RuntimeError):
     """Another rank of the run has ended, and this one cannot go on."""
+
+
+class Stopped(BaseException):
+    """The run was told to stop, and has been saved if it could be. Like KeyboardInterrupt it is no error.
+
+    Attributes:
+        code: what a process that ends so exits with: 130 after SIGINT, 143 after SIGTERM.
+    """
+
+    def __init__(self, number: int, saved: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; {saved}")
+        self.code = 128 + number

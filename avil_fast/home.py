@@ -60,7 +60,8 @@ def opened(config: TrainConfig, ranks: Ranks, resume: Resume) -> Iterator[Home]:
         def make() -> tuple[list[Path], dict[str, dict[str, Any]]]:
             if path is not None:
                 home.folder = scope.enter_context(RunFolder(path, config.overwrite, _in_place(path, resume)))
-                home.folder.write_config(dump(config))
+                if not home.folder.goes_on:  # the run that stands there is the other's until it is taken up
+                    home.folder.write_config(dump(config))
             found = candidates(resume, home.checkpoints)
             manifest = first_manifest(found)
             return found, manifest.extra["baselines"] if manifest else {}

@@ -20,11 +20,12 @@ from torch import Tensor
 from avil_fast.checkpoint.files import Damaged, Entry, Record, write
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.manifest import Manifest
-from avil_fast.checkpoint.stop import Stop, Stopped
+from avil_fast.checkpoint.stop import Stop
 from avil_fast.deltas.base import Stored
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.state import EngineState, Snapshot
+from avil_fast.errors import Stopped
 
 if TYPE_CHECKING:
     from avil_fast.config import CheckpointsConfig
@@ -246,9 +247,11 @@ class Saver:
                 self._folder.discard(path)
 
     def _how_to_go_on(self, saved: Path | None) -> str:
-        last = [saved] if saved else self._folder.all()[-1:]
-        return f"{'' if saved else 'it could not be saved; '}" + (
-            f"go on with --resume {last[0]}" if last else "there is nothing to go on from"
+        if saved:
+            return f"saved as {saved}; go on with --resume auto"
+        last = self._folder.all()[-1:]
+        return (
+            f"it could not be saved; go on from {last[0]} with --resume auto" if last else "it could not be saved"
         )
 
     def _failed(self, problem: str) -> None:

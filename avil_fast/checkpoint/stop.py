@@ -12,18 +12,6 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(BaseException):
-    """The run was told to stop, and has been saved if it could be. Like KeyboardInterrupt it is no error.
-
-    Attributes:
-        code: what a process that ends so exits with: 130 after SIGINT, 143 after SIGTERM.
-    """
-
-    def __init__(self, number: int, saved: str) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; {saved}")
-        self.code = 128 + number
-
-
 class Stop:
     """Which signal was noted; 0 if none."""
 

@@ -51,8 +51,8 @@ class RunFolder:
             raise AvilError(f"output_dir is {str(path)!r}, which holds files that are no run; name another")
         if self._aside.exists() and not (self._aside / CONFIG).is_file():
             raise AvilError(f"{str(self._aside)!r} is in the way of output_dir and is no run; move it")
-        self._goes_on = resume and self._can_go_on()
-        if self._goes_on or overwrite:
+        self.goes_on = resume and self._can_go_on()
+        if self.goes_on or overwrite:
             return
         if any((held / SUMMARY).is_file() for held in (path, self._aside)):
             raise AvilError(
@@ -70,7 +70,7 @@ class RunFolder:
 
     def __enter__(self) -> Self:
         try:
-            if self._goes_on:
+            if self.goes_on:
                 return self
             if (self._aside / SUMMARY).is_file() and not (self.path / SUMMARY).is_file():
                 # A run that was killed left the finished one aside: keep that one.

@@ -17,7 +17,7 @@ import pytest
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.inspect import inspect
 from avil_fast.checkpoint.manifest import Manifest
-from avil_fast.checkpoint.stop import Stopped
+from avil_fast.errors import Stopped
 from tests.checkpoint import runs
 from tests.checkpoint.die import IN_BACKGROUND, MOMENTS
 from tests.checkpoint.runs import fit, found
@@ -112,7 +112,9 @@ def test_a_signal_ends_a_run_after_the_step_in_which_it_came(
         return forward(self, x, task)
 
     monkeypatch.setattr(runs.Net, "forward", counted)
-    with pytest.raises(Stopped, match=r"stopped by SIG.*; go on with --resume .*checkpoint-000001") as stopped:
+    with pytest.raises(
+        Stopped, match=r"stopped by SIG.*; saved as .*checkpoint-000001; go on with --resume auto"
+    ) as stopped:
         fit(tmp_path / "run")
     assert stopped.value.code == code
     monkeypatch.undo()
@@ -158,7 +160,10 @@ def test_the_command_says_how_to_go_on(number: int, code: int, tmp_path: Path) -
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     name = signal.Signals(number).name
-    assert err == f"avil-fast: stopped by {name}; go on with --resume run/checkpoints/checkpoint-000001\n"
+    assert (
+        err
+        == f"avil-fast: stopped by {name}; saved as run/checkpoints/checkpoint-000001; go on with --resume auto\n"
+    )
     done = (tmp_path / "run" / "metrics.jsonl").read_text().count("\n")
     refused = subprocess.run(
         [sys.executable, train, *LONG],
@@ -207,6 +212,11 @@ def test_a_signal_to_one_rank_stops_all_at_the_same_step(tmp_path: Path) -> None
         for rank in ranks:
             rank.kill()
     assert [rank.returncode for rank in ranks] == [143, 143]
-    assert "".join(said).count("stopped by SIGTERM; go on with --resume run/checkpoints/checkpoint-000001") == 1
+    assert (
+        "".join(said).count(
+            "stopped by SIGTERM; saved as run/checkpoints/checkpoint-000001; go on with --resume auto"
+        )
+        == 1
+    )
     (path,) = Folder(tmp_path / "run" / "checkpoints").all()
     assert not inspect(path).damage

@@ -146,8 +146,10 @@ def test_a_run_that_was_stopped_is_not_lost_unasked(run: Path, tmp_path: Path) -
         AvilError, match=r"a run that was stopped; go on with --resume auto, or start anew with over"
     ):
         fit(stopped)
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
     with pytest.raises(AvilError, match=r"optimizer\.lr is 0\.1"):
         fit(stopped, resume="auto", **{"optimizer.lr": 0.1})
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
     assert len(Folder(stopped / "checkpoints").all()) == len(Folder(run / "checkpoints").all())
     fit(stopped, overwrite=True)
     assert len(Folder(stopped / "checkpoints").all()) == 1

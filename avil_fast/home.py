@@ -39,7 +39,7 @@ class Home:
     def forget_baselines(self) -> None:
         """Remove what baselines saved: their results are in the run's own checkpoints."""
         if self.checkpoints is not None:
-            for path in self.checkpoints.path.iterdir():
+            for path in self.checkpoints.path.glob("*"):
                 if path.is_dir() and "checkpoint-" not in path.name:
                     shutil.rmtree(path, ignore_errors=True)
 

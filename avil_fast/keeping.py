@@ -57,10 +57,10 @@ class Keeper:
             "extra": {"baselines": baselines},
         }
         self._saver = Saver(home.checkpoints, engine, ranks, config.checkpoints, stop, about)
-        if baselines and taken is None:
+        if baselines and taken is None and self._saver.unasked:
             self._saver.save(self._state())  # so that no baseline is run again
             self._saver.finish()
-            if ranks.first:
+            if ranks.first and self._saver.saved:
                 home.forget_baselines()
 
     def finish(self) -> dict[str, Any]:

@@ -82,6 +82,8 @@ class Run:
         if self._finetune:
             where = {"phase": "fine-tune", "epoch": self._finetune.epoch + 1, "step": self._finetune.so_far.step}
             return {"round": len(self.history)} | where
+        if done.nothing and not self.history:
+            return {"round": 0, "phase": "start"}
         if done.nothing:
             return {"round": len(self.history), "phase": "round done"}
         where = {"round": len(self.history) + 1}

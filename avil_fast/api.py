@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from avil_fast.checkpoint.resume import Resume
+from avil_fast.checkpoint.resume import Resume, as_resume
 from avil_fast.checkpoint.stop import Stop, noting
 from avil_fast.config import TrainConfig, dump, from_dotted
 from avil_fast.engine.base import Engine
@@ -62,7 +62,9 @@ class Result:
     model: nn.Module
 
 
-def fit(model: nn.Module, tasks: Sequence[Task], target: str, resume: Resume = None, **options: Any) -> Result:
+def fit(
+    model: nn.Module, tasks: Sequence[Task], target: str, resume: str | Path | None = None, **options: Any
+) -> Result:
     """Train `model` for the target with the help of the other tasks.
 
     Args:
@@ -78,7 +80,8 @@ def fit(model: nn.Module, tasks: Sequence[Task], target: str, resume: Resume = N
         AvilError: a setting, a task, the data or the checkpoint is wrong; says what and what to do.
         Stopped: SIGINT or SIGTERM came, and the run was saved in `output_dir`.
     """
-    return train(model, tasks, from_dotted({"target": target, "output_dir": None} | options), resume=resume)
+    config = from_dotted({"target": target, "output_dir": None} | options)
+    return train(model, tasks, config, resume=as_resume(resume))
 
 
 def train(

@@ -42,15 +42,12 @@ def train(
 ) -> None:
     """Train, by default on the bundled digits. Example: avil-fast train configs/digits.yaml rounds=10"""
     from avil_fast import launch
+    from avil_fast.checkpoint.resume import as_resume
 
     given = arguments or []
     is_file = bool(given) and "=" not in given[0]
     config = Path(given[0]) if is_file else None
-    launch.train(config, given[is_file:], deepspeed_config, _checkpoint(resume))
-
-
-def _checkpoint(resume: str | None) -> Any:
-    return resume if resume in (None, "auto") else Path(str(resume))
+    launch.train(config, given[is_file:], deepspeed_config, as_resume(resume))
 
 
 @app.command()

@@ -39,6 +39,13 @@ UNTIL_FINETUNE = {"rounds", "finetune.epochs"}
 """Those that may change as long as the fine-tune has not begun."""
 
 
+def as_resume(given: str | Path | None) -> Resume:
+    """What somebody wrote, as a `Resume`."""
+    if given is None or given == "auto":
+        return given  # type: ignore[return-value]  # mypy does not narrow by comparison
+    return Path(given)
+
+
 class TooLate(AvilError):
     """The checkpoint is of the fine-tune, and the rounds are to be others."""
 
@@ -51,8 +58,11 @@ def candidates(resume: Resume, folder: Folder | None) -> list[Path]:
     """
     if resume is None:
         return []
+    if resume == "auto" and folder is None:
+        raise AvilError("resume is 'auto', but there is no output_dir to look for checkpoints in; set it")
     if resume == "auto":
-        return folder.all()[::-1] if folder is not None else []
+        assert folder is not None
+        return folder.all()[::-1]
     if not (resume / NAME).is_file():
         raise AvilError(
             f"--resume is {str(resume)!r}, which is no checkpoint; name a folder such as "

@@ -232,6 +232,8 @@ class Saver:
             return None, f"{error.filename} is missing; output_dir must be a folder that all machines share"
         except OSError as error:
             return None, _reason(error)
+        except ValueError as error:  # JSON has no word for a norm that is not finite
+            return None, str(error)
         self._prune()
         return str(finished), ""
 

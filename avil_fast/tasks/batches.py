@@ -179,7 +179,10 @@ def _seeded(data: Iterable[Batch], *seed: object) -> Iterator[Batch]:
     iterator: Iterator[Batch] | None = None
     for number in itertools.count():
         with seeded(derive_seed(*seed, number)):
-            iterator = _start(data) if iterator is None else iterator
+            if iterator is None:
+                if isinstance(data, DataLoader) and data.generator is not None:
+                    data.generator.manual_seed(derive_seed(*seed))  # a pass must not depend on those before
+                iterator = _start(data)
             try:
                 batch = next(iterator)
             except StopIteration:

@@ -135,6 +135,17 @@ def test_a_path_that_is_no_checkpoint_is_refused(run: Path, tmp_path: Path) -> N
             fit(None, resume=path)
 
 
+def test_auto_needs_a_place_to_look(run: Path) -> None:
+    with pytest.raises(
+        AvilError, match="resume is 'auto', but there is no output_dir to look for checkpoints in; set"
+    ):
+        fit(None, resume="auto")
+
+
+def test_a_path_may_be_a_string(run: Path) -> None:
+    assert found(fit(None, resume=str(at(run, round=3)))) == found(fit(None))
+
+
 def test_auto_starts_afresh_where_there_is_nothing(tmp_path: Path) -> None:
     assert found(fit(tmp_path / "run", resume="auto")) == found(fit(None))
 

@@ -246,25 +246,34 @@ class DrawnBatches(IterableDataset[Tensor]):
             yield torch.rand(2) + random.random() + np.random.rand()  # noqa: NPY002
 
 
-@pytest.mark.parametrize("kind", ["cycle", "sample", "walk"])
+def loader_with_a_generator() -> DataLoader[Any]:
+    return DataLoader(
+        TensorDataset(torch.arange(20)), batch_size=5, shuffle=True, generator=torch.Generator().manual_seed(7)
+    )
+
+
+@pytest.mark.parametrize("kind", ["cycle", "sample", "walk", "generator"])
 def test_what_data_draws_is_the_same_with_any_workers_and_from_any_batch_on(kind: str) -> None:
     """And it leaves the global generators alone."""
-    task = Task("a", DrawnBatches() if kind == "walk" else Drawing(), lambda model, batch: batch)
+    kinds = {"walk": DrawnBatches, "generator": loader_with_a_generator}
 
     def drawn(skip: int, workers: int = 0) -> list[Any]:
-        before, after = (Batches(task, SIZE, 0, workers) for _ in range(2))
+        made = [Task("a", kinds.get(kind, Drawing)(), lambda model, batch: batch) for _ in range(2)]
+        before, after = (Batches(task, SIZE, 0, workers) for task in made)
         torch.manual_seed(skip)
         if kind == "sample":
             return [batch.tolist() for batch in after.sample(1.0, 1, skip)]
         for _ in zip(range(skip), before.cycle(9), strict=False):
             pass
         after.load(before.state())
-        return [batch.tolist() for batch in after.cycle(9 - skip)]
+        return [
+            torch.as_tensor(batch[0] if kind == "generator" else batch).tolist() for batch in after.cycle(9 - skip)
+        ]
 
     whole = drawn(0)
     assert len({str(batch) for batch in whole}) == len(whole)
     state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    for skip in (1, 2):
+    for skip in (1, 2, 6):
         assert drawn(skip) == whole[skip:]
         assert drawn(skip, workers=2) == whole[skip:]
     torch.manual_seed(0)

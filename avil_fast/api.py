@@ -26,7 +26,7 @@ from avil_fast.engine.base import Engine
 from avil_fast.engine.choice import make_engine, zero_of
 from avil_fast.engine.parameters import device_of
 from avil_fast.engine.ranks import ALONE, Ranks, together
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, Stopped
 from avil_fast.home import Home, opened, require_free
 from avil_fast.keeping import Keeper
 from avil_fast.methods.avil import start
@@ -35,7 +35,7 @@ from avil_fast.ops.checks import MAX_TASKS
 from avil_fast.randomness import apart
 from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
-from avil_fast.tasks.batches import derive_seed, length_of, require_data
+from avil_fast.tasks.batches import derive_seed, kill_workers, length_of, require_data
 from avil_fast.tasks.task import Task
 
 
@@ -119,11 +119,14 @@ def train(
         recorder = _Recorder(observer, home.folder) if ranks.first else Observer()
         keeper = Keeper(engine, tasks, config, ranks, home, baselines, recorder, stop)
         if home.folder is not None:
-            home.folder.write_config(dump(config))
-            home.folder.write_metrics(keeper.run.history)
+            home.folder.begin(dump(config), keeper.run.history)
         scope.callback(keeper.abandon)
+        scope.push(_end_workers)
         outcome = keeper.run.run()
         saved = keeper.finish()
+        (number,) = ranks.max(stop.signal)
+        if number and home.is_baseline:  # it came after the last point, and what follows is not to begin
+            raise Stopped(number, "go on with --resume auto")
         summary = _summary(tasks, config, outcome) | {"baselines": baselines}
         summary |= {"ranks": ranks.size, "memory": asdict(engine.memory()), "checkpoints": saved}
         folder = home.folder
@@ -143,6 +146,11 @@ def train(
         summary=summary,
         model=model,
     )
+
+
+def _end_workers(kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    if error is not None:
+        kill_workers()
 
 
 @contextmanager
@@ -182,6 +190,11 @@ def check_tasks(tasks: Sequence[Task], config: TrainConfig) -> int:
             if data is not None:
                 require_data(data, f"task {task.name!r}: its {split} set")
     target = names.index(config.target)
+    if config.finetune.epochs and length_of(tasks[target].train) is None:
+        raise AvilError(
+            f"target {config.target!r}: its train iterable has no len(), so there is no telling what an epoch of "
+            f"the fine-tune is; set finetune.epochs to 0"
+        )
     if tasks[target].dev is None:
         raise AvilError(f"target {config.target!r} has no dev set, which α is learned on; give it one")
     return target

@@ -255,7 +255,7 @@ class TrainConfig(Section):
     output_dir: Path | None = Path("runs/digits")
     """The run's folder; null writes nothing (Python only)."""
     overwrite: bool = False
-    """Replace a finished run in output_dir."""
+    """Replace a run in output_dir that is finished, or that was stopped and could go on."""
     optimizer: OptimizerConfig = OptimizerConfig()
     alpha: AlphaConfig = AlphaConfig()
     weights: WeightsConfig = WeightsConfig()

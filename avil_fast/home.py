@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from avil_fast.checkpoint.folder import Folder
-from avil_fast.checkpoint.resume import Resume, candidates, first_manifest
+from avil_fast.checkpoint.resume import (
+    Resume,
+    candidates,
+    first_manifest,
+    require_same_settings,
+    settings_that_differ,
+)
 from avil_fast.config import TrainConfig, dump
 from avil_fast.engine.ranks import Ranks
+from avil_fast.errors import AvilError
 from avil_fast.report.folder import CHECKPOINTS, RunFolder
 
 
@@ -26,15 +34,25 @@ class Home:
     resume: Resume = None
     found: list[Path] = field(default_factory=list)
     """Checkpoints to go on from, the best first."""
+    is_baseline: bool = False
     baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Summaries of those that were run before."""
 
-    def of_baseline(self, name: str, ranks: Ranks) -> Home:
+    def of_baseline(self, name: str, config: TrainConfig, ranks: Ranks) -> Home:
         """Where a baseline saves itself, until the run that it belongs to has begun."""
         if self.checkpoints is None:
             return Home()
         folder = Folder(self.checkpoints.path / name)
-        return Home(None, folder, "auto", ranks.on_first(lambda: candidates("auto", folder)))
+
+        def found() -> list[Path]:
+            paths = candidates("auto", folder)
+            if unlike := settings_that_differ(paths, config):
+                warnings.warn(f"{name} starts anew, as its checkpoint has {unlike[0]}", stacklevel=2)
+                shutil.rmtree(folder.path)
+                return []
+            return paths
+
+        return Home(None, folder, "auto", ranks.on_first(found), is_baseline=True)
 
     def forget_baselines(self) -> None:
         """Remove what baselines saved: their results are in the run's own checkpoints."""
@@ -46,8 +64,16 @@ class Home:
 
 def require_free(config: TrainConfig, resume: Resume) -> None:
     """Refuse an output_dir that the run may not write into."""
-    if config.output_dir is not None:
-        RunFolder(config.output_dir, config.overwrite, _in_place(config.output_dir, resume))
+    path = config.output_dir
+    if path is None:
+        return
+    in_place = _in_place(path, resume)
+    if isinstance(resume, Path) and not in_place and path.resolve() in resume.resolve().parents:
+        raise AvilError(
+            f"--resume is {str(resume)!r}, which is no checkpoint of the run in output_dir; name a folder such as "
+            f"{path / CHECKPOINTS / 'checkpoint-000001'}, or auto"
+        )
+    RunFolder(path, config.overwrite, in_place)
 
 
 @contextmanager
@@ -63,11 +89,25 @@ def opened(config: TrainConfig, ranks: Ranks, resume: Resume) -> Iterator[Home]:
                 if not home.folder.goes_on:  # the run that stands there is the other's until it is taken up
                     home.folder.write_config(dump(config))
             found = candidates(resume, home.checkpoints)
-            manifest = first_manifest(found)
-            return found, manifest.extra["baselines"] if manifest else {}
+            require_same_settings(found, resume, config.model_dump(mode="json"))
+            return found, _baselines_of(found, config)
 
         home.found, home.baselines = ranks.on_first(make)
         yield home
+
+
+def _baselines_of(found: Sequence[Path], config: TrainConfig) -> dict[str, dict[str, Any]]:
+    """The summaries that the newest checkpoint has of baselines; none if the run has another length now."""
+    manifest = first_manifest(found)
+    if manifest is None:
+        return {}
+    before = manifest.config
+    if (before["rounds"], before["finetune"]["epochs"]) != (config.rounds, config.finetune.epochs):
+        if manifest.extra["baselines"]:
+            warnings.warn("the run has another length now, so its baselines are run again", stacklevel=2)
+        return {}
+    baselines: dict[str, dict[str, Any]] = manifest.extra["baselines"]
+    return baselines
 
 
 def _in_place(path: Path, resume: Resume) -> bool:

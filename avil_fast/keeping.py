@@ -57,8 +57,10 @@ class Keeper:
             "extra": {"baselines": baselines},
         }
         self._saver = Saver(home.checkpoints, engine, ranks, config.checkpoints, stop, about)
-        if baselines and taken is None and self._saver.unasked:
-            self._saver.save(self._state())  # so that no baseline is run again
+        known = taken[1].extra["baselines"] if taken else {}
+        elsewhere = taken is not None and taken[0].resolve().parent != home.checkpoints.path.resolve()
+        if self._saver.unasked and (elsewhere or baselines != known):
+            self._saver.save(self._state())  # so that no baseline is run again, and `auto` finds the run here
             self._saver.finish()
             if ranks.first and self._saver.saved:
                 home.forget_baselines()

@@ -41,12 +41,17 @@ def train(
             baselines = dict(home.baselines)
             for method in config.baselines:
                 if method != config.method and method not in baselines:
-                    own = home.of_baseline(method, ranks)
+                    own = home.of_baseline(method, baseline_of(config, method), ranks)
                     baselines[method] = run_baseline(config, method, device, console, zero3, own)
             with console.running(config.method, config.rounds, tasks) as observer:
                 result = api.train(model.to(device), tasks, config, observer, baselines, home=home)
         console.result(result, config.output_dir)
         return result
+
+
+def baseline_of(config: Config, method: str) -> Config:
+    """The same run with another method, that writes nothing of its own."""
+    return config.model_copy(update={"method": method, "output_dir": None, "baselines": ()})
 
 
 def run_baseline(
@@ -59,7 +64,7 @@ def run_baseline(
 ) -> dict[str, Any]:
     """Train a fresh model with another method on the same tasks and budget; its summary."""
     model, tasks = build(config, zero3)
-    plain = config.model_copy(update={"method": method, "output_dir": None, "baselines": ()})
+    plain = baseline_of(config, method)
     with console.running(method, config.rounds, tasks) as observer:
         return api.train(model.to(device), tasks, plain, observer, home=home).summary
 

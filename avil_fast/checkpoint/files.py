@@ -144,15 +144,17 @@ class Reader:
     Args:
         path: the file.
         record: what it must be.
+        seen: blocks that need not be checked again; those that are read are added.
 
     Raises:
         Damaged: at once if the size is another, else when a block with another checksum is read.
+        AvilError: it cannot be read, which may have another cause than damage.
     """
 
-    def __init__(self, path: Path, record: Record) -> None:
+    def __init__(self, path: Path, record: Record, seen: set[int] | None = None) -> None:
         self.path = path
         self._record = record
-        self.seen: set[int] = set()
+        self.seen: set[int] = set() if seen is None else seen
         """The blocks that were read."""
         try:
             size = path.stat().st_size
@@ -160,8 +162,10 @@ class Reader:
                 raise Damaged(f"{str(path)!r} has {size} bytes, but {record.nbytes} were written")
             with path.open("rb") as file:
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except OSError as error:
+        except FileNotFoundError as error:
             raise Damaged(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        except OSError as error:
+            raise AvilError(f"{str(path)!r} cannot be read: {error.strerror}") from error
         length = int.from_bytes(self._read(0, 8), "little")
         self._data = 8 + length
         self._header: Mapping[str, Any] = json.loads(bytes(self._read(8, self._data)))

@@ -64,7 +64,8 @@ def find(path: Path) -> Path:
     Raises:
         AvilError: there is none.
     """
-    for folder in (path, path / "checkpoints"):
+    of_baselines = sorted((path / "checkpoints").glob("*"))
+    for folder in (path, path / "checkpoints", *of_baselines):
         if (folder / NAME).is_file():
             return folder
         if found := all_of(folder):

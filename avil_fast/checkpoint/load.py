@@ -51,6 +51,10 @@ def load(engine: Engine, ranks: Ranks, folder: Path, manifest: Manifest) -> Snap
         Damaged: a file is not what was written. The engine may be filled again.
     """
     files = Files(folder, manifest)
+    if manifest.buffers != engine.buffers():
+        raise AvilError(
+            f"{str(folder)!r} was made with a model of other buffers; give the model that it was made with"
+        )
     frozen = engine.frozen()
     if None not in (frozen, manifest.frozen) and frozen != manifest.frozen:
         raise AvilError(
@@ -59,7 +63,8 @@ def load(engine: Engine, ranks: Ranks, folder: Path, manifest: Manifest) -> Snap
         )
     state = engine.prepare(manifest.facts)
     best = engine.snapshot() if manifest.run["best"] else None
-    here = ranks.gather(engine.placement())
+    place = engine.placement()
+    here = [Placement(place.parameters, *of_rank) for of_rank in ranks.gather((place.sizes, place.slices))]
 
     def fill() -> Loaded:
         plan = make_plan(files.placements(), here, ranks.rank)
@@ -70,10 +75,10 @@ def load(engine: Engine, ranks: Ranks, folder: Path, manifest: Manifest) -> Snap
             _fill("best", masters, plan, files.best_of_rank)
             for i, buffer in enumerate(best.buffers):
                 buffer.copy_(files.best_of_rank(0).tensor(f"common/{i}"))
-        common = _under("common/", files.of_rank(0))
-        own = _under("own/", files.of_rank(ranks.rank)) if ranks.rank < manifest.ranks else None
+        own = _under("own/", files.own(ranks.rank)) if ranks.rank < manifest.ranks else None
         as_many = ranks.size == manifest.ranks
-        return Loaded(common, own, [] if as_many else [_under("own/", file) for file in files.every_rank()])
+        all_own = [] if as_many else [_under("own/", files.own(rank)) for rank in range(manifest.ranks)]
+        return Loaded(_under("common/", files.own(0)), own, all_own)
 
     loaded = on_all(ranks, fill)
     on_all(ranks, lambda: files.check_rest(ranks))
@@ -87,41 +92,38 @@ class Files:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._folder, self._manifest = folder, manifest
         self._open: dict[str, Reader] = {}
+        self.seen: dict[str, set[int]] = defaultdict(set)
+        """The blocks that were read, by file."""
 
     def of_rank(self, rank: int) -> Reader:
-        """What a rank saved."""
+        """What a rank held."""
         return self.open(f"rank-{rank:05}.safetensors")
 
     def best_of_rank(self, rank: int) -> Reader:
         """A rank's part of the best model."""
         return self.open(f"best-{rank:05}.safetensors")
 
-    def every_rank(self) -> Iterator[Reader]:
-        return (self.of_rank(rank) for rank in range(self._manifest.ranks))
+    def own(self, rank: int) -> Reader:
+        """A rank's small tensors; not kept open, as there may be thousands."""
+        return self._reader(f"own-{rank:05}.safetensors")
 
     def placements(self) -> list[Placement]:
         """Where every rank had its elements."""
+        files = (self.own(rank) for rank in range(self._manifest.ranks))
         return [
-            Placement(
-                self._manifest.parameters,
-                file.tensor("sizes").tolist(),
-                file.tensor("slices").clone(),
-            )
-            for file in self.every_rank()
+            Placement(self._manifest.parameters, file.tensor("sizes").tolist(), file.tensor("slices").clone())
+            for file in files
         ]
 
     def open(self, name: str) -> Reader:
         if name not in self._open:
-            try:
-                self._open[name] = Reader(self._folder / name, self._manifest.files[name])
-            except KeyError:
-                raise Damaged(f"{str(self._folder)!r} is no whole checkpoint: it has no {name}") from None
+            self._open[name] = self._reader(name)
         return self._open[name]
 
     def check_rest(self, ranks: Ranks) -> None:
         """Check the blocks that no rank had to read, so that no damage passes."""
         seen: set[tuple[str, int]] = set()
-        for of_rank in ranks.gather({(name, block) for name, file in self._open.items() for block in file.seen}):
+        for of_rank in ranks.gather({(name, block) for name, some in self.seen.items() for block in some}):
             seen |= of_rank
         rest = [
             (name, block)
@@ -130,7 +132,14 @@ class Files:
             if (name, block) not in seen
         ]
         for name, block in rest[ranks.rank :: ranks.size]:
-            self.open(name).check(block)
+            self._reader(name).check(block)
+
+    def _reader(self, name: str) -> Reader:
+        try:
+            record = self._manifest.files[name]
+        except KeyError:
+            raise Damaged(f"{str(self._folder)!r} is no whole checkpoint: it has no {name}") from None
+        return Reader(self._folder / name, record, self.seen[name])
 
 
 @dataclass(frozen=True)
@@ -192,6 +201,12 @@ def make_plan(saved: Sequence[Placement], here: Sequence[Placement], rank: int) 
 
 
 def _require_same_parameters(saved: Mapping[str, list[int]], here: Mapping[str, list[int]]) -> None:
+    if [*saved] != [*here] and sorted(saved) == sorted(here):
+        name = next(name for name, other in zip(saved, here, strict=True) if name != other)
+        raise AvilError(
+            f"the checkpoint is of another model: its parameters come in another order, from {name!r} on; give "
+            f"the model that it was made with"
+        )
     for name in [*saved, *here]:
         if saved.get(name) != here.get(name):
             shapes = [f"{tuple(found[name])}" if name in found else "absent" for found in (saved, here)]

@@ -38,6 +38,8 @@ class Manifest:
     """Names, and how much data they have."""
     parameters: dict[str, list[int]]
     """Shapes by name."""
+    buffers: list[list[Any]]
+    """Names and shapes."""
     frozen: int | None
     """A checksum of the parameters that are not trained, which a checkpoint does not hold; see `Engine.frozen`."""
     facts: dict[str, Any]

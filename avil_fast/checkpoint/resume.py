@@ -12,6 +12,7 @@ from avil_fast.checkpoint.files import Damaged
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.load import load, on_all
 from avil_fast.checkpoint.manifest import NAME, Manifest
+from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.state import Snapshot
@@ -92,50 +93,84 @@ def take_up(
     Raises:
         AvilError: the checkpoint is damaged or of another run; with `auto`, all of them are damaged.
     """
-    newest = ""
+    newest, late = "", None
     for path in paths:
         try:
             manifest = on_all(ranks, lambda path=path: Manifest.read(path))  # type: ignore[misc]
             _require_same_run(path, manifest, config, tasks)
             return path, manifest, load(engine, ranks, path, manifest)
-        except TooLate:
-            if resume != "auto" or path == paths[-1]:
+        except TooLate as error:
+            if resume != "auto":
                 raise
+            late = error
         except Damaged as error:
             if resume != "auto":
                 raise
             newest = newest or str(error)
             if ranks.first and path != paths[-1]:
                 warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
+    if late is not None:
+        raise late
     if paths:
         raise AvilError(f"no checkpoint is whole: {newest}; start anew with overwrite=true and without --resume")
     return None
 
 
-def _require_same_run(
-    path: Path, manifest: Manifest, config: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]
-) -> None:
-    told = {
+def require_same_settings(paths: Sequence[Path], resume: Resume, config: Mapping[str, Any]) -> None:
+    """Refuse other settings before anything is trained; `take_up` says what else is wrong.
+
+    Raises:
+        AvilError: the newest checkpoint that can be read was made with settings that may not change.
+    """
+    for path in paths:
+        with suppress(Damaged):
+            manifest = Manifest.read(path)
+            try:
+                _require_settings(path, manifest, config)
+                return
+            except TooLate:
+                if resume != "auto" or path == paths[-1]:
+                    raise
+
+
+def settings_that_differ(paths: Sequence[Path], config: TrainConfig) -> list[str]:
+    """What keeps a run with this configuration from going on; a sentence for each setting."""
+    manifest = first_manifest(paths)
+    if manifest is None:
+        return []
+    return list(_told_differences(manifest, config.model_dump(mode="json")).values())
+
+
+def _told_differences(manifest: Manifest, config: Mapping[str, Any]) -> dict[str, str]:
+    return {
         name: f"{name} is {here!r} and was {there!r}"
         for name, there, here in _differences(manifest.config, config)
         if not FREE & {name, name.split(".")[0]}
     }
-    different = [sentence for name, sentence in told.items() if name not in UNTIL_FINETUNE]
-    late = list(told.values()) if manifest.run["finetune"] is not None else []
-    if different:
+
+
+def _require_settings(path: Path, manifest: Manifest, config: Mapping[str, Any]) -> None:
+    told = _told_differences(manifest, config)
+    if different := [sentence for name, sentence in told.items() if name not in UNTIL_FINETUNE]:
         raise AvilError(
             f"{str(path)!r} was made with other settings: {', '.join(different)}; set them as they were, or start "
-            f"anew without --resume"
+            f"anew with overwrite=true and without --resume"
         )
-    if late:
+    if told and manifest.run["finetune"] is not None:
         raise TooLate(
-            f"{', '.join(late)}, but in {str(path)!r} the fine-tune has begun; name a checkpoint of a round, or "
-            f"set them as they were"
+            f"{', '.join(told.values())}, but in {str(path)!r} the fine-tune has begun; name a checkpoint of a "
+            f"round, or set them as they were"
         )
     if config["rounds"] < manifest.where["round"]:
         raise AvilError(
             f"rounds is {config['rounds']}, but {str(path)!r} is in round {manifest.where['round']}; set it higher"
         )
+
+
+def _require_same_run(
+    path: Path, manifest: Manifest, config: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]
+) -> None:
+    _require_settings(path, manifest, config)
     names = [[task["name"] for task in of_run] for of_run in (manifest.tasks, tasks)]
     if names[0] != names[1]:
         was, is_now = (", ".join(of_run) for of_run in names)

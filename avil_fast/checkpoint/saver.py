@@ -82,6 +82,8 @@ class Saver:
         self._last = time.monotonic()
         self._pending: _Pending | None = None
         self._copies = Copies()
+        self._lasting: dict[str, bool] = {}
+        """What is known of checkpoints by name, so that no manifest is read at every save."""
         self._bests: list[tuple[Path, Snapshot | None, Record]] = []
         """Of the last two checkpoints: their folder and this rank's file of the best model."""
 
@@ -149,6 +151,7 @@ class Saver:
             saved=datetime.now(UTC).isoformat(timespec="seconds"),
             ranks=self._ranks.size,
             parameters=self._placement.parameters,
+            buffers=self._engine.buffers(),
             frozen=self._frozen,
             facts=state.facts,
             where=now.where,
@@ -158,14 +161,16 @@ class Saver:
             **self._about,
         )
         rank = f"{self._ranks.rank:05}.safetensors"
-        files = {f"rank-{rank}": self._entries(state)}
+        files = {f"own-{rank}": self._small(state), f"rank-{rank}": _sharded(state)}
         linked: dict[str, tuple[Path, Record]] = {}
         if now.best is not None:
             files[f"best-{rank}"] = self._best_entries(now.best)
             # Neighbours never share a file, so that damage to one leaves the one before.
-            if len(self._bests) == 2 and self._bests[0][1] is now.best:
-                linked[f"best-{rank}"] = (self._bests[0][0], self._bests[0][2])
-        room = background and _fits(sum(entry.nbytes for entry in files[f"rank-{rank}"]) - self._copies.nbytes)
+            back = min(2, self._config.keep)
+            if len(self._bests) >= back and self._bests[-back][1] is now.best:
+                linked[f"best-{rank}"] = self._bests[-back][0], self._bests[-back][2]
+        copied = sum(entry.nbytes for entry in (*files[f"own-{rank}"], *files[f"rank-{rank}"]))
+        room = background and _fits(copied - self._copies.nbytes)
         copies = self._copies if room else None
         self._pending = _Pending(Path(partial), manifest, now.best, files, linked, copies)
 
@@ -175,13 +180,12 @@ class Saver:
         except OSError as error:
             return None, _reason(error)
 
-    def _entries(self, state: EngineState) -> list[Entry]:
+    def _small(self, state: EngineState) -> list[Entry]:
+        """What other ranks may have to read whole."""
         entries = [
             Entry("slices", [self._placement.slices]),
             Entry("sizes", [torch.tensor(self._placement.sizes, dtype=torch.int64)]),
         ]
-        for kind, stored in state.sharded.items():
-            entries += _of_partitions(kind, stored)
         if self._ranks.first:
             entries += [Entry(f"common/{name}", [tensor]) for name, tensor in state.common.items()]
         return entries + [Entry(f"own/{name}", [tensor]) for name, tensor in state.own.items()]
@@ -228,12 +232,13 @@ class Saver:
             pending.manifest.files.update(records)
             pending.manifest.write(pending.folder)
             finished = self._folder.finish(pending.folder)
+            self._lasting[finished.name] = pending.manifest.lasting
         except FileNotFoundError as error:
             return None, f"{error.filename} is missing; output_dir must be a folder that all machines share"
         except OSError as error:
             return None, _reason(error)
         except ValueError as error:  # JSON has no word for a norm that is not finite
-            return None, str(error)
+            return None, f"a number is not finite ({error})"
         self._prune()
         return str(finished), ""
 
@@ -243,10 +248,18 @@ class Saver:
         lasting = False
         for number, path in enumerate(newest_first):
             kept = number < self._config.keep
-            if not lasting and (lasting := _is_lasting(path)):
+            if not lasting and (lasting := self._is_lasting(path)):
                 kept = True
             if not kept:
                 self._folder.discard(path)
+
+    def _is_lasting(self, path: Path) -> bool:
+        if path.name not in self._lasting:
+            try:
+                self._lasting[path.name] = Manifest.read(path).lasting
+            except Damaged:
+                self._lasting[path.name] = False
+        return self._lasting[path.name]
 
     def _how_to_go_on(self, saved: Path | None) -> str:
         if saved:
@@ -330,6 +343,10 @@ class _Pending:
         return record
 
 
+def _sharded(state: EngineState) -> list[Entry]:
+    return [entry for kind, stored in state.sharded.items() for entry in _of_partitions(kind, stored)]
+
+
 def _of_partitions(kind: str, stored: Sequence[Stored]) -> list[Entry]:
     """A tensor for every partition, and one for its scales."""
     entries = []
@@ -371,13 +388,6 @@ def _fits(nbytes: int) -> bool:
     except (OSError, StopIteration):  # not Linux
         return True
     return 2 * nbytes * int(os.environ.get("LOCAL_WORLD_SIZE", "1")) < 1024 * kilobytes
-
-
-def _is_lasting(path: Path) -> bool:
-    try:
-        return Manifest.read(path).lasting
-    except Damaged:
-        return False
 
 
 def _reason(error: OSError) -> str:

@@ -18,9 +18,9 @@ class Stop:
     signal = 0
 
     def note(self, number: int, frame: FrameType | None = None) -> None:
-        """A second SIGINT does not wait, unless there is a launcher, which may send several."""
-        if self.signal and number == signal.SIGINT and "WORLD_SIZE" not in os.environ:
-            raise KeyboardInterrupt
+        """A second signal does not wait, unless there is a launcher, which may send several."""
+        if self.signal and "WORLD_SIZE" not in os.environ:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self.signal = self.signal or number
 
 
@@ -31,7 +31,8 @@ def noting() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.note) for number in SIGNALS}
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop.note) for number in heard}
     try:
         yield stop
     finally:

@@ -128,6 +128,10 @@ class Engine(ABC):
         """What of which parameter lies where in this rank's partitions."""
 
     @abstractmethod
+    def buffers(self) -> list[list[Any]]:
+        """Name and shape of each of the model's buffers, in JSON's types."""
+
+    @abstractmethod
     def frozen(self) -> int | None:
         """A checksum of samples of the parameters that are not trained; None where a rank has not all of them."""
 

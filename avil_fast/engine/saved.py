@@ -65,6 +65,9 @@ class SavedEngine(PartitionedEngine):
             buffer.copy_(saved)
         self._open = False
 
+    def buffers(self) -> list[list[Any]]:
+        return [[name, list(buffer.shape)] for name, buffer in self.model.named_buffers()]
+
     def frozen(self) -> int | None:
         checksum = 0
         for name, parameter in self.model.named_parameters():

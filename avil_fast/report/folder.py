@@ -51,29 +51,30 @@ class RunFolder:
             raise AvilError(f"output_dir is {str(path)!r}, which holds files that are no run; name another")
         if self._aside.exists() and not (self._aside / CONFIG).is_file():
             raise AvilError(f"{str(self._aside)!r} is in the way of output_dir and is no run; move it")
-        self.goes_on = resume and self._can_go_on()
+        self.goes_on = resume and _can_go_on(path)
         if self.goes_on or overwrite:
             return
         if any((held / SUMMARY).is_file() for held in (path, self._aside)):
             raise AvilError(
                 f"output_dir is {str(path)!r}, which holds a finished run; name another, or set overwrite=true"
             )
-        if self._can_go_on():
+        if _can_go_on(self._aside):
+            raise AvilError(
+                f"{str(self._aside)!r} holds a run that a new one set aside; move it back to {str(path)!r} to go "
+                f"on with it, or set overwrite=true"
+            )
+        if _can_go_on(path):
             raise AvilError(
                 f"output_dir is {str(path)!r}, which holds a run that was stopped; go on with --resume auto, or "
                 f"start anew with overwrite=true"
             )
 
-    def _can_go_on(self) -> bool:
-        """Whether the run there, or a baseline of it, has a checkpoint."""
-        return any((self.path / CHECKPOINTS).glob("**/checkpoint-*"))
-
     def __enter__(self) -> Self:
         try:
             if self.goes_on:
                 return self
-            if (self._aside / SUMMARY).is_file() and not (self.path / SUMMARY).is_file():
-                # A run that was killed left the finished one aside: keep that one.
+            if _is_worth_keeping(self._aside) and not _is_worth_keeping(self.path):
+                # A run that was killed early left the one before it aside: keep that one.
                 shutil.rmtree(self.path, ignore_errors=True)
             elif self.path.is_dir() and any(self.path.iterdir()):
                 shutil.rmtree(self._aside, ignore_errors=True)
@@ -89,7 +90,7 @@ class RunFolder:
         finished = (self.path / SUMMARY).is_file()
         if finished:
             shutil.rmtree(self._aside, ignore_errors=True)
-        elif self._can_go_on():
+        elif _can_go_on(self.path):
             return
         elif isinstance(error, Exception) or self._aside.is_dir():
             shutil.rmtree(self.path)
@@ -119,6 +120,19 @@ class RunFolder:
         else:
             self._lines = []
 
+    def begin(self, config: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Write what is known at the start; from now on the folder holds no finished run until `write_result`.
+
+        Raises:
+            AvilError: the disk is full, or the like.
+        """
+        try:
+            self.write_config(config)
+            self.write_metrics(rows)
+            (self.path / SUMMARY).unlink(missing_ok=True)
+        except OSError as error:
+            raise AvilError(f"{str(self.path)!r} cannot be written: {error.strerror}; make room") from error
+
     def write_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
         """Write all lines anew: those of a run that goes on from an earlier round."""
         write_whole(self.path / METRICS, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
@@ -139,10 +153,19 @@ class RunFolder:
             write_whole(self.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or error
-            what_next = "go on with --resume auto" if self._can_go_on() else "run it again"
+            what_next = "go on with --resume auto" if _can_go_on(self.path) else "run it again"
             raise AvilError(
                 f"{str(self.path)!r} cannot be written: {reason}; make room and {what_next}"
             ) from error
+
+
+def _can_go_on(path: Path) -> bool:
+    """Whether a run, or a baseline of it, has a checkpoint."""
+    return any((path / CHECKPOINTS).glob("**/checkpoint-*"))
+
+
+def _is_worth_keeping(path: Path) -> bool:
+    return (path / SUMMARY).is_file() or _can_go_on(path)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import signal
+import weakref
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -180,14 +181,23 @@ def _seeded(data: Iterable[Batch], *seed: object) -> Iterator[Batch]:
     for number in itertools.count():
         with seeded(derive_seed(*seed, number)):
             if iterator is None:
-                if isinstance(data, DataLoader) and data.generator is not None:
-                    data.generator.manual_seed(derive_seed(*seed))  # a pass must not depend on those before
+                for generator in _generators(data):
+                    generator.manual_seed(derive_seed(*seed))  # a pass must not depend on those before
                 iterator = _start(data)
             try:
                 batch = next(iterator)
             except StopIteration:
                 return
         yield batch
+
+
+def _generators(data: Iterable[Batch]) -> list[torch.Generator]:
+    """Those that a loader draws its order from, if it has some of its own."""
+    if not isinstance(data, DataLoader):
+        return []
+    holders = [data, data.sampler, data.batch_sampler, getattr(data.batch_sampler, "sampler", None)]
+    found = (getattr(holder, "generator", None) for holder in holders)
+    return [generator for generator in found if isinstance(generator, torch.Generator)]
 
 
 def is_dataset(data: Data) -> bool:
@@ -285,14 +295,31 @@ def _loader(dataset: Dataset[Any], draws: list[_Draw], collate: Any, workers: in
     )
 
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+UNHANDLED = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)
+
+WORKERS: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Processes that do not hear `STOPPING`."""
+
+
+def kill_workers() -> None:
+    """End them when a run ends early: one that is stuck would be waited for."""
+    for worker in list(WORKERS):
+        worker.kill()
+
+
 def _start(data: Iterable[Batch]) -> Iterator[Batch]:
     """An iterator, whose processes do not hear the signals that stop a run: it needs them until it is saved.
 
     They end when the run tells them, or when it is gone.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # processes begin with it
+    handled = {number for number in STOPPING if signal.getsignal(number) not in UNHANDLED}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, handled)  # processes begin with it
     try:
-        return iter(data)
+        iterator = iter(data)
+        if handled:
+            WORKERS.update(getattr(iterator, "_workers", ()))
+        return iterator
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -17,7 +17,7 @@ from avil_fast.checkpoint.manifest import Manifest
 from avil_fast.errors import AvilError
 from tests.checkpoint.runs import EVERY_POINT, fit, found
 
-FILES = ("manifest.json", "rank-00000.safetensors", "best-00000.safetensors")
+FILES = ("manifest.json", "own-00000.safetensors", "rank-00000.safetensors", "best-00000.safetensors")
 
 
 @pytest.fixture(scope="module")

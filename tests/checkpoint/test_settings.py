@@ -36,7 +36,7 @@ def test_settings_that_differ_are_named(run: Path) -> None:
         fit(None, resume=path, **{"optimizer.lr": 0.1, "seed": 4, "alpha.steps": 3})
     assert str(error.value) == (
         f"{str(path)!r} was made with other settings: seed is 4 and was 3, optimizer.lr is 0.1 and was 0.05; "
-        f"set them as they were, or start anew without --resume"
+        f"set them as they were, or start anew with overwrite=true and without --resume"
     )
 
 
@@ -76,7 +76,7 @@ def test_rounds_that_are_over_cannot_be_taken_back(run: Path) -> None:
 @pytest.mark.parametrize("keep", [1, 2])
 def test_a_finished_run_goes_on_with_more_rounds(keep: int, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    fit(folder, **{"checkpoints.minutes": 0, "checkpoints.keep": keep})
+    fit(folder, **{"checkpoints.minutes": 0, "checkpoints.keep": keep, "checkpoints.background": False})
     wheres = [Manifest.read(path).where for path in Folder(folder / "checkpoints").all()]
     assert wheres[0] == {"round": 3, "phase": "round done"}
     assert len(wheres) == keep + 1
@@ -127,6 +127,34 @@ def test_other_frozen_parameters_are_refused(tmp_path: Path) -> None:
         AvilError, match="was made with other frozen parameters than the model has; give the model"
     ):
         train(1.1, path)
+
+
+class Other(runs.nn.Module):
+    """A layer and a normalisation, in this order or the other, of that kind."""
+
+    def __init__(self, first: str, norm: runs.nn.Module) -> None:
+        super().__init__()
+        for name in (first, "ba"[first == "b"]):
+            setattr(self, name, runs.nn.Linear(5, 5))
+        self.norm = norm
+
+    def forward(self, x: Any) -> Any:
+        return self.norm(self.b(self.a(x)))
+
+
+def test_a_model_that_differs_in_order_or_buffers_alone_is_refused(tmp_path: Path) -> None:
+    def train(model: Other, **more: Any) -> None:
+        loss = avil.Task("t", runs.plain(0, 20), lambda m, b: runs.functional.cross_entropy(m(b[0]), b[1]))
+        loss.dev = loss.train
+        avil.fit(model, [loss], "t", rounds=2, **more)
+
+    train(Other("a", runs.nn.BatchNorm1d(5)), output_dir=tmp_path / "run", **EVERY_POINT)
+    path = at(tmp_path / "run", round=1)
+    train(Other("a", runs.nn.BatchNorm1d(5)), resume=path)
+    with pytest.raises(AvilError, match=r"its parameters come in another order, from 'a\.weight' on; give"):
+        train(Other("b", runs.nn.BatchNorm1d(5)), resume=path)
+    with pytest.raises(AvilError, match="was made with a model of other buffers; give the model"):
+        train(Other("a", runs.nn.LayerNorm(5)), resume=path)
 
 
 def test_a_path_that_is_no_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from avil_fast.ops.checks import MAX_TASKS
 from avil_fast.randomness import apart
 from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
-from avil_fast.tasks.batches import derive_seed, kill_workers, length_of, require_data
+from avil_fast.tasks.batches import derive_seed, length_of, require_data
 from avil_fast.tasks.task import Task
 
 
@@ -121,7 +121,6 @@ def train(
         if home.folder is not None:
             home.folder.begin(dump(config), keeper.run.history)
         scope.callback(keeper.abandon)
-        scope.push(_end_workers)
         outcome = keeper.run.run()
         saved = keeper.finish()
         (number,) = ranks.max(stop.signal)
@@ -146,11 +145,6 @@ def train(
         summary=summary,
         model=model,
     )
-
-
-def _end_workers(kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-    if error is not None:
-        kill_workers()
 
 
 @contextmanager

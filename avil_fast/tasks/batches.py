@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import signal
-import weakref
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -298,15 +297,6 @@ def _loader(dataset: Dataset[Any], draws: list[_Draw], collate: Any, workers: in
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 UNHANDLED = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)
 
-WORKERS: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Processes that do not hear `STOPPING`."""
-
-
-def kill_workers() -> None:
-    """End them when a run ends early: one that is stuck would be waited for."""
-    for worker in list(WORKERS):
-        worker.kill()
-
 
 def _start(data: Iterable[Batch]) -> Iterator[Batch]:
     """An iterator, whose processes do not hear the signals that stop a run: it needs them until it is saved.
@@ -316,10 +306,7 @@ def _start(data: Iterable[Batch]) -> Iterator[Batch]:
     handled = {number for number in STOPPING if signal.getsignal(number) not in UNHANDLED}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, handled)  # processes begin with it
     try:
-        iterator = iter(data)
-        if handled:
-            WORKERS.update(getattr(iterator, "_workers", ()))
-        return iterator
+        return iter(data)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

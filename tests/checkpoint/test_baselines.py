@@ -14,6 +14,7 @@ from avil_fast import launch
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.saver import Saver
 from avil_fast.errors import AvilError, Stopped
+from avil_fast.methods import loop
 from avil_fast.methods.single import Single
 
 SMALL = [
@@ -155,3 +156,21 @@ def test_taken_up_elsewhere_it_is_found_there(tmp_path: Path, monkeypatch: pytes
     (path,) = Folder(tmp_path / "one" / "checkpoints").all()[-1:]
     stop_at(1, monkeypatch, tmp_path / "two", "baselines=[]", "checkpoints.minutes=9", resume=path)
     assert len(Folder(tmp_path / "two" / "checkpoints").all()) == 2
+
+
+def test_a_signal_after_the_last_point_of_a_baseline_stops_the_run(
+    expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, count = loop._measure, [0]
+
+    def stopping(*arguments: Any) -> Any:
+        count[0] += 1
+        if count[0] == 3:  # after two rounds and the fine-tune
+            signal.raise_signal(signal.SIGTERM)
+        return measure(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_measure", stopping)
+        with pytest.raises(Stopped, match="go on with --resume auto"):
+            train(tmp_path / "run")
+    assert train(tmp_path / "run", resume="auto") == expected

@@ -201,3 +201,8 @@ def test_a_checkpoint_can_be_taken_up_in_another_folder(run: Path, tmp_path: Pat
     rows = (tmp_path / "other" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(row)["round"] for row in rows] == [1, 2, 3]
     assert Folder(run / "checkpoints").all()[0].name == "checkpoint-000001"
+
+
+def test_a_target_without_a_length_is_refused_before_it_trains() -> None:
+    with pytest.raises(AvilError, match=r"iterable has no len\(\), .*; set finetune\.epochs to 0"):
+        fit(None, "stream")

@@ -36,7 +36,8 @@ from avil_fast.randomness import apart
 from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
 from avil_fast.tasks.batches import derive_seed, length_of, require_data
-from avil_fast.tasks.task import Task
+from avil_fast.tasks.export import Export
+from avil_fast.tasks.task import Scorer, Task
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,14 @@ def train(
     baselines: dict[str, dict[str, Any]] | None = None,
     resume: Resume = None,
     home: Home | None = None,
+    export: Export | None = None,
 ) -> Result:
     """`fit` with a checked configuration.
 
     Args:
         baselines: summaries to report beside the result.
         home: one that is open already; `resume` is its own then.
+        export: how the model is saved; by default its parameters, with their names.
     """
     tasks = list(tasks)
     observer, baselines = observer or Observer(), baselines or {}
@@ -131,7 +134,7 @@ def train(
         folder = home.folder
         if folder is not None:
             report = page.render(summary, outcome.history, dump(config))
-            folder.write_result(engine.weights(), report, summary)
+            folder.write_result(engine.weights(), report, summary, export)
         elif config.output_dir is not None:
             deque(engine.weights(), maxlen=0)  # the first rank gathers them, and all take part
     names = [task.name for task in tasks]
@@ -222,6 +225,17 @@ def _influence(alpha_mean: dict[str, float], weight: dict[str, float], config: T
     return weight
 
 
+def _metric(tasks: Sequence[Task], target: str) -> dict[str, Any] | None:
+    """What is known of the target's metric."""
+    metric = next(task.metric for task in tasks if task.name == target)
+    if metric is None:
+        return None
+    if isinstance(metric, Scorer):
+        percent = bool(getattr(metric, "percent", False))
+        return {"name": metric.name, "higher_is_better": metric.higher_is_better, "percent": percent}
+    return {"name": getattr(metric, "__name__", "metric"), "higher_is_better": True, "percent": True}
+
+
 def _summary(tasks: Sequence[Task], config: TrainConfig, outcome: Outcome) -> dict[str, Any]:
     last, names = outcome.history[-1], [task.name for task in tasks]
     mean = {name: float(np.mean([row["alpha"][name] for row in outcome.history])) for name in names}
@@ -229,6 +243,7 @@ def _summary(tasks: Sequence[Task], config: TrainConfig, outcome: Outcome) -> di
         "method": config.method,
         "preset": config.preset,
         "target": config.target,
+        "metric": _metric(tasks, config.target),
         "tasks": names,
         "seed": config.seed,
         "rounds": len(outcome.history),

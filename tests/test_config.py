@@ -11,9 +11,6 @@ from hypothesis import strategies as st
 
 from avil_fast.config import (
     Config,
-    DigitsConfig,
-    EncoderConfig,
-    SentimentConfig,
     TrainConfig,
     dump,
     from_dotted,
@@ -21,12 +18,15 @@ from avil_fast.config import (
     load,
 )
 from avil_fast.errors import AvilError
+from avil_fast.model_config import EncoderConfig
 from avil_fast.presets import PRESETS
 from avil_fast.settings import known_names
+from avil_fast.task_config import DigitsConfig, TextTasksConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-NAMES = known_names(Config)
+NAMES = [name for name in known_names(Config) if "*" not in name]
 OF_FIT = known_names(TrainConfig)
+LORA = ["tasks.a.files=x", "model.path=y", "model.lora.rank=4"]
 
 
 def loaded(tmp_path: Path, text: str, *overrides: str) -> Config:
@@ -147,8 +147,9 @@ def suggestion(error: AvilError) -> str:
         ("deltas.device=cuda", "deltas.device is 'cuda'"),
         ("finetune.epochs=-1", "finetune.epochs is -1"),
         ("model.dropout=1", "model.dropout is 1"),
-        ("model.name=mlp", "model is {'name': 'mlp'}.*'convnet', 'encoder'"),
+        ("model.name=mlp", "model is {'name': 'mlp'}.*'convnet', 'encoder', 'causal_lm'"),
         ("model.name=encoder", "model.path is missing"),
+        ("tasks.a.files=x", "model.path is missing"),
         ("model.path=x", r"model\.path does not go with this model\.name"),
         ("tasks.folder=x", r"tasks\.folder does not go with this tasks\.source"),
         ("tasks=digits", "tasks is 'digits'"),
@@ -194,7 +195,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_sections_may_be_made_in_python() -> None:
-    tasks, model = SentimentConfig(folder=Path("x")), EncoderConfig(path="y")
+    tasks, model = TextTasksConfig.model_validate({"news": {"files": "x"}}), EncoderConfig(path="y")
     assert Config(tasks=tasks, model=model) == Config(tasks=tasks, model={"path": "y"})
     assert Config(tasks=DigitsConfig()) == Config()
 
@@ -212,7 +213,9 @@ def test_a_bare_off_is_the_rule_off(tmp_path: Path, word: str) -> None:
         ["preset=paper"],
         ["weights.rule=off", "output_dir=null", "alpha.bounds=null", "steps_per_task=7", "baselines=[]"],
         ["tasks={source: idx, folder: some where, auxiliaries: []}", "optimizer.lr=1e-7", "target='größe: 1'"],
-        ["tasks={source: sentiment, folder: x, auxiliaries: [news]}", "model={path: y}", "target=tweets"],
+        ["tasks={news: {files: x, labels: [a, b]}}", "model={path: y, lora: true}", "target=news"],
+        ["tasks.a.files={train: [x.csv, y.csv]}", "tasks.a.hold_out={dev: 3, by: id}", "model.path=y", "target=a"],
+        ["tasks.a={kind: language_modelling, dataset: d, splits: {dev: v}}", "model={path: y, init: random}"],
         ["tasks.auxiliaries=[random_labels]", "seed=9223372036854775807", "alpha.dev_examples=3"],
     ],
 )
@@ -241,6 +244,10 @@ def test_dotted_names_and_sections_mix() -> None:
         (["weights.apply=loss", "weights.rule=off"], []),
         (["alpha.init=one", "weights.rule=additive"], []),
         (["method=single", "weights.rule=additive", "weights.apply=loss"], []),
+        ([*LORA, "alpha.bounds=[-1, 1]"], ["alpha.bounds allow α below 0"]),
+        ([*LORA, "alpha.bounds=null"], ["alpha.bounds allow α below 0"]),
+        ([*LORA, "alpha.bounds=null", "model.lora.space=B"], []),
+        (LORA, []),
     ],
 )
 def test_the_combinations_known_to_fail_are_warned_of(overrides: list[str], named: list[str]) -> None:
@@ -264,7 +271,8 @@ def test_schema_is_json_and_says_what_key_fields_mean() -> None:
         "DeltasConfig": ["dtype"],
         "FinetuneConfig": ["epochs"],
         "IdxConfig": ["train", "auxiliary_train", "folder"],
-        "SentimentConfig": ["train", "auxiliary_train", "folder", "auxiliaries", "min_rating"],
+        "TextTaskConfig": ["files", "dataset", "labels", "prompt", "metric", "overlap", "packing"],
+        "LoraConfig": ["rank", "targets", "space"],
         "EncoderConfig": ["path", "max_length", "gradient_checkpointing"],
     }.items():
         for name in names:
@@ -274,3 +282,30 @@ def test_schema_is_json_and_says_what_key_fields_mean() -> None:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("**/*.yaml")), ids=lambda path: path.name)
 def test_every_config_that_comes_with_the_package_loads_without_a_warning(path: Path) -> None:
     assert load(path).warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tasks.a.fils=x", r"unknown setting tasks.a.fils; did you mean tasks.\*.files"),
+        ("tasks.a={fils: x}", r"unknown setting tasks.a.fils; did you mean tasks.\*.files"),
+        ("tasks.a.files={trian: x}", "tasks.a.files.train is missing"),
+        ("tasks.a.kind=nope", "tasks.a.kind is 'nope', but input should be 'classification'"),
+        ("tasks.a={}", "tasks.a: a task needs either files or dataset"),
+        ("tasks.a={files: x, subset: s}", "tasks.a: subset and splits belong to a dataset"),
+        ("tasks.a={files: {train: x, dev: y}, hold_out: {dev: 3}}", "hold_out.dev and files.dev are both set"),
+        ("tasks.a={files: x, labels: [b, b]}", "labels names 'b' twice"),
+        ("tasks.a={files: x, packing: true}", "packing needs kind: language_modelling"),
+        ("tasks.a={files: x, metric: mse}", "metric is mse, but classification has accuracy, f1"),
+        ("tasks.a={files: x, kind: language_modelling, prompt: p}", "prompt is set, but neither completion"),
+        (
+            "tasks.a={files: x, kind: language_modelling, packing: true, demonstrations: 1}",
+            "packing and demonstrations do not go together",
+        ),
+        ("tasks={a: {files: x}, b: {files: x, kind: language_modelling}}", "need different models"),
+    ],
+)
+def test_a_wrong_setting_of_a_task_names_the_task(override: str, message: str) -> None:
+    with pytest.raises(AvilError, match=message) as caught:
+        load(None, ["model.path=y", override])
+    assert "\n" not in str(caught.value)

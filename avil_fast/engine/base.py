@@ -35,13 +35,15 @@ class Evaluation:
 
     loss: float
     metric: float | None
+    higher_is_better: bool = True
+    """Of the metric."""
 
     def better_than(self, other: Evaluation | None) -> bool:
-        """A higher metric, then a lower loss."""
+        """A better metric, then a lower loss."""
         if other is None:
             return True
         if self.metric is not None and other.metric is not None and self.metric != other.metric:
-            return self.metric > other.metric
+            return (self.metric > other.metric) == self.higher_is_better
         return self.loss < other.loss
 
 

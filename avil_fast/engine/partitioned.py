@@ -27,7 +27,7 @@ from avil_fast.errors import AvilError
 from avil_fast.randomness import States
 from avil_fast.tasks.batches import derive_seed, to_device
 from avil_fast.tasks.share import Parts, Share
-from avil_fast.tasks.task import Batch, Task
+from avil_fast.tasks.task import Batch, Scorer, Task
 
 if TYPE_CHECKING:
     from avil_fast.config import DeltasConfig
@@ -167,7 +167,7 @@ class PartitionedEngine(Engine):
         mean = torch.zeros((), device=self.device)
         for part, last in _with_last(parts):
             loss = self._loss(task, part.batch)
-            fraction = part.examples / part.total
+            fraction = part.weight / part.total
             factor = loss_weight * fraction * self.ranks.size
             self._backward(loss if factor == 1.0 else loss * factor, last)
             mean = mean + loss.detach() * fraction
@@ -202,21 +202,21 @@ class PartitionedEngine(Engine):
         with self._clock.part("alpha_phase"):
             self.model.eval()
             self._begin_gradient()
-            loss_sum, examples = torch.zeros((), dtype=torch.float64, device=self.device), 0
+            loss_sum, weight = torch.zeros((), dtype=torch.float64, device=self.device), 0
             dots = torch.zeros(len(self.tasks), dtype=torch.float64)
             for parts, last in _with_last(self._cut(batches)):
                 part = parts[0]
                 loss = self._loss(task, part.batch)
-                self._backward(loss * (part.examples * self.ranks.size), last or self._coarse)
-                loss_sum += loss.detach() * part.examples
-                examples += part.total
+                self._backward(loss * (part.weight * self.ranks.size), last or self._coarse)
+                loss_sum += loss.detach() * part.weight
+                weight += part.total
                 if last or self._coarse:
                     dots += self._dots()
                 if self._coarse and not last:
                     self._begin_gradient()
-            _require_examples(examples, task, "dev")
+            _require_examples(weight, task, "dev")
             sums = torch.tensor([*dots.tolist(), float(loss_sum)], dtype=torch.float64, device=self.device)
-            *gradient, loss_mean = (self.ranks.sum_(sums) / examples).tolist()
+            *gradient, loss_mean = (self.ranks.sum_(sums) / weight).tolist()
             return gradient, loss_mean
 
     def _dots(self) -> Tensor:
@@ -245,17 +245,24 @@ class PartitionedEngine(Engine):
         what = self.tasks[task]
         with self._clock.part("evaluation"), torch.no_grad():
             self.model.eval()
-            sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-            examples = 0
+            sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+            weight, rows = 0, []
             for parts in self._cut(batches):
                 part = parts[0]
-                sums[0] += self._loss(what, part.batch).double() * part.examples
-                if what.metric is not None:
+                sums[0] += self._loss(what, part.batch).double() * part.weight
+                sums[2] += part.examples
+                if isinstance(what.metric, Scorer):
+                    rows.append(self._rows(what, what.metric, part.batch)[: part.examples].double().cpu())
+                elif what.metric is not None:
                     sums[1] += self._metric(what, part.batch, part.examples).double().sum()
-                examples += part.total
-            _require_examples(examples, what, "evaluation")
-            loss, metric = (self.ranks.sum_(sums) / examples).tolist()
-            return Evaluation(loss, metric if what.metric is not None else None)
+                weight += part.total
+            _require_examples(weight, what, "evaluation")
+            loss_sum, metric_sum, examples = self.ranks.sum_(sums).tolist()
+            loss = loss_sum / weight
+            if isinstance(what.metric, Scorer):
+                score = what.metric.score(torch.cat(self.ranks.gather(torch.cat(rows))))
+                return Evaluation(loss, score, what.metric.higher_is_better)
+            return Evaluation(loss, metric_sum / examples if what.metric is not None else None)
 
     def fetch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         iterator = iter(batches)
@@ -332,8 +339,17 @@ class PartitionedEngine(Engine):
             )
         return loss
 
+    def _rows(self, task: Task, scorer: Scorer, batch: Batch) -> Tensor:
+        rows = self._call(scorer.predict, batch)
+        if not isinstance(rows, Tensor) or rows.dim() != 2:
+            got = f"shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else type(rows).__name__
+            raise AvilError(
+                f"task {task.name!r}: predict() of its metric returned {got}, but must return shape [batch, k]"
+            )
+        return rows
+
     def _metric(self, task: Task, batch: Batch, size: int) -> Tensor:
-        assert task.metric is not None
+        assert callable(task.metric)
         values = self._call(task.metric, batch)
         if size == 0 and isinstance(values, Tensor):
             return values.new_zeros(1)

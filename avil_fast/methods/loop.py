@@ -97,7 +97,7 @@ class Run:
         return {
             "history": list(self.history),
             "best_round": self._best_round,
-            "best": [best.loss, best.metric] if best else None,
+            "best": [best.loss, best.metric, best.higher_is_better] if best else None,
             "weight": self._method.weight,
             "so_far": asdict(self._method.so_far),
             "finetune": asdict(self._finetune) if self._finetune else None,

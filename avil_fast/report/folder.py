@@ -18,6 +18,7 @@ from torch import Tensor
 
 from avil_fast.errors import AvilError
 from avil_fast.report.weights import write_weights
+from avil_fast.tasks.export import Export
 
 CONFIG, METRICS, SUMMARY, REPORT = "config.yaml", "metrics.jsonl", "summary.json", "report.html"
 CHECKPOINTS = "checkpoints"
@@ -137,18 +138,28 @@ class RunFolder:
         """Write all lines anew: those of a run that goes on from an earlier round."""
         write_whole(self.path / METRICS, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
-    def write_result(self, tensors: Iterable[tuple[str, Tensor]], report: str, summary: dict[str, Any]) -> None:
+    def write_result(
+        self,
+        tensors: Iterable[tuple[str, Tensor]],
+        report: str,
+        summary: dict[str, Any],
+        export: Export | None = None,
+    ) -> None:
         """Write what a run came to; a folder with a summary, which is last, holds a finished run.
 
         Args:
             tensors: parameters and buffers, tied ones once.
             report: HTML.
+            export: what becomes of their names, and what lies beside them.
 
         Raises:
             AvilError: the disk is full, or the like.
         """
         try:
-            write_weights(self.path / MODEL.parent, tensors)
+            export, folder = export or Export(), self.path / MODEL.parent
+            named = ((name, tensor) for own, tensor in tensors if (name := export.name(own)) is not None)
+            write_weights(folder, named, export.file)
+            export.write(folder)
             write_whole(self.path / REPORT, report)
             write_whole(self.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         except (OSError, SafetensorError) as error:

@@ -260,8 +260,9 @@ class _Sliced(Dataset[Batch]):
 def _shared(
     dataset: Dataset[Any], draws: list[_Draw], share: Share, collate: Any, workers: int
 ) -> Iterator[Batch]:
-    """The batches of a Dataset, as `Parts` where this rank takes less than all in one piece."""
-    if share.whole:
+    """The batches of a Dataset, as `Parts` where this rank takes less than all in one piece, or examples weigh."""
+    weights: Sequence[int] | None = getattr(dataset, "weights", None)
+    if share.whole and weights is None:
         return _start(_loader(dataset, draws, collate, workers))
     pieces = [
         _Draw(piece, derive_seed(draw.seed, share.rank, number))
@@ -269,9 +270,13 @@ def _shared(
         for number, piece in enumerate(share.indices(draw.indices))
     ]
     loaded = _start(_loader(dataset, pieces, collate, workers))
+
+    def weight(indices: list[int]) -> int:
+        return len(indices) if weights is None else sum(weights[index] for index in indices)
+
     return (
         Parts(
-            Part(next(loaded), piece.stop - piece.start, len(draw.indices))
+            Part(next(loaded), piece.stop - piece.start, weight(draw.indices[piece]), weight(draw.indices))
             for piece in share.pieces(len(draw.indices))
         )
         for draw in draws

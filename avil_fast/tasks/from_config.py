@@ -7,28 +7,31 @@ from typing import Any
 
 from torch import nn
 
-from avil_fast.config import Config, ConvNetConfig, EncoderConfig, IdxConfig, SentimentConfig
+from avil_fast.config import Config
+from avil_fast.model_config import ConvNetConfig
+from avil_fast.task_config import IdxConfig, TextTasksConfig
+from avil_fast.tasks.export import Export
 from avil_fast.tasks.task import Task
 
 
-def build(config: Config, zero3: Mapping[str, Any] | None = None) -> tuple[nn.Module, list[Task]]:
-    """The tasks that a config describes and a fresh model for them, the same for the same seed.
+def build(config: Config, zero3: Mapping[str, Any] | None = None) -> tuple[nn.Module, list[Task], Export]:
+    """The tasks that a config describes, a fresh model for them, the same for the same seed, and how to save it.
 
     Args:
         config: a checked configuration.
-        zero3: DeepSpeed's configuration where ZeRO stage 3 is on. The process group must be up; an encoder
-            is then loaded without ever being whole on one rank. Other models are small and come whole.
+        zero3: DeepSpeed's configuration where ZeRO stage 3 is on. The process group must be up; a model of
+            transformers is then loaded without ever being whole on one rank. Others are small and come whole.
     """
-    if isinstance(config.tasks, SentimentConfig):
-        from avil_fast.tasks import sentiment
+    if isinstance(config.tasks, TextTasksConfig):
+        from avil_fast.tasks.text import build as text
 
-        assert isinstance(config.model, EncoderConfig)
-        return sentiment.build(config.tasks, config.model, config.target, config.seed, zero3)
+        assert not isinstance(config.model, ConvNetConfig)
+        return text.build(config.tasks.by_name, config.model, config.target, config.seed, zero3)
     assert isinstance(config.model, ConvNetConfig)
     if isinstance(config.tasks, IdxConfig):
         from avil_fast.tasks import idx
 
-        return idx.build(config.tasks, config.model, config.seed)
+        return *idx.build(config.tasks, config.model, config.seed), Export()
     from avil_fast.tasks import digits
 
-    return digits.build(config.tasks, config.model, config.seed)
+    return *digits.build(config.tasks, config.model, config.seed), Export()

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from avil_fast.config import ConvNetConfig, PairsConfig
 from avil_fast.errors import AvilError
+from avil_fast.model_config import ConvNetConfig
+from avil_fast.task_config import PairsConfig
 from avil_fast.tasks.batches import derive_seed
 from avil_fast.tasks.convnet import ConvNet
 from avil_fast.tasks.task import Task

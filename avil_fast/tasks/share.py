@@ -24,8 +24,10 @@ class Part:
     batch: Batch
     examples: int
     """Of this part that count; 0 for a stand-in."""
+    weight: int
+    """Of these examples in a mean over the batch: their number, or the sum of their weights."""
     total: int
-    """Examples of the whole batch, on all ranks."""
+    """The whole batch's weight, on all ranks."""
 
 
 class Parts(list[Part]):
@@ -72,10 +74,11 @@ class Share:
         if not self.whole:
             _require_rows(batch, total)
         if self.whole:
-            return Parts([Part(batch, total, total)])
+            return Parts([Part(batch, total, total, total)])
         return Parts(
             Part(
                 _narrow(batch, piece if piece.stop > piece.start else slice(0, 1), total),
+                piece.stop - piece.start,
                 piece.stop - piece.start,
                 total,
             )

@@ -92,7 +92,7 @@ def test_the_summary_is_the_results(runs: tuple[Run, Run]) -> None:
 
 def test_the_model_loads_into_a_fresh_one(runs: tuple[Run, Run]) -> None:
     folder, result = runs[0]
-    fresh, tasks = build(load(folder / "config.yaml"))
+    fresh, tasks, _ = build(load(folder / "config.yaml"))
     missing, unexpected = safetensors.torch.load_model(fresh, folder / "model" / "model.safetensors")
     assert not missing
     assert not unexpected

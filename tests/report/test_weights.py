@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from avil_fast.report.weights import INDEX, write_weights
+from avil_fast.report.weights import write_weights
 
 TENSORS = {f"layer.{i}": torch.full((10,), float(i)) for i in range(5)}
 
@@ -30,9 +30,9 @@ def test_what_fits_is_one_file(tmp_path: Path) -> None:
 def test_more_is_numbered_files_and_an_index(tmp_path: Path) -> None:
     write_weights(tmp_path, TENSORS.items(), limit=85)  # two tensors of 40 bytes
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == [f"model-0000{k}-of-00003.safetensors" for k in (1, 2, 3)] + [INDEX]
+    assert names == [f"model-0000{k}-of-00003.safetensors" for k in (1, 2, 3)] + ["model.safetensors.index.json"]
     assert same(load(tmp_path))
-    index = json.loads((tmp_path / INDEX).read_text(encoding="utf-8"))
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text(encoding="utf-8"))
     assert index["metadata"]["total_size"] == 5 * 40
     for name, file in index["weight_map"].items():
         assert name in load_file(tmp_path / file)

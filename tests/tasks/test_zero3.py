@@ -1,4 +1,4 @@
-"""Under ZeRO stage 3 an encoder is never whole on one rank."""
+"""Under ZeRO stage 3 a model of transformers is never whole on one rank."""
 
 import os
 import subprocess
@@ -12,8 +12,11 @@ from tests.tasks import made_up
 pytest.importorskip("deepspeed", reason="the extra zero is not installed")
 
 
-def test_two_ranks_load_half_an_encoder_each(tmp_path: Path) -> None:
-    made_up.encoder(tmp_path)
+def test_two_ranks_load_half_of_a_model_each(tmp_path: Path) -> None:
+    made_up.encoder(tmp_path / "encoder")
+    made_up.causal_lm(tmp_path / "causal_lm")
+    for seed, name in enumerate(("news", "tweets")):
+        made_up.task(tmp_path / name, seed=seed)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     run = subprocess.run(
         [sys.executable, *launcher, "-m", "tests.tasks.zero3_load", str(tmp_path)],

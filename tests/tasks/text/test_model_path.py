@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from avil_fast.errors import AvilError
-from avil_fast.tasks.encoder_path import resolve
+from avil_fast.tasks.text.model_path import resolve
 
 
 @pytest.fixture

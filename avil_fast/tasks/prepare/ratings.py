@@ -1,11 +1,10 @@
-"""Rated texts from TSV files, and splits of them in which nothing leaks."""
+"""Rated texts, and splits of them in which nothing leaks."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from avil_fast.errors import AvilError
 
@@ -34,21 +33,15 @@ class Rated:
         return int(self.rating > 0)
 
 
-def read(path: Path) -> list[Rated]:
+def parse(content: bytes, name: str) -> list[Rated]:
     """The rated texts of a file: UTF-8, a line each, id, rating and text between tabs.
 
+    Args:
+        name: of the file, for messages.
+
     Raises:
-        AvilError: the file cannot be read, or a line is not of that form; names file, line and value.
+        AvilError: a line is not of that form; names file, line and value.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise AvilError(f"{path} cannot be read: {error.strerror}; check tasks.folder") from error
-    return parse(content, str(path))
-
-
-def parse(content: bytes, name: str) -> list[Rated]:
-    """`read` on a file's content; `name` is for what is said about it."""
     rows, lines = [], content.split(b"\n")
     for number, line in enumerate(lines, 1):
         if line.strip() or number < len(lines):  # the last line may be the end of the one before

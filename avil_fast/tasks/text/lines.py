@@ -1,0 +1,101 @@
+"""Where in a file a row stands, and what is wrong with a file that cannot be read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from avil_fast.errors import AvilError
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+JSON_LINES = (".jsonl", ".ndjson")
+
+
+def csv_columns(path: Path) -> list[str]:
+    """The names in the first line of a csv file, all lines of which are checked.
+
+    Raises:
+        AvilError: a line has another number of columns, or is not UTF-8; names file and line.
+    """
+    header: list[str] = []
+    for line, row in _csv_rows(path):
+        if not header:
+            header = row
+            if len(set(header)) != len(header):
+                twice = next(name for name in header if header.count(name) > 1)
+                raise AvilError(f"{path}, line {line}: two columns are named {twice!r}; rename one")
+        elif len(row) != len(header):
+            raise AvilError(
+                f"{path}, line {line}: there are {len(row)} columns, but the first line names {len(header)}; put "
+                f"quotes around a text that has a {DELIMITERS[path.suffix]!r} or a line break in it"
+            )
+    if not header:
+        raise AvilError(f"{path} is empty; its first line must name the columns")
+    return header
+
+
+def json_lines(path: Path) -> None:
+    """Check all lines of a jsonl file.
+
+    Raises:
+        AvilError: a line is no JSON object, or not UTF-8; names file and line.
+    """
+    for line, text in _lines(path):
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise AvilError(f"{path}, line {line}: this is not JSON: {_one_line(error)}") from error
+        if not isinstance(row, dict):
+            raise AvilError(f"{path}, line {line}: there is a {type(row).__name__}, but must be {{column: value}}")
+
+
+def where(path: Path, row: int) -> str:
+    """For people: the file, and the line in which a row begins, counted from 0, or its number."""
+    if path.suffix in DELIMITERS:
+        end = 1
+        for number, (line, _) in enumerate(_csv_rows(path)):
+            if number == row + 1:  # the first one names the columns
+                return f"{path}, line {end + 1}"
+            end = line
+    elif path.suffix in JSON_LINES:
+        for number, (line, _) in enumerate(_lines(path)):
+            if number == row:
+                return f"{path}, line {line}"
+    return f"{path}, row {row + 1}"
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(the line where it ends, fields) of every row; empty lines are none."""
+    csv.field_size_limit(sys.maxsize)
+    reader = csv.reader(
+        (text for _, text in _lines(path, blank=True)), delimiter=DELIMITERS[path.suffix], strict=True
+    )
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise AvilError(f"{path}, line {reader.line_num}: {_one_line(error)}; check its quotes") from error
+
+
+def _lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
+    """(number from 1, text) of every line that is not blank, or of all."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise AvilError(
+                    f"{path}, line {number}: byte {line[error.start]:#04x} is not UTF-8; save the file as UTF-8"
+                ) from error
+            if "\0" in text:
+                raise AvilError(f"{path}, line {number}: there is a NUL byte in it; this is no text file")
+            if blank or text.strip():
+                yield number, text
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

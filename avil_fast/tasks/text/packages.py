@@ -1,0 +1,48 @@
+"""The packages that texts need, and their voices."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+
+from avil_fast.errors import AvilError
+
+
+def require(*packages: str, extra: str = "text") -> None:
+    """Refuse to go on without a package that an extra brings."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise AvilError(
+                f"tasks on texts need the package {package}; install it with: pip install 'avil-fast[{extra}]'"
+            )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars and notes; what matters of them is checked here."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """Without the progress bars of datasets."""
+    import datasets
+
+    bars = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if bars:
+            datasets.enable_progress_bars()

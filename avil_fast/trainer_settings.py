@@ -1,0 +1,195 @@
+"""What an AvilTrainer makes of `TrainingArguments` and of datasets, or why it cannot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset, IterableDataset
+
+from avil_fast.checkpoint.folder import all_of
+from avil_fast.checkpoint.manifest import NAME
+from avil_fast.checkpoint.resume import Resume
+from avil_fast.config import TrainConfig, from_dotted
+from avil_fast.errors import AvilError
+from avil_fast.report.folder import CHECKPOINTS
+from avil_fast.tasks.batches import require_data
+
+OPTIMIZERS = {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "sgd": "sgd"}
+"""Trainer's names, and this package's."""
+
+SUBFOLDER = "avil"
+"""Of `args.output_dir`: the run's folder, which nothing else may write into."""
+
+_NEEDS_SETTING: dict[str, tuple[tuple[Any, ...], str]] = {
+    "deepspeed": ((), 'pass avil={"deepspeed": "ds.json"}'),
+    "fsdp": ((), 'shard with ZeRO, avil={"deepspeed": "ds.json"}'),
+    "fp16": ((), "load the model in bfloat16, of which the run keeps fp32 masters"),
+    "bf16": ((), "load the model in bfloat16, of which the run keeps fp32 masters"),
+    "auto_find_batch_size": ((), "set per_device_train_batch_size and gradient_accumulation_steps"),
+    "max_steps": ((-1,), 'pass avil={"rounds": ..., "steps_per_task": ...}'),
+    "lr_scheduler_type": (
+        ("linear", "constant"),
+        "leave it out: rounds train at a constant rate, and the fine-tune after them decays it linearly to 0",
+    ),
+    "lr_scheduler_kwargs": ((), "leave it out: rounds train at a constant rate"),
+    "warmup_steps": ((), "leave it out: rounds train at a constant rate"),
+    "warmup_ratio": ((), "leave it out: rounds train at a constant rate"),
+    "optim": (tuple(OPTIMIZERS), f"take one of {', '.join(OPTIMIZERS)}"),
+    "optim_args": ((), 'pass settings of the optimizer, e.g. avil={"optimizer.momentum": 0.9}'),
+    "optim_target_modules": ((), "freeze what is not to be trained"),
+    "train_sampling_strategy": (("random",), "leave it out: batches are drawn at random"),
+    "group_by_length": ((), "leave it out: batches are drawn at random"),
+    "data_seed": ((), "set seed, which decides the order of batches as well"),
+    "torch_compile": ((), "leave it out"),
+    "parallelism_config": ((), 'shard with ZeRO, avil={"deepspeed": "ds.json"}'),
+    "torch_empty_cache_steps": ((), "leave it out"),
+    "enable_jit_checkpoint": ((), "leave it out: a run saves itself on SIGTERM"),
+    "ignore_data_skip": ((), "leave it out: a run goes on with the batch at which it was saved"),
+    "debug": ((), "leave it out"),
+    "n_gpu": ((1,), "start a process for each GPU with torchrun, or show it one with CUDA_VISIBLE_DEVICES"),
+}
+"""Arguments that a run cannot honour: the values that are fine beside "nothing", and what to do instead."""
+
+
+def require_supported(args: Any) -> None:
+    """Refuse arguments that would be ignored.
+
+    Args:
+        args: `TrainingArguments`.
+
+    Raises:
+        AvilError: names the first one, its value and what to do.
+    """
+    for name, (fine, advice) in _NEEDS_SETTING.items():
+        value = getattr(args, name, None)
+        value = getattr(value, "value", value)  # of an enum
+        if value and value not in fine:
+            raise AvilError(f"args.{name} is {value!r}, which AvilTrainer cannot honour; {advice}")
+
+
+def config_of(args: Any, target: str, avil: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of a run: `TrainingArguments`, and over them the settings in `avil`.
+
+    Raises:
+        AvilError: a setting is unknown or has a wrong value.
+    """
+    if avil.get("target", target) != target:
+        raise AvilError(f"avil has target {avil['target']!r}, but the argument target is {target!r}; leave it out")
+    passes, ranks = args.gradient_accumulation_steps, args.world_size
+    settings = {
+        "rounds": max(1, math.ceil(args.num_train_epochs)),
+        "batch_size": args.per_device_train_batch_size * ranks * passes,
+        "gradient_accumulation_steps": passes,
+        "eval_batch_size": args.per_device_eval_batch_size * ranks,
+        "workers": args.dataloader_num_workers,
+        "seed": args.seed,
+        "output_dir": Path(args.output_dir) / SUBFOLDER,
+        "optimizer.name": OPTIMIZERS[getattr(args.optim, "value", args.optim)],
+        "optimizer.lr": args.learning_rate,
+        "optimizer.betas": (args.adam_beta1, args.adam_beta2),
+        "optimizer.eps": args.adam_epsilon,
+        "optimizer.weight_decay": args.weight_decay,
+        "optimizer.clip_norm": args.max_grad_norm or None,
+    }
+    if getattr(args.save_strategy, "value", args.save_strategy) == "no":
+        settings["checkpoints.minutes"] = None
+    return from_dotted(settings | dict(avil) | {"target": target})
+
+
+def resume_of(given: str | Path | bool | None, folder: Path | None) -> Resume:
+    """What `train(resume_from_checkpoint=given)` goes on from.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        AvilError: there is no such checkpoint.
+    """
+    if given is None or given is False:
+        return None
+    if given is True:
+        if folder is None or not all_of(folder / CHECKPOINTS):
+            raise AvilError(f"resume_from_checkpoint is True, but there is no checkpoint in {str(folder)!r}")
+        return "auto"
+    if not (Path(given) / NAME).is_file():
+        raise AvilError(
+            f"resume_from_checkpoint is {str(given)!r}, which no run can go on from; pass True, or a folder in "
+            f"{str(folder and folder / CHECKPOINTS)!r}"
+        )
+    return Path(given)
+
+
+def require_datasets(target: str, train: Any, dev: Any, test: Any, heads: Mapping[str, str]) -> None:
+    """Refuse data that cannot be trained on.
+
+    Raises:
+        AvilError: names the argument and what to do.
+    """
+    if not isinstance(train, Mapping):
+        raise AvilError(
+            f"train_datasets is a {type(train).__name__}, but must be a mapping of tasks' names to datasets"
+        )
+    if target not in train:
+        raise AvilError(f"target is {target!r}, but train_datasets has {', '.join(train)}; name one of them")
+    if unknown := [name for name in heads if name not in train]:
+        raise AvilError(f"heads has {unknown[0]!r}, but train_datasets has {', '.join(train)}; name one of them")
+    if dev is None:
+        raise AvilError(f"eval_dataset is missing; give the dev set of {target!r}, which α is learned on")
+    if isinstance(dev, dict):
+        raise AvilError(
+            f"eval_dataset holds {', '.join(map(str, dev))}, but α is learned on one dev set; give that of "
+            f"{target!r}"
+        )
+    named = {f"train_datasets[{name!r}]": data for name, data in train.items()}
+    named |= {"eval_dataset": dev} | ({} if test is None else {"test_dataset": test})
+    for what, data in named.items():
+        indexed = hasattr(type(data), "__len__") and hasattr(type(data), "__getitem__")
+        if not indexed or isinstance(data, IterableDataset):
+            raise AvilError(
+                f"{what} is a {type(data).__name__}, which has no length or no index; give a map-style Dataset"
+            )
+        require_data(data, what)
+
+
+class Examples(Dataset[Any]):
+    """A dataset of any library, or a list, as one of torch's.
+
+    Attributes:
+        weights: what each example counts in a mean over a batch, by its labels; None where all count alike.
+    """
+
+    def __init__(self, data: Any, weights: Sequence[int] | None = None) -> None:
+        self.weights = weights
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._data[index]
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        many = getattr(self._data, "__getitems__", None)
+        return [self._data[index] for index in indices] if many is None else list(many(indices))
+
+
+def label_counts(data: Any, shifted: bool) -> list[int] | None:
+    """How many labels the loss of each example is a mean over.
+
+    Args:
+        data: of the datasets library; its column `labels` is looked at.
+        shifted: the first label of a sequence is never predicted.
+
+    Returns:
+        At least 1 each; None if the examples have one label each, or as many.
+    """
+    if "labels" not in data.column_names:
+        return None
+    column = data.with_format(None)["labels"]
+    if not isinstance(column[0], list) or (column[0] and isinstance(column[0][0], list)):
+        return None
+    counts = [max(1, sum(label != -100 for label in labels[int(shifted) :])) for labels in column]
+    return counts if len(set(counts)) > 1 else None

@@ -72,6 +72,37 @@ def inspect(
 
 
 @app.command()
+def data(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="A YAML file, and settings that override it."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show sizes, labels, lengths and examples of a run's data, and stop on leaks.
+
+    Example: avil-fast data configs/sentiment.yaml
+    """
+    from avil_fast.config import load
+    from avil_fast.console import Console
+    from avil_fast.model_config import ConvNetConfig
+    from avil_fast.task_config import TextTasksConfig
+
+    config = load(Path(arguments[0]), arguments[1:])
+    if not isinstance(config.tasks, TextTasksConfig) or isinstance(config.model, ConvNetConfig):
+        raise AvilError(f"{arguments[0]} has tasks on images, but this command looks at texts; name another")
+    from avil_fast.tasks.text.look import look
+
+    found = look(config.tasks.by_name, config.model, config.target, config.seed)
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        Console().data(found)
+    if leaks := [leak.sentence for leak in found.leaks if leak.stops]:
+        raise AvilError(leaks[0] + (f" ({len(leaks) - 1} more such places)" if leaks[1:] else ""))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of a run's configuration. Example: avil-fast schema > avil-fast.schema.json"""
     from avil_fast.config import Config

@@ -11,12 +11,14 @@ import rich.console
 from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from avil_fast.api import Result
 from avil_fast.checkpoint.inspect import Inspection
 from avil_fast.methods.loop import Observer
 from avil_fast.report.folder import REPORT
 from avil_fast.tasks.task import Task
+from avil_fast.tasks.text.look import Look
 
 
 class Console:
@@ -89,6 +91,39 @@ class Console:
         whole = "yes" if checked else "sizes are right; contents were not checked"
         table.add_row("whole", "no" if found.damage else whole)
         self._rich.print(table)
+
+    def data(self, found: Look) -> None:
+        """What a run's data looks like."""
+        table = Table()
+        table.add_column("task")
+        table.add_column("split")
+        for name in ("examples", "items", "labels", "tokens", "cut", "repeated"):
+            table.add_column(name, justify="right")
+        for sight in found.sights:
+            table.add_row(
+                sight.task,
+                sight.split,
+                str(sight.examples),
+                str(sight.items),
+                "\n".join(f"{name} {value:g}" for name, value in sight.labels.items()) or "–",
+                " ".join(map(str, sight.tokens.values())),
+                f"{sight.cut} ({sight.cut / sight.examples:.0%})" if sight.cut else "0",
+                str(sight.repeated),
+            )
+        self._rich.print(table)
+        self._rich.print("Tokens: the median, 95 % have no more, the longest. Cut: longer than the model reads.")
+        self._rich.print("As the model sees them; what is learned is bold.")
+        for sight in found.sights:
+            if sight.split == "train":
+                line = Text(f"{sight.task}: ")
+                for part, learned in sight.shown:
+                    line.append(part, style="bold" if learned else "")
+                self._rich.print(line, soft_wrap=True)
+        for leak in found.leaks:
+            if not leak.stops:
+                self._rich.print(f"overlap: {leak.overlap}. {leak.sentence}", soft_wrap=True, markup=False)
+        if not found.leaks:
+            self._rich.print("No row of the target's dev or test set stands anywhere else.")
 
 
 def _where(where: dict[str, Any]) -> str:

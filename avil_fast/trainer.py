@@ -22,21 +22,12 @@ from avil_fast.trainer_settings import (
     Examples,
     config_of,
     label_counts,
+    require_called,
     require_datasets,
+    require_savable,
     require_supported,
     resume_of,
 )
-
-NOT_CALLED = (
-    "create_optimizer",
-    "create_scheduler",
-    "create_optimizer_and_scheduler",
-    "get_batch_samples",
-    "get_train_dataloader",
-    "optimizer_step",
-    "training_step",
-)
-"""Methods of Trainer that subclasses override, and that avil's loop has no use for."""
 
 
 class AvilTrainer(Trainer):  # type: ignore[misc]  # transformers is not type-checked
@@ -63,6 +54,8 @@ class AvilTrainer(Trainer):  # type: ignore[misc]  # transformers is not type-ch
         AvilError: an argument, a setting or a dataset is wrong; says what to do.
     """
 
+    control: Any
+
     def __init__(
         self,
         model: nn.Module,
@@ -86,11 +79,7 @@ class AvilTrainer(Trainer):  # type: ignore[misc]  # transformers is not type-ch
             raise AvilError("AvilTrainer needs transformers 5; pip install 'transformers>=5'")
         if optimizers not in (None, (None, None)):
             raise AvilError("optimizers is given, but every task has one of its own; set args.optim and the rest")
-        if unused := [name for name in NOT_CALLED if _overrides(type(self), name)]:
-            raise AvilError(
-                f"{type(self).__name__} overrides {unused[0]}, which avil's loop does not call; override "
-                f"compute_loss, or pass settings in avil"
-            )
+        require_called(type(self), Trainer)
         require_supported(args)
         require_datasets(target, train_datasets, eval_dataset, test_dataset, heads or {})
         self.target, self.heads, self.avil = target, dict(heads or {}), dict(avil or {})
@@ -151,12 +140,14 @@ class AvilTrainer(Trainer):  # type: ignore[misc]  # transformers is not type-ch
         """avil's loop, with Trainer's beginning and end."""
         config, self._ignore_keys = self._config(), ignore_keys_for_eval
         require_supported(self.args)
+        require_savable(self.args, config)
         self._require_callbacks()
         self.accelerator.free_memory()
         tasks = self._tasks()
         self._events = events = Events(self, tasks, config, ignore_keys_for_eval)
-        saved = self._resume.parent.parent if isinstance(self._resume, Path) else config.output_dir
-        saved = None if self._resume is None else saved
+        saved = (
+            self._resume.parent.parent if isinstance(self._resume, Path) else self._resume and config.output_dir
+        )
         self._init_training_state(events.max_steps, events.steps_per_round, events.epochs, saved, trial)
         self._start_time = time.time()
         self._tr_loss, self._total_loss_scalar = torch.tensor(0.0, device=self.args.device), 0.0
@@ -243,7 +234,3 @@ class AvilTrainer(Trainer):  # type: ignore[misc]  # transformers is not type-ch
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Nothing: moments are in the run's own checkpoints."""
-
-
-def _overrides(kind: type, name: str) -> bool:
-    return getattr(kind, name, None) is not getattr(Trainer, name, None)

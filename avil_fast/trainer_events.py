@@ -122,11 +122,11 @@ class Events(Observer):
             case "training":
                 names = list(self._steps)
                 before = names[: names.index(where["task"])] if self._config.method == "avil" else []
-                return where["step"] + sum(self._steps[name] for name in before)
+                return int(where["step"]) + sum(self._steps[name] for name in before)
             case "α":
                 return self.steps_per_round
             case "fine-tune":
-                return (where["epoch"] - 1) * self._pass + where["step"]
+                return (int(where["epoch"]) - 1) * self._pass + int(where["step"])
             case "done":
                 return self._config.finetune.epochs * self._pass
             case _:

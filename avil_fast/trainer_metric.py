@@ -42,9 +42,9 @@ class Metric:
         like = [torch.empty_like(part[0], device="meta") for part in found]
         if len(found) < 2 or [part.shape for part in like] != [part.shape for part in self._like or like]:
             raise AvilError(
-                f"args.metric_for_best_model is {self.name!r}, which needs predictions and labels that are a tensor "
-                f"each, of one shape for all examples; return such from preprocess_logits_for_metrics, pad to "
-                f"max_length, or leave it out, so that the dev loss decides"
+                f"args.metric_for_best_model is {self.name!r}, which needs predictions and labels that are a "
+                f"tensor each, of one shape for all examples; return such from preprocess_logits_for_metrics, pad "
+                f"to max_length, or leave it out, so that the dev loss decides"
             )
         self._like = like
         return torch.cat([part.double().reshape(len(part), -1) for part in found], 1)
@@ -55,7 +55,7 @@ class Metric:
         Raises:
             AvilError: `compute_metrics` does not return it.
         """
-        parts = rows.split([like.numel() for like in self._like], 1)
+        parts = torch.split(rows, [like.numel() for like in self._like], 1)
         predictions, labels = (
             part.reshape(-1, *like.shape).to(torch.float32 if like.is_floating_point() else like.dtype).numpy()
             for part, like in zip(parts, self._like, strict=True)

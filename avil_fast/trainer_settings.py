@@ -13,6 +13,7 @@ from avil_fast.checkpoint.folder import all_of
 from avil_fast.checkpoint.manifest import NAME
 from avil_fast.checkpoint.resume import Resume
 from avil_fast.config import TrainConfig, from_dotted
+from avil_fast.engine.choice import zero_of
 from avil_fast.errors import AvilError
 from avil_fast.report.folder import CHECKPOINTS
 from avil_fast.tasks.batches import require_data
@@ -23,7 +24,7 @@ OPTIMIZERS = {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "sgd": "sgd"
 SUBFOLDER = "avil"
 """Of `args.output_dir`: the run's folder, which nothing else may write into."""
 
-_NEEDS_SETTING: dict[str, tuple[tuple[Any, ...], str]] = {
+_REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "deepspeed": ((), 'pass avil={"deepspeed": "ds.json"}'),
     "fsdp": ((), 'shard with ZeRO, avil={"deepspeed": "ds.json"}'),
     "fp16": ((), "load the model in bfloat16, of which the run keeps fp32 masters"),
@@ -54,6 +55,35 @@ _NEEDS_SETTING: dict[str, tuple[tuple[Any, ...], str]] = {
 """Arguments that a run cannot honour: the values that are fine beside "nothing", and what to do instead."""
 
 
+_NOT_CALLED = (
+    "create_optimizer",
+    "create_scheduler",
+    "create_optimizer_and_scheduler",
+    "get_batch_samples",
+    "get_train_dataloader",
+    "optimizer_step",
+    "training_step",
+)
+"""Methods of Trainer that subclasses override, and that avil's loop has no use for."""
+
+
+def require_called(kind: type, trainer: type) -> None:
+    """Refuse a subclass whose methods would be ignored.
+
+    Args:
+        trainer: transformers' own class.
+
+    Raises:
+        AvilError: names the class and the method.
+    """
+    for name in _NOT_CALLED:
+        if getattr(kind, name, None) is not getattr(trainer, name, None):
+            raise AvilError(
+                f"{kind.__name__} overrides {name}, which avil's loop does not call; override compute_loss, or "
+                f"pass settings in avil"
+            )
+
+
 def require_supported(args: Any) -> None:
     """Refuse arguments that would be ignored.
 
@@ -63,7 +93,7 @@ def require_supported(args: Any) -> None:
     Raises:
         AvilError: names the first one, its value and what to do.
     """
-    for name, (fine, advice) in _NEEDS_SETTING.items():
+    for name, (fine, advice) in _REFUSED.items():
         value = getattr(args, name, None)
         value = getattr(value, "value", value)  # of an enum
         if value and value not in fine:
@@ -97,6 +127,21 @@ def config_of(args: Any, target: str, avil: Mapping[str, Any]) -> TrainConfig:
     if getattr(args.save_strategy, "value", args.save_strategy) == "no":
         settings["checkpoints.minutes"] = None
     return from_dotted(settings | dict(avil) | {"target": target})
+
+
+def require_savable(args: Any, config: TrainConfig) -> None:
+    """Refuse checkpoints of Trainer's where no process has the whole model.
+
+    Raises:
+        AvilError: the run has ZeRO stage 3, and `args.save_strategy` is not "no".
+    """
+    strategy = getattr(args.save_strategy, "value", args.save_strategy)
+    zero = zero_of(config, args.world_size)
+    if strategy != "no" and zero is not None and zero.stage == 3:
+        raise AvilError(
+            f"args.save_strategy is {strategy!r}, but under ZeRO stage 3 no process has the whole model; set "
+            f'"no", and avil={{"checkpoints.minutes": 5}} for checkpoints to go on from'
+        )
 
 
 def resume_of(given: str | Path | bool | None, folder: Path | None) -> Resume:

@@ -24,7 +24,7 @@ from avil_fast.settings import known_names
 from avil_fast.task_config import DigitsConfig, TextTasksConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-NAMES = [name for name in known_names(Config) if "*" not in name]
+NAMES = [name for name in known_names(Config) if "*" not in name and not name.startswith("model.lora")]
 OF_FIT = known_names(TrainConfig)
 LORA = ["tasks.a.files=x", "model.path=y", "model.lora.rank=4"]
 

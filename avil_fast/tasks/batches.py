@@ -225,10 +225,20 @@ def require_data(data: Data, what: str) -> None:
 
 @dataclass(frozen=True)
 class _Draw:
-    """Examples of a Dataset that make a batch, and the seed of what is drawn while they are fetched."""
+    """Examples of a Dataset that make a batch or a piece of one."""
 
     indices: list[int]
-    seed: int
+    batch: int
+    """The seed of what the whole batch draws."""
+    first: int = 0
+    """Of these examples, its place in the batch."""
+    piece: tuple[int, int] | None = None
+    """Rank and number of a piece."""
+
+    @property
+    def seed(self) -> int:
+        """Of what is drawn while these examples are fetched."""
+        return self.batch if self.piece is None else derive_seed(self.batch, *self.piece)
 
 
 class _Batched(Dataset[Batch]):
@@ -240,7 +250,10 @@ class _Batched(Dataset[Batch]):
 
     def __getitem__(self, draw: _Draw) -> Batch:
         with seeded(draw.seed):
-            if hasattr(self._dataset, "__getitems__"):
+            if hasattr(self._dataset, "draw"):
+                places = enumerate(draw.indices, draw.first)
+                items = [self._dataset.draw(index, derive_seed(draw.batch, place)) for place, index in places]
+            elif hasattr(self._dataset, "__getitems__"):
                 items = self._dataset.__getitems__(draw.indices)
             else:
                 items = [self._dataset[index] for index in draw.indices]
@@ -265,9 +278,11 @@ def _shared(
     if share.whole and weights is None:
         return _start(_loader(dataset, draws, collate, workers))
     pieces = [
-        _Draw(piece, derive_seed(draw.seed, share.rank, number))
+        _Draw(indices, draw.batch, piece.start, (share.rank, number))
         for draw in draws
-        for number, piece in enumerate(share.indices(draw.indices))
+        for number, (indices, piece) in enumerate(
+            zip(share.indices(draw.indices), share.pieces(len(draw.indices)), strict=True)
+        )
     ]
     loaded = _start(_loader(dataset, pieces, collate, workers))
 

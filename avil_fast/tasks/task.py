@@ -36,6 +36,8 @@ class Task:
         train: a map-style torch Dataset (batched and shuffled for you), or an iterable of batches that
             can be iterated again and again, such as a list or a DataLoader. A Dataset whose examples do not
             count alike has an attribute `weights`, an int for each: tokens with a label, say.
+            One that draws, to augment its examples, may have a method `draw(index, seed)` beside
+            `__getitem__`: what it draws is then the same on any number of ranks.
         loss: `loss(model, batch)`, a scalar tensor, the mean over the batch, by `weights` if the data has them.
         dev: needed for the target: α is learned on it. Keep it much smaller than `train`.
         test: measured every round, never learned from.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from avil_fast.errors import AvilError
@@ -167,27 +169,24 @@ def _network(data: TextData, config: Model, target: str, seed: int, zero3: Zero3
     tokenizer = data.tokenizer
     if isinstance(config, CausalLMConfig):
         model = load_causal_lm(config, tokenizer, seed, zero3)
-        settings = model.config
+        settings = copy.deepcopy(model.config)
         if config.lora is not None:
             lora.adapt_(model, config.lora, derive_seed(seed, "lora"))
         prepare_(model, config)
         names: Any = lambda name: name  # noqa: E731
         return model, _export(config, names, settings, model, tokenizer, "CAUSAL_LM", [])
     shared = _shared(data, config, target, seed, zero3)
+    whole = shared.whole(target)
+    settings = copy.deepcopy(whole.config)
     if config.lora is not None:
         lora.adapt_(shared.body, config.lora, derive_seed(seed, "lora"))
     prepare_(shared.body, config)
-    whole = shared.whole(target)
-    heads = [name for name, _ in shared.heads[target].named_children()]
+    heads = [name for name, part in shared.heads[target].named_children() if any(True for _ in part.parameters())]
     names = partial(shared.plain_name, task=target)
-    return shared, _export(config, names, whole.config, whole, tokenizer, "SEQ_CLS", heads)
+    return shared, _export(config, names, settings, whole, tokenizer, "SEQ_CLS", heads)
 
 
 def _shared(data: TextData, config: EncoderConfig, target: str, seed: int, zero3: Zero3) -> SharedBody:
-    import copy
-
-    import torch
-
     outputs = {task: len(data.classes[task]) or 1 for task in data.configs}
     loaded = load_encoder(config, data.tokenizer, outputs[target], seed, zero3)
     body, kind = loaded.model.base_model, type(loaded.model)

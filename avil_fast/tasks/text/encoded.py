@@ -154,9 +154,13 @@ class Demonstrated(Dataset[dict[str, list[int]]]):
         return len(self._queries)
 
     def __getitem__(self, index: int) -> dict[str, list[int]]:
+        return self.draw(index, int(torch.randint(1 << 62, ())))
+
+    def draw(self, index: int, seed: int) -> dict[str, list[int]]:
+        """An item with the demonstrations that a seed decides, unless they are fixed."""
         query = self._queries[index]
         before: list[int] = []
-        for other in self._draw(index):
+        for other in self._others(index, seed if self._seed is None else self._seed + index):
             ids = self._pool[other]["input_ids"]
             shown = [*(ids[:-1] if ids[-1] == self._end else ids), *self._separator]
             if len(before) + len(shown) + len(query["input_ids"]) <= self._max_length:
@@ -170,9 +174,9 @@ class Demonstrated(Dataset[dict[str, list[int]]]):
         """Tokens of an example, with one draw of demonstrations."""
         return len(self[index]["input_ids"])
 
-    def _draw(self, index: int) -> list[int]:
+    def _others(self, index: int, seed: int) -> list[int]:
         """Numbers of examples in the pool, without the query."""
-        generator = None if self._seed is None else torch.Generator().manual_seed(self._seed + index)
+        generator = torch.Generator().manual_seed(seed)
         own = self._pool is self._queries
         others = len(self._pool) - own
         count = min(self._count, others)

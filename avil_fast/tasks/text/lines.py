@@ -21,7 +21,8 @@ def csv_columns(path: Path) -> list[str]:
         AvilError: a line has another number of columns, or is not UTF-8; names file and line.
     """
     header: list[str] = []
-    for line, row in _csv_rows(path):
+    rows = 0
+    for rows, (line, row) in enumerate(_csv_rows(path), 1):  # noqa: B007  # rows is looked at afterwards
         if not header:
             header = row
             if len(set(header)) != len(header):
@@ -34,6 +35,8 @@ def csv_columns(path: Path) -> list[str]:
             )
     if not header:
         raise AvilError(f"{path} is empty; its first line must name the columns")
+    if rows == 1:
+        raise AvilError(f"{path} names columns, but has no row; fill it")
     return header
 
 
@@ -55,11 +58,9 @@ def json_lines(path: Path) -> None:
 def where(path: Path, row: int) -> str:
     """For people: the file, and the line in which a row begins, counted from 0, or its number."""
     if path.suffix in DELIMITERS:
-        end = 1
-        for number, (line, _) in enumerate(_csv_rows(path)):
+        for number, (line, fields) in enumerate(_csv_rows(path)):
             if number == row + 1:  # the first one names the columns
-                return f"{path}, line {end + 1}"
-            end = line
+                return f"{path}, line {line - sum(field.count(chr(10)) for field in fields)}"
     elif path.suffix in JSON_LINES:
         for number, (line, _) in enumerate(_lines(path)):
             if number == row:

@@ -81,7 +81,8 @@ def load_causal_lm(config: CausalLMConfig, tokenizer: Any, seed: int, zero3: Zer
 
 
 def prepare_(model: Any, config: EncoderConfig | CausalLMConfig) -> None:
-    """Gradient checkpointing and compilation, if they are asked for."""
+    """No cache of keys, which training has no use for; gradient checkpointing and compilation, if asked for."""
+    model.config.use_cache = False  # with one, transformers does not look for packed examples
     if config.gradient_checkpointing:
         how = {"use_reentrant": False}
         if hasattr(model, "activation_checkpointing_enable"):  # its name from late releases of transformers 5 on

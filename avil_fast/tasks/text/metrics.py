@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -51,39 +51,33 @@ class TextMetric:
         if self.name == "token_accuracy":
             right, learned = rows.sum(dim=0).tolist()
             return float(right / learned)
-        logits, labels = rows[:, :-1], rows[:, -1]
-        metric = self._metric()
-        if self.name in ("accuracy", "f1", "matthews"):
-            value = metric(logits.argmax(dim=1), labels.long())
-        elif self.name == "auroc":
-            value = metric(
-                logits.softmax(dim=1)[:, 1] if self._classes == 2 else logits.softmax(dim=1), labels.long()
-            )
-        else:
-            value = metric(logits.squeeze(1), labels)
-        found = float(value)
+        found = float(_compute(self.name, rows[:, :-1], rows[:, -1], self._classes))
         return 0.0 if math.isnan(found) and self.name in ("pearson", "spearman") else found
 
-    def _metric(self) -> Any:
-        from torchmetrics import classification, regression
 
-        n = self._classes
-        match self.name:
-            case "accuracy":
-                return classification.MulticlassAccuracy(n, average="micro")
-            case "f1":  # of the second of two classes; else the mean over classes
-                return classification.BinaryF1Score() if n == 2 else classification.MulticlassF1Score(n)
-            case "matthews":
-                return classification.MulticlassMatthewsCorrCoef(n)
-            case "auroc":
-                return classification.BinaryAUROC() if n == 2 else classification.MulticlassAUROC(n)
-            case "mse":
-                return regression.MeanSquaredError()
-            case "mae":
-                return regression.MeanAbsoluteError()
-            case "pearson":
-                return regression.PearsonCorrCoef()
-            case "spearman":
-                return regression.SpearmanCorrCoef()
-            case _:
-                return regression.R2Score()
+def _compute(name: str, logits: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """A metric of logits [examples, classes] and labels [examples]; f1 is that of the second of two classes."""
+    from torchmetrics import functional as of
+
+    values, chosen, right = logits[:, 0], logits.argmax(dim=1), labels.long()
+    chances = logits.softmax(dim=1)
+    metrics: dict[str, Callable[[], Tensor]] = {
+        "accuracy": lambda: of.classification.multiclass_accuracy(chosen, right, classes, average="micro"),
+        "f1": lambda: (
+            of.classification.binary_f1_score(chosen, right)
+            if classes == 2
+            else of.classification.multiclass_f1_score(chosen, right, classes)
+        ),
+        "matthews": lambda: of.classification.multiclass_matthews_corrcoef(chosen, right, classes),
+        "auroc": lambda: (
+            of.classification.binary_auroc(chances[:, 1], right)
+            if classes == 2
+            else of.classification.multiclass_auroc(chances, right, classes)
+        ),
+        "mse": lambda: of.mean_squared_error(values, labels),
+        "mae": lambda: of.mean_absolute_error(values, labels),
+        "pearson": lambda: of.pearson_corrcoef(values, labels),
+        "spearman": lambda: of.spearman_corrcoef(values, labels),
+        "r2": lambda: of.r2_score(values, labels),
+    }
+    return metrics[name]()

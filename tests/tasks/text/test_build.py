@@ -1,0 +1,246 @@
+"""From a file of settings to a result that plain transformers loads."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import safetensors.torch
+import torch
+import transformers
+from torch import Tensor
+
+from avil_fast import api
+from avil_fast.config import Config, from_settings
+from avil_fast.errors import AvilError
+from avil_fast.tasks.from_config import build
+from avil_fast.tasks.text.heads import SharedBody
+from tests.tasks import made_up
+
+IDS = torch.tensor([[2, 5, 14, 3], [2, 9, 3, 0]])
+MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+
+NOISE = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+"""Within peft."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    """More threads only wait for each other on tensors this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two models and three tasks."""
+    root = tmp_path_factory.mktemp("text")
+    made_up.encoder(root / "encoder")
+    made_up.causal_lm(root / "lm")
+    for seed, name in enumerate(("news", "tweets")):
+        made_up.task(root / name, seed=seed)
+    pairs = [
+        {"s1": row["text"], "s2": other["text"], "score": str(float(row["label"] == other["label"]))}
+        for row, other in zip(made_up.rows(60, 3), made_up.rows(60, 4), strict=True)
+    ]
+    made_up.write(root / "pairs" / "train.jsonl", pairs[:40])
+    made_up.write(root / "pairs" / "dev.jsonl", pairs[40:])
+    return root
+
+
+def run(made: Path, **changes: Any) -> Config:
+    settings = {
+        "target": "news",
+        "rounds": 2,
+        "steps_per_task": 12,
+        "batch_size": 8,
+        "optimizer": {"lr": 3e-3},
+        "alpha": {"steps": 3},
+        "finetune": {"epochs": 0},
+        "output_dir": None,
+        "tasks": {
+            "news": {"files": made / "news"},
+            "tweets": {"files": made / "tweets", "labels": ["good", "bad"]},
+            "pairs": {
+                "kind": "regression",
+                "files": made / "pairs",
+                "columns": {"text": "s1", "pair": "s2", "label": "score"},
+            },
+        },
+        "model": {"path": str(made / "encoder"), "max_length": 16},
+    }
+    return from_settings(settings | changes)
+
+
+def language(made: Path, **changes: Any) -> Config:
+    prompted = {"kind": "language_modelling", "prompt": "{text}:", "completion": "{label}"}
+    tasks = {
+        "news": prompted | {"files": made / "news", "metric": "token_accuracy"},
+        "tweets": prompted | {"files": made / "tweets", "demonstrations": 1},
+        "plain": {"kind": "language_modelling", "files": made / "tweets", "packing": True},
+    }
+    model = {"path": str(made / "lm"), "max_length": 64}
+    return run(made, **{"tasks": tasks, "model": model, "steps_per_task": 3, "alpha": {"steps": 1}} | changes)
+
+
+def trained(config: Config) -> api.Result:
+    model, tasks, export = build(config)
+    return api.train(model, tasks, config, export=export)
+
+
+def test_a_body_is_shared_and_every_task_has_a_head_of_its_own(made: Path) -> None:
+    model, tasks, _ = build(run(made))
+    assert isinstance(model, SharedBody)
+    assert [task.name for task in tasks] == ["news", "tweets", "pairs"]
+    names = dict(model.named_parameters())
+    assert {name.split(".")[0] for name in names} == {"body", "heads"}
+    outputs = {name: len(names[f"heads.{name}.classifier.bias"]) for name in ("news", "tweets", "pairs")}
+    assert outputs == {"news": 2, "tweets": 2, "pairs": 1}
+    for task in tasks:
+        assert model.whole(task.name).base_model is model.body
+        assert task.collate is not None
+        batch = task.collate([task.train[i] for i in range(3)])  # type: ignore[index]
+        assert task.loss(model, batch).shape == ()
+        assert model.get_submodule(str(task.head))
+    assert tasks[1].dev is tasks[1].test is None
+
+
+def test_the_first_head_is_drawn_like_the_others_and_a_saved_one_is_kept(made: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one, same, other = (build(run(made, seed=seed))[0].state_dict() for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    saved = safetensors.torch.load_file(made / "encoder" / "model.safetensors")
+    for name, value in one.items():
+        assert torch.equal(value, same[name])
+        if name.startswith("body."):
+            assert torch.equal(value, saved[name.removeprefix("body.")])
+    heads = [f"heads.{task}.classifier.weight" for task in ("news", "tweets", "pairs")]
+    assert all(not torch.equal(one[head], other[head]) for head in heads)
+    assert not torch.equal(one[heads[0]], one[heads[1]])
+    assert all(0.005 < float(one[head].std()) < 0.05 for head in heads)  # transformers' 0.02
+    head = transformers.BertForSequenceClassification.from_pretrained(made / "encoder", num_labels=2)
+    head.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(made / "encoder").save_pretrained(tmp_path)
+    again = build(run(made, model={"path": str(tmp_path), "max_length": 16}))[0].state_dict()
+    assert torch.equal(again[heads[0]], head.classifier.weight)
+    assert not torch.equal(again[heads[1]], head.classifier.weight)
+
+
+def predictions(model: Any, name: str | None = None) -> Tensor:
+    inputs = {"input_ids": IDS, "attention_mask": MASK}
+    with torch.no_grad():
+        found: Tensor = model.eval()(*([name] if name else []), **inputs).logits
+    return found
+
+
+@pytest.mark.filterwarnings(NOISE)
+@pytest.mark.parametrize(
+    "changes", [{}, {"lora": True}, {"gradient_checkpointing": True}, {"dtype": "bf16"}], ids=str
+)
+def test_a_result_is_loaded_with_plain_transformers_and_predicts_the_same(
+    made: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    model = {"path": str(made / "encoder"), "max_length": 16} | changes
+    result = trained(run(made, model=model, output_dir=tmp_path / "run", steps_per_task=1 if changes else 80))
+    assert result.alphas.shape == (2, 3)
+    if not changes:
+        assert result.summary["test_metric"] > 0.8
+    folder = tmp_path / "run" / "model"
+    kind = peft.AutoPeftModelForSequenceClassification if "lora" in changes else transformers.AutoModel
+    if "lora" not in changes:
+        kind = transformers.AutoModelForSequenceClassification
+    loaded = kind.from_pretrained(folder)
+    assert torch.equal(predictions(loaded), predictions(result.model, "news"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.model_max_length == 16
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["id2label"] == {"0": "bad", "1": "good"}
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert config.get("use_cache", True)
+    if not changes:
+        classify = transformers.pipeline("text-classification", model=str(folder), device="cpu")
+        assert [found["label"] for found in classify(["w1 w2 lovely", "w3 awful w4"])] == ["good", "bad"]
+
+
+@pytest.mark.filterwarnings(NOISE)
+@pytest.mark.parametrize(
+    "changes", [{}, {"lora": {"rank": 2}}, {"lora": {"space": "B"}}, {"init": "random"}], ids=str
+)
+def test_a_language_model_too(made: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    model = {"path": str(made / "lm"), "max_length": 64} | changes
+    result = trained(language(made, model=model, output_dir=tmp_path / "run"))
+    assert result.alphas.shape == (2, 3)
+    assert result.summary["metric"] == {"name": "token_accuracy", "higher_is_better": True, "percent": True}
+    folder = tmp_path / "run" / "model"
+    kind = peft.AutoPeftModelForCausalLM if "lora" in changes else transformers.AutoModelForCausalLM
+    loaded = kind.from_pretrained(folder)
+    torch.testing.assert_close(predictions(loaded), predictions(result.model), rtol=0, atol=0)
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["use_cache"]
+    transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def test_compiled_it_comes_to_the_same(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up.encoder(tmp_path, hidden_dropout_prob=0, attention_probs_dropout_prob=0)
+    calls = []
+
+    def compiler(graph: Any, inputs: Any) -> Any:  # torch's own takes a minute
+        calls.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=compiler))
+
+    settings = {"rounds": 1, "steps_per_task": 2, "batch_size": 4}
+    plain, compiled = (
+        trained(run(made, model={"path": str(tmp_path), "max_length": 16, "compile": flag}, **settings))
+        for flag in (False, True)
+    )
+    assert calls
+    assert compiled.alphas == pytest.approx(plain.alphas, abs=1e-5)
+
+
+def test_the_metric_of_a_task_is_what_is_asked_for(made: Path) -> None:
+    tasks = {"news": {"files": made / "news", "metric": "f1"}}
+    summary = trained(run(made, tasks=tasks, rounds=1)).summary
+    assert summary["metric"] == {"name": "f1", "higher_is_better": True, "percent": True}
+    assert 0 <= summary["dev_metric"] <= 1
+    values = {
+        "pairs": {"kind": "regression", "files": made / "pairs", "columns": {"text": "s1", "label": "score"}}
+    }
+    summary = trained(run(made, tasks=values, target="pairs", rounds=1)).summary
+    assert summary["metric"] == {"name": "mse", "higher_is_better": False, "percent": False}
+    assert summary["dev_metric"] == pytest.approx(summary["dev_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target": "movies"}, "target is 'movies', but the tasks are news, tweets, pairs; name one of them"),
+        ({"model": {"path": "lm", "max_length": 16}}, None),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(made: Path, changes: dict[str, Any], message: str | None) -> None:
+    if message is None:
+        changes = {"model": {"path": str(made / "lm"), "max_length": 16}}
+        message = "its tokenizer has no padding token"
+    with pytest.raises(AvilError, match=message):
+        build(run(made, **changes))
+
+
+def test_a_target_without_dev_is_answered_with_what_to_set(made: Path) -> None:
+    tasks = {"news": {"files": {"train": made / "news" / "train.csv"}}}
+    with pytest.raises(AvilError, match=r"no dev set, .* set tasks.news.hold_out.dev=100"):
+        build(run(made, tasks=tasks))
+    tasks["news"]["hold_out"] = {"dev": 10}
+    _, (task,), _ = build(run(made, tasks=tasks))
+    assert (len(task.train), len(task.dev)) == (50, 10)  # type: ignore[arg-type]
+
+
+def test_a_leak_stops_a_run(made: Path) -> None:
+    tasks = {"news": {"files": made / "news"}, "other": {"files": {"train": made / "news" / "dev.csv"}}}
+    with pytest.raises(AvilError, match=r"dev.csv, line 2: this row of the target's dev set stands in the train"):
+        build(run(made, tasks=tasks))

@@ -1,0 +1,166 @@
+"""Rows out of files and data sets, and what is said about files that are broken."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from avil_fast.errors import AvilError
+from avil_fast.task_config import TextTaskConfig
+from avil_fast.tasks.text import tables
+from avil_fast.tasks.text.tables import Table
+from tests.tasks import made_up
+
+ROWS = [
+    {"text": "so, so", "label": "None"},
+    {"text": 'a "word"\nand a line', "label": "1.0"},
+    {"text": "NA", "label": "null"},
+]
+
+
+def read(**settings: Any) -> dict[str, Table]:
+    return tables.read("news", TextTaskConfig.model_validate(settings))
+
+
+def refused(**settings: Any) -> str:
+    with pytest.raises(AvilError) as caught:
+        read(**settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_all_kinds_of_files_give_the_same_rows_and_know_their_lines(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"train.{suffix}"
+    if suffix == "parquet":
+        datasets.Dataset.from_list(ROWS).to_parquet(path)
+    else:
+        made_up.write(path, ROWS)
+    table = read(files={"train": path})["train"]
+    assert list(table.rows) == ROWS
+    where = {"csv": [2, 3, 5], "jsonl": [1, 2, 3], "parquet": [1, 2, 3]}[suffix]
+    word = "row" if suffix == "parquet" else "line"
+    assert [table.where(row) for row in range(3)] == [f"{path}, {word} {number}" for number in where]
+
+
+def test_blank_lines_and_a_byte_order_mark_do_not_move_rows(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_bytes("\ufefftext,label\n\na,x\n\n\nb,y\n".encode())
+    table = read(files={"train": path})["train"]
+    assert list(table.rows) == [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+    assert [table.where(row) for row in (0, 1)] == [f"{path}, line 3", f"{path}, line 6"]
+    path = tmp_path / "train.jsonl"
+    path.write_text('\n{"a": 1}\n\n{"a": 2}\n', encoding="utf-8")
+    table = read(files={"train": path})["train"]
+    assert [table.where(row) for row in (0, 1)] == [f"{path}, line 2", f"{path}, line 4"]
+
+
+def test_several_files_are_read_one_after_the_other(tmp_path: Path) -> None:
+    paths = [made_up.write(tmp_path / name, ROWS) for name in ("a.csv", "b.csv")]
+    table = read(files={"train": paths})["train"]
+    assert list(table.rows) == ROWS * 2
+    assert table.where(3) == f"{paths[1]}, line 2"
+    assert table.name == f"{paths[0]}, ..."
+
+
+def test_a_folder_is_searched_for_the_splits(tmp_path: Path) -> None:
+    made_up.write(tmp_path / "train.csv", ROWS)
+    made_up.write(tmp_path / "validation.jsonl", ROWS[:1])
+    found = read(files=tmp_path)
+    assert {split: len(table) for split, table in found.items()} == {"train": 3, "dev": 1}
+    made_up.write(tmp_path / "dev.csv", ROWS)
+    assert "both dev.csv and validation.jsonl could be dev" in refused(files=tmp_path)
+
+
+def test_a_data_set_is_loaded_by_name_or_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made_up.write(Path("owner/some/train.jsonl"), ROWS)
+    made_up.write(Path("owner/some/test.jsonl"), ROWS[:2])
+    found = read(dataset="owner/some", splits={"test": "test[:1]"})
+    assert {split: len(table) for split, table in found.items()} == {"train": 3, "test": 1}
+    assert found["train"].where(1) == "owner/some, train, row 2"
+    assert "split 'nope' cannot be loaded" in refused(dataset="owner/some", splits={"train": "nope"})
+
+
+def test_a_hub_is_asked_for_a_data_set_alone_and_never_for_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        asked.append((*arguments, options))
+        return datasets.Dataset.from_list(ROWS)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    read(dataset="nyu-mll/glue", subset="rte", splits={"train": "train", "dev": "validation"})
+    assert asked == [("nyu-mll/glue", "rte", {"split": "train"}), ("nyu-mll/glue", "rte", {"split": "validation"})]
+
+
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "empty.csv": (b"", "empty.csv is empty; its first line must name the columns"),
+    "header.csv": (b"text,label\n", "header.csv names columns, but has no row"),
+    "empty.jsonl": (b"", "empty.jsonl has no row"),
+    "latin.csv": ("text,label\na,b\ncliché,b\n".encode("latin-1"), "latin.csv, line 3: byte 0xe9 is not UTF-8"),
+    "latin.jsonl": ('{"a": "é"}\n'.encode("latin-1"), "latin.jsonl, line 1: byte 0xe9 is not UTF-8"),
+    "utf16.csv": ("text,label\na,b\n".encode("utf-16"), "utf16.csv, line 1: byte 0xff is not UTF-8"),
+    "wide.csv": (
+        b"text,label\na,b\nso, so,b\n",
+        "wide.csv, line 3: there are 3 columns, but the first line",
+    ),
+    "short.csv": (b"text,label\na,b\nc\n", "short.csv, line 3: there are 1 columns"),
+    "index.csv": (b"text,label\n0,a,b\n1,a,b\n", "index.csv, line 2: there are 3 columns"),
+    "quote.csv": (b'text,label\n"a,b\nc,d\n', "quote.csv, line 3: unexpected end of data; check its quotes"),
+    "twice.csv": (b"text,text\na,b\n", "twice.csv, line 1: two columns are named 'text'"),
+    "nul.csv": (b"text,label\na\0,b\n", "nul.csv, line 2: there is a NUL byte"),
+    "cut.jsonl": (b'{"text": "a"}\n{"text": "b\n', "cut.jsonl, line 2: this is not JSON"),
+    "list.jsonl": (b'{"text": "a"}\n["b"]\n', r"list.jsonl, line 2: there is a list, but must be {column: value}"),
+    "deep.jsonl": (b"[" * 100_000 + b"\n", "deep.jsonl, line 1: this is not JSON"),
+    "no.parquet": (b"PAR1 and nothing", "no.parquet cannot be read as parquet"),
+    "data.xlsx": (b"x", "its name must end in .csv, .tsv"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_one_sentence_with_file_and_line(name: str, tmp_path: Path) -> None:
+    content, message = BROKEN[name]
+    (tmp_path / name).write_bytes(content)
+    assert message in refused(files={"train": tmp_path / name})
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ("nowhere", "tasks.news.files is 'nowhere', which is no folder that is there"),
+        ("a.csv", "which is a file; write files: {train: ...}"),
+        (".", "which has no train.csv, train.tsv"),
+        ({"train": "nowhere.csv"}, "tasks.news.files.train is 'nowhere.csv', but there is no such file"),
+        ({"train": "a.csv", "dev": "."}, "tasks.news.files.dev is '.', but there is no such file"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    files: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made_up.write(Path("a.csv"), ROWS)
+    assert message in refused(files=files)
+
+
+def test_a_column_that_is_missing_is_answered_with_those_that_are_there(tmp_path: Path) -> None:
+    table = read(files={"train": made_up.write(tmp_path / "a.csv", ROWS)})["train"]
+    with pytest.raises(
+        AvilError, match=r"a\.csv has no column 'txt', but text, label; set tasks.news.columns.text"
+    ):
+        table.column("txt", "tasks.news.columns.text")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def test_a_file_that_has_changed_is_read_anew(tmp_path: Path) -> None:
+    path = made_up.write(tmp_path / "a.csv", ROWS)
+    assert len(read(files={"train": path})["train"]) == 3
+    made_up.write(path, ROWS[:1])
+    os.utime(path, (1, 1))
+    assert len(read(files={"train": path})["train"]) == 1

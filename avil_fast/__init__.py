@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from avil_fast.api import Result, fit
     from avil_fast.errors import AvilError, Stopped
     from avil_fast.tasks.task import Task
+    from avil_fast.trainer.trainer import AvilTrainer
 
-__all__ = ["AvilError", "Result", "Stopped", "Task", "fit"]
+__all__ = ["AvilError", "AvilTrainer", "Result", "Stopped", "Task", "fit"]
 
 _HOMES = {
     "AvilError": "avil_fast.errors",
+    "AvilTrainer": "avil_fast.trainer.trainer",
     "Result": "avil_fast.api",
     "Stopped": "avil_fast.errors",
     "Task": "avil_fast.tasks.task",

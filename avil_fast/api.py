@@ -119,7 +119,8 @@ def train(
         engine = scope.enter_context(_closing(make_engine(model, tasks, target, config, ranks)))
         scope.enter_context(apart(derive_seed(config.seed, "run", ranks.rank), device_of(model)))
         stop = scope.enter_context(noting()) if home.checkpoints else Stop()
-        recorder = _Recorder(observer, home.folder) if ranks.first else Observer()
+        told = ranks.first or observer.on_all_ranks
+        recorder = _Recorder(observer, home.folder) if told else Observer()
         keeper = Keeper(engine, tasks, config, ranks, home, baselines, recorder, stop)
         if home.folder is not None:
             home.folder.begin(dump(config), keeper.run.history)
@@ -207,6 +208,9 @@ class _Recorder(Observer):
 
     def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
         self._observer.resumed(checkpoint, where, rounds)
+
+    def enough(self) -> bool:
+        return self._observer.enough()
 
     def round(self, row: dict[str, Any]) -> None:
         if self._folder is not None:

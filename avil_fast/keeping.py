@@ -40,7 +40,12 @@ class Keeper:
         stop: Stop,
     ) -> None:
         self._saver: Saver | None = None
-        self.run = Run(engine, config, Watch(observer.progress, self._point, self._keep), observer.round)
+
+        def enough() -> bool:
+            return ranks.max(int(observer.enough())) != [0]
+
+        watch = Watch(observer.progress, self._point, self._keep, enough)
+        self.run = Run(engine, config, watch, observer.round)
         settings, sizes = config.model_dump(mode="json"), [_size(task) for task in tasks]
         taken = take_up(home.found, home.resume, engine, ranks, settings, sizes)
         if taken is not None:

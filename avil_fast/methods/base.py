@@ -27,6 +27,8 @@ class Watch:
     """Called where a run can be saved and taken up again: after steps, tasks, α steps and rounds."""
     rounds_done: Callable[[], None] = lambda: None
     """Called after the last round, from where a run with more rounds would go on."""
+    enough: Callable[[], bool] = lambda: False
+    """Called after every round and every epoch of the fine-tune: whether the run ends here."""
 
 
 @dataclass

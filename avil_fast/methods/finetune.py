@@ -55,3 +55,5 @@ def finetune(
         if best.offer(engine.evaluate(target, data.dev(target)), engine):
             done.best_epoch = epoch
         watch.point()
+        if watch.enough():
+            break

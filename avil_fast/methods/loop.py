@@ -22,6 +22,9 @@ from avil_fast.methods.finetune import Finetune, finetune
 class Observer:
     """Is told how a run goes. Does nothing itself."""
 
+    on_all_ranks = False
+    """Told on every rank, not on the first alone."""
+
     def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
         """Before the first step of a run that goes on from a checkpoint: where that was made, and rounds done."""
 
@@ -30,6 +33,10 @@ class Observer:
 
     def round(self, row: dict[str, Any]) -> None:
         """After every round, with its line of metrics."""
+
+    def enough(self) -> bool:
+        """After every round and every epoch of the fine-tune: whether the run ends here, with its best model."""
+        return False
 
 
 @dataclass
@@ -122,13 +129,16 @@ class Run:
 
     def run(self) -> Outcome:
         """Train for the rounds that are left, then fine-tune; leaves the best model in the engine."""
+        enough = False
         for round_ in range(len(self.history) + 1, self._config.rounds + 1):
             self._round(round_)
+            if enough := self._watch.enough():
+                break
         if self._finetune is None:
             self._watch.rounds_done()
             self._engine.restore(self.best.model)
             self._finetune = Finetune()
-        if self._config.finetune.epochs:
+        if self._config.finetune.epochs and not enough:
             finetune(self._engine, self._data, self._config, self.best, self._finetune, self._watch)
             self._engine.restore(self.best.model)
         dev, test = _measure(self._engine, self._data)

@@ -111,6 +111,7 @@ def make(
     base, options = of_torch(config)
     if deepspeed_base is not None and config.name != "sgd":
         base = deepspeed_base
+        del options["fused"]
         options["adam_w_mode" if "Fused" in base.__name__ else "adamw_mode"] = config.name == "adamw"
     optimizer = by_task(base)(groups, **options)
     optimizer.keep_moments(config.moments == "reset")

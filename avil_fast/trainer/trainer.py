@@ -16,9 +16,9 @@ from avil_fast.api import train as train_tasks
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch, Task
-from avil_fast.trainer_events import Events
-from avil_fast.trainer_metric import Metric
-from avil_fast.trainer_settings import (
+from avil_fast.trainer.events import Events
+from avil_fast.trainer.metric import Metric
+from avil_fast.trainer.settings import (
     Examples,
     config_of,
     label_counts,

@@ -1,0 +1,1 @@
+"""`AvilTrainer`: avil for users of transformers' Trainer."""

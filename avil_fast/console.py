@@ -46,9 +46,10 @@ class Console:
         summary = result.summary
         table = Table(title=f"target {result.target}", title_justify="left")
         table.add_column("method")
-        metric = summary["metric"]["name"] if summary["metric"] else "metric"
-        table.add_column(f"test {metric}", justify="right")
-        table.add_column(f"dev {metric}", justify="right")
+        kind = "metric" if summary["metric"] else "loss"
+        measured = summary["metric"]["name"] if summary["metric"] else "loss"
+        table.add_column(f"test {measured}", justify="right")
+        table.add_column(f"dev {measured}", justify="right")
         table.add_column("steps on target", justify="right")
         table.add_column("on auxiliaries", justify="right")
         table.add_column("seconds", justify="right")
@@ -56,8 +57,8 @@ class Console:
             target_steps = run["steps"][result.target]
             table.add_row(
                 name,
-                _told(run["test_metric"], summary),
-                _told(run["dev_metric"], summary),
+                _told(run[f"test_{kind}"], summary),
+                _told(run[f"dev_{kind}"], summary),
                 str(target_steps),
                 str(sum(run["steps"].values()) - target_steps),
                 f"{run['seconds']:.1f}",
@@ -98,7 +99,7 @@ class Console:
         table.add_column("task")
         table.add_column("split")
         for name in ("examples", "items", "labels", "tokens", "cut", "repeated"):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=name in ("labels", "tokens"))
         for sight in found.sights:
             table.add_row(
                 sight.task,
@@ -178,4 +179,4 @@ def _told(value: float | None, summary: dict[str, Any]) -> str:
     """A metric, as percent if it is a fraction."""
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if summary["metric"]["percent"] else f"{value:.4g}"
+    return f"{100 * value:.1f} %" if summary["metric"] and summary["metric"]["percent"] else f"{value:.4g}"

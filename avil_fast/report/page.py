@@ -31,13 +31,15 @@ def render(summary: dict[str, Any], history: list[dict[str, Any]], config: str) 
     """The page for a summary, the lines of metrics.jsonl and the configuration as YAML."""
     measure = next((key for key in _MEASURES if summary[key] is not None), "dev_loss")
     runs = [summary, *summary["baselines"].values()]
+    metric = summary.get("metric") or {"name": "metric", "higher_is_better": True, "percent": False}
     values = [run[key] for run in [*runs, *history] for key in _MEASURES[:2] if run[key] is not None]
-    percent = measure.endswith("metric") and all(0 <= value <= 1 for value in values)
+    percent = measure.endswith("metric") and metric["percent"] and all(0 <= value <= 1 for value in values)
     return _TEMPLATES.get_template("page.html.j2").render(
         run=summary,
         runs=runs,
         config=config,
-        measure=measure.replace("_", " "),
+        measure=measure.replace("metric", metric["name"]).replace("_", " "),
+        lower_is_better=measure.endswith("loss") or not metric["higher_is_better"],
         value=_number(summary[measure], percent),
         others=[
             (run["method"], _number(run[measure], percent), _compare(summary[measure], run[measure], percent))

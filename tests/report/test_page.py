@@ -40,6 +40,7 @@ def make(tasks: list[str], rounds: int = 3) -> tuple[dict[str, Any], list[dict[s
         "method": "avil",
         "preset": "default",
         "target": tasks[0],
+        "metric": {"name": "accuracy", "higher_is_better": True, "percent": True},
         "tasks": tasks,
         "seed": 0,
         "rounds": rounds,
@@ -103,7 +104,7 @@ def render(summary: dict[str, Any], history: list[dict[str, Any]], config: str =
 
 def test_answer_comes_first_with_the_baseline_beside_it() -> None:
     text = render(*make(["a", "b", "c", "d"])).text
-    assert "a, test metric 78.5 %" in text
+    assert "a, test accuracy 78.5 %" in text
     assert "Baseline single reached 77.0 %: this run is 1.5 points higher." in text
     assert "b: mean α 1.20, final weight 0.05: set aside" in text
     assert "c: mean α 2.20, final weight 1.00: used in full" in text
@@ -114,7 +115,7 @@ def test_answer_comes_first_with_the_baseline_beside_it() -> None:
 @pytest.mark.parametrize(
     ("missing", "answer", "versus"),
     [
-        (("test_metric", "test_loss"), "dev metric 80.0 %", "81.0 %: this run is 1.0 points lower"),
+        (("test_metric", "test_loss"), "dev accuracy 80.0 %", "81.0 %: this run is 1.0 points lower"),
         (("test_metric", "dev_metric"), "test loss 0.500", "0.750: this run is 0.250 lower"),
         (("test_metric", "dev_metric", "test_loss"), "dev loss 0.400", "0.400: this run is equal"),
     ],
@@ -154,7 +155,7 @@ def test_weights_that_never_move_are_not_drawn() -> None:
 def test_a_metric_beyond_one_is_no_percentage() -> None:
     summary, history = make(["a", "b"])
     summary["test_metric"] = 23.4
-    assert "test metric 23.400" in render(summary, history).text
+    assert "test accuracy 23.400" in render(summary, history).text
 
 
 def test_values_in_mappings_may_be_none() -> None:
@@ -220,3 +221,12 @@ def test_plots_have_labels_and_ids_of_their_own() -> None:
 
 def test_same_input_gives_same_bytes() -> None:
     assert page.render(*make(["a", "b"]), "x") == page.render(*make(["a", "b"]), "x")
+
+
+def test_an_error_is_told_as_a_number_of_which_less_is_better() -> None:
+    summary, history = make()
+    summary["metric"] = {"name": "mse", "higher_is_better": False, "percent": False}
+    text = render(summary, history).text
+    assert "test mse 0.785" in text
+    assert "Lower is better." in text
+    assert "Lower is better." not in render(*make()).text

@@ -25,7 +25,7 @@ class Console:
     """Writes to stdout, unless it is `quiet`; the bar appears on a terminal only."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self._rich = rich.console.Console(highlight=False, quiet=quiet)
+        self._rich = rich.console.Console(highlight=False, markup=False, quiet=quiet)
 
     @contextmanager
     def running(self, method: str, rounds: int, tasks: Sequence[Task]) -> Iterator[Observer]:

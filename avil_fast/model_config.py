@@ -73,3 +73,11 @@ class CausalLMConfig(TransformerConfig):
     name: Literal["causal_lm"] = "causal_lm"
     init: Literal["saved", "random"] = "saved"
     """random: fresh parameters for the folder's config.json, drawn with the run's seed."""
+
+    @model_validator(mode="after")
+    def _adapters_of_a_trained_model(self) -> CausalLMConfig:
+        if self.init == "random" and self.lora is not None:
+            raise ValueError(
+                "model.init is random, but model.lora freezes the model; train it first, or leave model.lora out"
+            )
+        return self

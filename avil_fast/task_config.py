@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from avil_fast.section import Count, Section
 
@@ -123,7 +123,8 @@ class TextTaskConfig(Section):
     """A folder with train.csv, dev.csv and test.csv (or .tsv, .jsonl, .parquet; dev may be called validation), or
     the files by split."""
     dataset: str | None = None
-    """A data set of a hub, OWNER/NAME, or a folder laid out like one; instead of files."""
+    """A data set instead of files: a folder that the package datasets can load; or hub:OWNER/NAME, the only form
+    for which anything is fetched."""
     subset: str | None = None
     """Of a data set: its configuration."""
     splits: SplitNames | None = None
@@ -151,6 +152,13 @@ class TextTaskConfig(Section):
     arXiv 2110.15943)."""
     separator: str = "\n\n"
     """Between demonstrations."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _numbers_are_names(cls, labels: Any) -> Any:
+        return (
+            [str(name) if type(name) is int else name for name in labels] if isinstance(labels, list) else labels
+        )
 
     @model_validator(mode="after")
     def _one_source(self) -> TextTaskConfig:

@@ -327,7 +327,8 @@ class PartitionedEngine(Engine):
             loss = self._call(task.loss, batch)
         except IndexError as error:  # what torch raises for a class label that is out of range
             raise AvilError(
-                f"task {task.name!r}: its loss failed: {error}; check that labels lie within the head's outputs"
+                f"task {task.name!r}: its loss failed: {error}; check that labels lie within the head's outputs, "
+                f"and tokens and positions within the model's"
             ) from error
         if not isinstance(loss, Tensor) or loss.dim() != 0:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__

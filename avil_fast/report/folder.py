@@ -157,8 +157,7 @@ class RunFolder:
         """
         try:
             export, folder = export or Export(), self.path / MODEL.parent
-            named = ((name, tensor) for own, tensor in tensors if (name := export.name(own)) is not None)
-            write_weights(folder, named, export.file)
+            write_weights(folder, export.tensors(tensors))
             export.write(folder)
             write_whole(self.path / REPORT, report)
             write_whole(self.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")

@@ -16,10 +16,8 @@ METADATA = {"format": "pt"}
 """Without it transformers does not read a file."""
 
 
-def write_weights(
-    folder: Path, tensors: Iterable[tuple[str, Tensor]], stem: str = "model", limit: int = SHARD_BYTES
-) -> None:
-    """Write `STEM.safetensors`, or numbered files of at most `limit` bytes and their index.
+def write_weights(folder: Path, tensors: Iterable[tuple[str, Tensor]], limit: int = SHARD_BYTES) -> None:
+    """Write `model.safetensors`, or numbered files of at most `limit` bytes and their index.
 
     Args:
         folder: made if it is not there.
@@ -29,20 +27,20 @@ def write_weights(
     written: list[tuple[Path, list[str]]] = []
     size = 0
     for shard in _shards(tensors, limit):
-        partial = folder / f"{stem}-{len(written) + 1:05}.partial"
+        partial = folder / f"model-{len(written) + 1:05}.partial"
         safetensors.torch.save_file(shard, str(partial), METADATA)
         written.append((partial, list(shard)))
         size += sum(_bytes(tensor) for tensor in shard.values())
     if len(written) == 1:
-        written[0][0].replace(folder / f"{stem}.safetensors")
+        written[0][0].replace(folder / "model.safetensors")
         return
     weight_map: dict[str, str] = {}
     for number, (partial, names) in enumerate(written, 1):
-        final = f"{stem}-{number:05}-of-{len(written):05}.safetensors"
+        final = f"model-{number:05}-of-{len(written):05}.safetensors"
         partial.replace(folder / final)
         weight_map |= dict.fromkeys(names, final)
     index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _shards(tensors: Iterable[tuple[str, Tensor]], limit: int) -> Iterator[dict[str, Tensor]]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
+
+Named = Iterable[tuple[str, Tensor]]
+"""Tensors by name, each good until the next one is asked for."""
 
 
 @dataclass(frozen=True)
@@ -12,11 +17,9 @@ class Export:
     """A layout for the folder `model` of a run.
 
     Attributes:
-        name: a parameter's name in the file, by its name in the model that was trained; None leaves it out.
-        write: writes what belongs beside the weights into a folder, on the first rank alone.
-        file: the weights' name, without its ending.
+        tensors: those of the file, from the parameters and buffers of the model that was trained, in its order.
+        write: writes what belongs beside the weights into the folder, once they are there; on the first rank.
     """
 
-    name: Callable[[str], str | None] = lambda name: name
+    tensors: Callable[[Named], Named] = lambda tensors: tensors
     write: Callable[[Path], None] = lambda folder: None
-    file: str = "model"

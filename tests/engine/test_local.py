@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import TensorDataset
 
 import avil_fast as avil
-from avil_fast.config import DeltasConfig, OptimizerConfig
+from avil_fast.config import DeltasConfig, OptimizerConfig, from_dotted
 from avil_fast.deltas.codec import Codec
 from avil_fast.engine.local import LocalEngine
 from avil_fast.errors import AvilError
+from avil_fast.methods.base import TaskData
 from tests.methods.models import CASES, NAMES, Case, convolutional, linear
 
 
@@ -184,3 +188,72 @@ def test_a_bank_without_room_says_what_to_change(dtype: str, advice: str, monkey
     for parameter, value in zip(case.model.parameters(), before, strict=True):
         assert torch.equal(parameter, value)
         assert parameter.grad is None
+
+
+class Weighted(TensorDataset):
+    """Examples that do not count alike."""
+
+    weights: ClassVar[list[int]] = [1, 5, 2, 0, 4, 3, 7]
+
+
+def mean_square(model: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
+    x, weight = batch
+    return (model(x).square().sum(1) * weight).sum() / weight.sum().clamp(min=1e-9)
+
+
+class Spread:
+    """A metric that no mean over examples gives: the range of the outputs."""
+
+    name, higher_is_better = "spread", False
+
+    def predict(self, model: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
+        return model(batch[0])
+
+    def score(self, rows: torch.Tensor) -> float:
+        assert rows.dtype == torch.float64
+        return float(rows.max() - rows.min())
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_weights_of_examples_are_those_of_the_mean_in_training_alpha_and_evaluation(parts: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(7, 3, dtype=torch.float64)
+    data = Weighted(x, torch.tensor(Weighted.weights, dtype=torch.float64))
+    model = nn.Linear(3, 2, bias=False).double()
+    task = avil.Task("t", train=data, loss=mean_square, dev=data, metric=Spread())
+    config = from_dotted({"target": "t", "batch_size": 7, "eval_batch_size": 3})
+    optimizer = OptimizerConfig(name="sgd", lr=0.1)
+    engine = LocalEngine(copy.deepcopy(model), [task], 0, optimizer, DeltasConfig(), parts=parts)
+    batches = TaskData([task], config, engine.share)
+    whole = mean_square(model, [x, torch.tensor(Weighted.weights, dtype=torch.float64)])
+    (gradient,) = torch.autograd.grad(whole, model.parameters())
+    engine.begin_round()
+    found = engine.evaluate(0, batches.dev(0))
+    assert found.loss == pytest.approx(whole.item(), rel=1e-12)
+    assert found.metric == pytest.approx((model(x).max() - model(x).min()).item())
+    assert not found.higher_is_better
+    engine.begin_task(0, seed=0)
+    for batch in batches.cycle(0, 1):
+        engine.train_step(batch)
+    assert engine.end_task().loss == pytest.approx(whole.item(), rel=1e-12)
+    engine.apply([1.0])
+    weight = dict(engine.model.named_parameters())["weight"].detach()
+    torch.testing.assert_close(weight, model.weight.detach() - 0.1 * gradient, rtol=1e-12, atol=1e-14)
+    moved = nn.Linear(3, 2, bias=False).double()
+    moved.weight.data = weight.clone()
+    after = mean_square(moved, [x, torch.tensor(Weighted.weights, dtype=torch.float64)])
+    (slope,) = torch.autograd.grad(after, moved.parameters())
+    alpha, loss = engine.target_gradient(batches.dev(0))
+    assert loss == pytest.approx(after.item(), rel=1e-12)
+    assert alpha == [pytest.approx(float((slope * -0.1 * gradient).sum()), rel=1e-9)]
+
+
+def test_a_scorer_that_returns_no_rows_is_refused() -> None:
+    model = nn.Linear(3, 2)
+    scorer = Spread()
+    scorer.predict = lambda model, batch: model(batch[0])[:, 0]  # type: ignore[method-assign]
+    data = TensorDataset(torch.randn(4, 3), torch.ones(4))
+    task = avil.Task("t", train=data, loss=mean_square, dev=data, metric=scorer)
+    engine = LocalEngine(model, [task], 0, OptimizerConfig(), DeltasConfig())
+    with pytest.raises(AvilError, match=r"predict\(\) of its metric returned shape \(4,\), but must return shape"):
+        engine.evaluate(0, [data[:4]])

@@ -224,9 +224,9 @@ def test_same_input_gives_same_bytes() -> None:
 
 
 def test_an_error_is_told_as_a_number_of_which_less_is_better() -> None:
-    summary, history = make()
+    summary, history = make(["a", "b"])
     summary["metric"] = {"name": "mse", "higher_is_better": False, "percent": False}
     text = render(summary, history).text
     assert "test mse 0.785" in text
     assert "Lower is better." in text
-    assert "Lower is better." not in render(*make()).text
+    assert "Lower is better." not in render(*make(["a", "b"])).text

@@ -44,9 +44,8 @@ def prepare(
         ("--vocabulary", vocabulary, 300, 1),
     ):
         if value < least or value % step:
-            raise AvilError(
-                f"{name} is {value}, but must be {least} or more" + f", a multiple of {step}" * (step > 1)
-            )
+            multiple = f" and a multiple of {step}" if step > 1 else ""
+            raise AvilError(f"{name} is {value}, but must be {least} or more{multiple}")
     task = TextTaskConfig(kind="language_modelling", files=SplitFiles(train=tuple(files)))
     texts = tables.read("texts", task)["train"].column(column, "--column")
     pieces = ByteLevelBPETokenizer()

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,12 +17,12 @@ from avil_fast.task_config import METRICS, TextTaskConfig
 from avil_fast.tasks.batches import derive_seed
 from avil_fast.tasks.export import Export
 from avil_fast.tasks.task import Task
-from avil_fast.tasks.text import encoded, examples, lora, splits, tables
+from avil_fast.tasks.text import encoded, examples, lora, probe, splits, tables
+from avil_fast.tasks.text.exports import causal_lm, encoder
 from avil_fast.tasks.text.forward import HeadLoss, next_token_loss
 from avil_fast.tasks.text.heads import SharedBody, attach
 from avil_fast.tasks.text.loading import Zero3, load_causal_lm, load_encoder, load_tokenizer, prepare_
 from avil_fast.tasks.text.metrics import TextMetric
-from avil_fast.tasks.text.model_path import resolve
 
 Model = EncoderConfig | CausalLMConfig
 
@@ -45,8 +44,13 @@ class TextData:
     classes: Mapping[str, Sequence[str]]
 
 
-def read_data(configs: Mapping[str, TextTaskConfig], model: Model, target: str, seed: int) -> TextData:
+def read_data(
+    configs: Mapping[str, TextTaskConfig], model: Model, target: str, seed: int, everything: bool = False
+) -> TextData:
     """Read the rows of all tasks; leaks are not looked for.
+
+    Args:
+        everything: the dev and test sets of auxiliaries, too, which a run has no use for.
 
     Raises:
         AvilError: the target is none of the tasks, or something cannot be read; names file and line.
@@ -62,7 +66,8 @@ def read_data(configs: Mapping[str, TextTaskConfig], model: Model, target: str, 
     read: dict[str, splits.Splits] = {}
     classes: dict[str, Sequence[str]] = {}
     for task, config in configs.items():
-        tables_of = tables.read(task, config)
+        wanted = tuple(tables.NAMES) if everything or task == target else ("train",)
+        tables_of = tables.read(task, config, wanted)
         classes[task] = ()
         if config.kind == "classification":
             classes[task] = examples.classes_of(task, config, tables_of["train"])
@@ -167,28 +172,27 @@ def _task(
 
 def _network(data: TextData, config: Model, target: str, seed: int, zero3: Zero3) -> tuple[nn.Module, Export]:
     tokenizer = data.tokenizer
+    model: Any
     if isinstance(config, CausalLMConfig):
         model = load_causal_lm(config, tokenizer, seed, zero3)
+        if zero3 is None and any(task.packing for task in data.configs.values()):
+            probe.require_packable(model, config.path)
         settings = copy.deepcopy(model.config)
         if config.lora is not None:
             lora.adapt_(model, config.lora, derive_seed(seed, "lora"))
         prepare_(model, config)
-        names: Any = lambda name: name  # noqa: E731
-        return model, _export(config, names, settings, model, tokenizer, "CAUSAL_LM", [])
+        return model, causal_lm(config, model, settings, tokenizer)
     shared = _shared(data, config, target, seed, zero3)
-    whole = shared.whole(target)
-    settings = copy.deepcopy(whole.config)
+    settings = copy.deepcopy(shared.whole(target).config)
     if config.lora is not None:
         lora.adapt_(shared.body, config.lora, derive_seed(seed, "lora"))
     prepare_(shared.body, config)
-    heads = [name for name, part in shared.heads[target].named_children() if any(True for _ in part.parameters())]
-    names = partial(shared.plain_name, task=target)
-    return shared, _export(config, names, settings, whole, tokenizer, "SEQ_CLS", heads)
+    return shared, encoder(config, shared, target, settings, tokenizer)
 
 
 def _shared(data: TextData, config: EncoderConfig, target: str, seed: int, zero3: Zero3) -> SharedBody:
     outputs = {task: len(data.classes[task]) or 1 for task in data.configs}
-    loaded = load_encoder(config, data.tokenizer, outputs[target], seed, zero3)
+    loaded = load_encoder(config, data.tokenizer, data.classes[target], outputs[target], seed, zero3)
     body, kind = loaded.model.base_model, type(loaded.model)
     models = {}
     for task in data.configs:
@@ -208,35 +212,3 @@ def _shared(data: TextData, config: EncoderConfig, target: str, seed: int, zero3
             torch.manual_seed(derive_seed(seed, "heads", task))
             models[task] = attach(body, settings, kind)
     return SharedBody(models)
-
-
-def _export(
-    config: Model, names: Any, settings: Any, model: Any, tokenizer: Any, task_type: str, heads: Sequence[str]
-) -> Export:
-    """As transformers saves a model, or peft an adapter."""
-    settings.architectures = [type(model).__name__]
-    if config.lora is None:
-
-        def write(folder: Path) -> None:
-            settings.save_pretrained(folder)
-            if getattr(model, "generation_config", None) is not None:
-                model.generation_config.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-
-        return Export(names, write)
-    adapter = lora.peft_config(config.lora, resolve(config.path)[0], task_type)
-    adapter.inference_mode = True
-    adapter.modules_to_save = list(heads) or None
-
-    def adapter_name(name: str) -> str | None:
-        plain = names(name)
-        if plain is None or plain.partition(".")[0] in heads:
-            return plain and f"base_model.model.{plain}"
-        return lora.saved_name(plain)
-
-    def write_adapter(folder: Path) -> None:
-        adapter.save_pretrained(str(folder))
-        settings.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
-    return Export(adapter_name, write_adapter, "adapter_model")

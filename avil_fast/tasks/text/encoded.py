@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,21 @@ IGNORED = -100
 """The label of a token that is not learned, as transformers has it."""
 
 
+CHUNK = 1000
+"""Texts that are tokenised at once: what a tokenizer makes of one takes a hundred times the memory of its ids."""
+
+
 class Ragged:
     """Lists of token ids of any length, in one array."""
 
-    def __init__(self, lists: Sequence[Sequence[int]]) -> None:
-        self.lengths: NDArray[np.int64] = np.array([len(ids) for ids in lists], dtype=np.int64)
+    def __init__(self, lists: Iterable[Sequence[int]]) -> None:
+        flat, lengths = array("i"), array("q")
+        for ids in lists:
+            flat.extend(ids)
+            lengths.append(len(ids))
+        self._flat: NDArray[np.int32] = np.array(flat, dtype=np.int32)
+        self.lengths: NDArray[np.int64] = np.array(lengths, dtype=np.int64)
         self._ends = np.concatenate([[0], np.cumsum(self.lengths)])
-        self._flat = np.fromiter((token for ids in lists for token in ids), np.int32, int(self._ends[-1]))
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -32,6 +42,11 @@ class Ragged:
     def __getitem__(self, index: int) -> list[int]:
         ids: list[int] = self._flat[self._ends[index] : self._ends[index + 1]].tolist()
         return ids
+
+    @property
+    def digest(self) -> str:
+        """Of all lists: the same for the same."""
+        return blake2b(self._flat.tobytes() + self.lengths.tobytes(), digest_size=8).hexdigest()
 
 
 class Texts(Dataset[dict[str, Any]]):
@@ -42,24 +57,34 @@ class Texts(Dataset[dict[str, Any]]):
     Attributes:
         examples: those that are left of what was given.
         cut: how many of them were longer.
+        digest: of ids and labels.
     """
 
     def __init__(self, examples: Examples, tokenizer: Any, max_length: int, too_long: str) -> None:
-        pairs = None if examples.second is None else list(examples.second)
-        columns = tokenizer(list(examples.first), pairs, padding=False, return_attention_mask=False, verbose=False)
-        lengths = [len(ids) for ids in columns["input_ids"]]
+        lengths: list[int] = []
+        columns: dict[str, list[Ragged]] = {}
+        for start in range(0, len(examples), CHUNK):
+            part = slice(start, start + CHUNK)
+            texts = [list(texts[part]) for texts in (examples.first, examples.second) if texts is not None]
+            made = tokenizer(*texts, padding=False, return_attention_mask=False, verbose=False)
+            own = [len(ids) for ids in made["input_ids"]]
+            if too_long == "cut" and max(own) > max_length:
+                options = {"padding": False, "return_attention_mask": False, "truncation": True}
+                made = tokenizer(*texts, max_length=max_length, **options)
+            lengths += own
+            for name, lists in made.items():
+                columns.setdefault(name, []).append(Ragged(lists))
         kept = _fitting(examples, lengths, max_length, too_long)
-        if len(kept) < len(examples):
-            examples = examples.take(kept)
         self.cut = sum(length > max_length for length in lengths) if too_long == "cut" else 0
-        if self.cut or len(kept) < len(lengths):
-            pairs = None if examples.second is None else list(examples.second)
-            options = {"padding": False, "return_attention_mask": False, "truncation": True}
-            columns = tokenizer(list(examples.first), pairs, max_length=max_length, **options)
-        self.examples = examples
-        self._columns = {name: Ragged(lists) for name, lists in columns.items()}
-        assert examples.labels is not None
-        self._labels = list(examples.labels)
+        self.examples = examples if len(kept) == len(examples) else examples.take(kept)
+        self._columns = {
+            name: Ragged(chunks[index // CHUNK][index % CHUNK] for index in kept)
+            for name, chunks in columns.items()
+        }
+        assert self.examples.labels is not None
+        self._labels = list(self.examples.labels)
+        digests = [column.digest for column in self._columns.values()]
+        self.digest = blake2b(repr((digests, self._labels)).encode(), digest_size=8).hexdigest()
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -77,37 +102,43 @@ class Completions(Dataset[dict[str, list[int]]]):
     """Prompts with what is learned after them, as token ids of at most `max_length` tokens, not padded.
 
     Each item is a dict of `input_ids` and `labels`, which are IGNORED within the prompt. A longer text
-    without a prompt makes several items.
+    without a prompt makes several items. Prompt and completion are tokenised as one text: apart, some tokenizers
+    would begin the completion with a space. What follows an end of text within a completion is left out.
 
     Attributes:
         weights: learned tokens of each item.
         cut: how many examples were longer.
+        begin: what the tokenizer puts before every text.
+        digest: of ids and prompts.
     """
 
     def __init__(self, examples: Examples, tokenizer: Any, max_length: int, too_long: str) -> None:
-        assert examples.second is not None
-        options = {"padding": False, "return_attention_mask": False, "verbose": False}
-        begin = _beginning(tokenizer)
-        prompts = tokenizer(list(examples.first), add_special_tokens=False, **options)["input_ids"]
-        prompts = [ids if ids[: len(begin)] == begin else [*begin, *ids] for ids in prompts]
-        learned = tokenizer(list(examples.second), add_special_tokens=False, **options)["input_ids"]
-        end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-        learned = [ids if ids[-1:] == end else [*ids, *end] for ids in learned]
-        lengths = [len(prompt) + len(ids) for prompt, ids in zip(prompts, learned, strict=True)]
-        kept = _fitting(examples, lengths, max_length, too_long)
-        self.cut = sum(length > max_length for length in lengths) if too_long == "cut" else 0
-        items = []
-        for index in kept:
-            plain = not examples.first[index]
-            for prompt, ids in _pieces(begin, prompts[index], learned[index], max_length, plain):
-                if prompt or len(ids) > 1:  # something comes before what is learned
-                    items.append((index, prompt, ids))
+        self.begin = _beginning(tokenizer)
+        end = tokenizer.eos_token_id
+        lengths: list[int] = []
+        items: list[tuple[int, list[int], list[int]]] = []
+        for start in range(0, len(examples), CHUNK):
+            chosen = range(start, min(start + CHUNK, len(examples)))
+            for index, (prompt, ids) in zip(chosen, _split(examples, chosen, tokenizer), strict=True):
+                prompt = prompt if prompt[: len(self.begin)] == self.begin else [*self.begin, *prompt]
+                if end is not None:
+                    last = len(ids) - ids[::-1].index(end) if end in ids else len(ids)
+                    ids = [*ids[:last], *([] if end in ids else [end])]
+                lengths.append(len(prompt) + len(ids))
+                if lengths[-1] > max_length and too_long != "cut":
+                    continue  # dropped or refused below
+                pieces = _pieces(self.begin, prompt, ids, max_length, plain=not examples.first[index])
+                # Something must come before what is learned.
+                items += [(index, before, piece) for before, piece in pieces if before or len(piece) > 1]
+        _fitting(examples, lengths, max_length, too_long)
         if not items:
             raise AvilError(f"{examples.table.name}: no text has two tokens, so there is nothing to predict")
+        self.cut = sum(length > max_length for length in lengths) if too_long == "cut" else 0
         self.examples = examples.take([index for index, _, _ in items])
-        self._ids = Ragged([[*prompt, *ids] for _, prompt, ids in items])
+        self._ids = Ragged([*prompt, *ids] for _, prompt, ids in items)
         self._prompt = [len(prompt) for _, prompt, _ in items]
         self.weights = [len(ids) - (not prompt) for _, prompt, ids in items]
+        self.digest = blake2b(repr((self._ids.digest, self._prompt)).encode(), digest_size=8).hexdigest()
 
     def __len__(self) -> int:
         return len(self._prompt)
@@ -147,6 +178,7 @@ class Demonstrated(Dataset[dict[str, list[int]]]):
         seed: int | None = None,
     ) -> None:
         self.weights, self.examples, self.cut = queries.weights, queries.examples, queries.cut
+        self.digest = queries.digest + pool.digest
         self._queries, self._pool, self._count = queries, pool, count
         self._separator, self._max_length, self._end, self._seed = list(separator), max_length, end, seed
 
@@ -154,21 +186,22 @@ class Demonstrated(Dataset[dict[str, list[int]]]):
         return len(self._queries)
 
     def __getitem__(self, index: int) -> dict[str, list[int]]:
-        return self.draw(index, int(torch.randint(1 << 62, ())))
+        return self.draw(index, int(torch.randint(1 << 62, ())) if self._seed is None else 0)
 
     def draw(self, index: int, seed: int) -> dict[str, list[int]]:
         """An item with the demonstrations that a seed decides, unless they are fixed."""
         query = self._queries[index]
-        before: list[int] = []
+        begin = (
+            self._queries.begin if query["input_ids"][: len(self._queries.begin)] == self._queries.begin else []
+        )
+        own, before = query["input_ids"][len(begin) :], list(begin)
         for other in self._others(index, seed if self._seed is None else self._seed + index):
             ids = self._pool[other]["input_ids"]
+            ids = ids[len(begin) :] if ids[: len(begin)] == begin else ids
             shown = [*(ids[:-1] if ids[-1] == self._end else ids), *self._separator]
-            if len(before) + len(shown) + len(query["input_ids"]) <= self._max_length:
+            if len(before) + len(shown) + len(own) <= self._max_length:
                 before += shown
-        return {
-            "input_ids": before + query["input_ids"],
-            "labels": [IGNORED] * len(before) + query["labels"],
-        }
+        return {"input_ids": before + own, "labels": [IGNORED] * len(before) + query["labels"][len(begin) :]}
 
     def length(self, index: int) -> int:
         """Tokens of an example, with one draw of demonstrations."""
@@ -201,7 +234,7 @@ class Packed(Dataset[dict[str, list[int]]]):
 
     def __init__(self, completions: Completions, max_length: int) -> None:
         self._completions = completions
-        self.examples, self.cut = completions.examples, completions.cut
+        self.examples, self.cut, self.digest = completions.examples, completions.cut, completions.digest
         lengths = [completions.length(index) for index in range(len(completions))]
         self.groups = pack(lengths, max_length)
         self.weights = [sum(completions.weights[index] for index in group) for group in self.groups]
@@ -261,6 +294,23 @@ def _beginning(tokenizer: Any) -> list[int]:
     """What the tokenizer puts before every text."""
     ids: list[int] = tokenizer("", return_attention_mask=False)["input_ids"]
     return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []
+
+
+def _split(examples: Examples, chosen: Sequence[int], tokenizer: Any) -> Iterator[tuple[list[int], list[int]]]:
+    """Prompt and completion of each example as ids; a token that belongs to both is learned."""
+    assert examples.second is not None
+    prompts = [examples.first[index] for index in chosen]
+    learned = [examples.second[index] for index in chosen]
+    options = {"padding": False, "return_attention_mask": False, "add_special_tokens": False, "verbose": False}
+    if not tokenizer.is_fast:  # such a tokenizer cannot tell where a token stands
+        apart = (tokenizer(texts, **options)["input_ids"] for texts in (prompts, learned))
+        yield from zip(*apart, strict=True)
+        return
+    whole = [prompt + completion for prompt, completion in zip(prompts, learned, strict=True)]
+    made = tokenizer(whole, return_offsets_mapping=True, **options)
+    for prompt, ids, offsets in zip(prompts, made["input_ids"], made["offset_mapping"], strict=True):
+        at = next((k for k, (_, stop) in enumerate(offsets) if stop > len(prompt)), len(ids))
+        yield ids[:at], ids[at:]
 
 
 def _pieces(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,7 @@ class Examples:
         second: the other text of a pair; or what is learned.
         labels: class numbers or values; None in language modelling.
         groups: rows of the same group stay together when some are held out.
+        sources: texts of the row that it is made of, without what is to be learned; `first` and `second` if None.
     """
 
     table: Table
@@ -32,6 +34,7 @@ class Examples:
     second: Sequence[str] | None = None
     labels: Sequence[int | float] | None = None
     groups: Sequence[str] | None = None
+    sources: Sequence[Sequence[str]] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -41,9 +44,13 @@ class Examples:
         return self.table.where(self.rows[index])
 
     def key(self, index: int) -> str:
-        """The same for examples whose texts are the same but for spaces and capitals."""
-        texts = (self.first[index], self.second[index] if self.second is not None else "")
-        return "\n".join(" ".join(text.lower().split()) for text in texts)
+        """The same for examples of the same texts, whatever their order, template, spaces and capitals."""
+        if self.sources is not None:
+            texts = self.sources[index]
+        else:
+            texts = (self.first[index],) if self.second is None else (self.first[index], self.second[index])
+        folded = (" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in texts)
+        return "\n".join(sorted(text for text in folded if text))
 
     def take(self, indices: Sequence[int]) -> Examples:
         """Those examples alone."""
@@ -58,6 +65,7 @@ class Examples:
             second=of(self.second),
             labels=of(self.labels),
             groups=of(self.groups),
+            sources=of(self.sources),
         )
 
 
@@ -78,8 +86,8 @@ def read(task: str, config: TextTaskConfig, table: Table, classes: Sequence[str]
         groups = [str(value) for value in by]
     rows = range(len(table))
     if config.kind == "language_modelling":
-        first, second = _completions(task, config, table, tokenizer)
-        return Examples(table, rows, first, second, None, groups)
+        first, second, sources = _completions(task, config, table, tokenizer)
+        return Examples(table, rows, first, second, None, groups, sources)
     text = _texts(table, columns.text, f"{setting}.text")
     pair = _texts(table, columns.pair, f"{setting}.pair") if columns.pair is not None else None
     values = table.column(columns.label, f"{setting}.label")
@@ -87,8 +95,10 @@ def read(task: str, config: TextTaskConfig, table: Table, classes: Sequence[str]
     if config.kind == "regression":
         labels = [_number(table, row, columns.label, value) for row, value in enumerate(values)]
     else:
-        number = {name: index for index, name in enumerate(classes)}
-        labels = [_class(table, row, columns.label, value, number) for row, value in enumerate(values)]
+        own, number = table.classes(columns.label), {name: index for index, name in enumerate(classes)}
+        labels = [
+            _class(table, row, columns.label, _named(value, own), number) for row, value in enumerate(values)
+        ]
     return Examples(table, rows, text, pair, labels, groups)
 
 
@@ -102,11 +112,13 @@ def classes_of(task: str, config: TextTaskConfig, train: Table) -> tuple[str, ..
         AvilError: the column is missing, or there are fewer than two classes.
     """
     column = config.columns.label
-    names = config.labels or _class_names(train, column)
+    names = config.labels or train.classes(column)
     if names is None:
         values = train.column(column, f"tasks.{task}.columns.label")
-        found = {str(value) for value in values if value is not None}
-        names = tuple(sorted(found, key=_in_order))
+        for row, value in enumerate(values):
+            if _is_missing(value):
+                raise AvilError(f"{train.where(row)}: the {column} is missing; fill it in, or leave the row out")
+        names = tuple(sorted({str(value).strip() for value in values}, key=_in_order))
     if len(names) < 2:
         raise AvilError(
             f"{train.name} has {len(names)} classes in its column {column!r}, but there must be two; name all in "
@@ -120,11 +132,15 @@ def classes_of(task: str, config: TextTaskConfig, train: Table) -> tuple[str, ..
     return tuple(names)
 
 
-def _class_names(table: Table, column: str) -> tuple[str, ...] | None:
-    """Those of a data set's own label type."""
-    feature = getattr(table.rows, "features", {}).get(column)
-    names = getattr(feature, "names", None)
-    return tuple(names) if names else None
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value or (isinstance(value, str) and not value.strip())  # NaN
+
+
+def _named(value: Any, names: tuple[str, ...] | None) -> Any:
+    """A value of a column whose numbers stand for these names; None for a number that stands for nothing."""
+    if names is None or isinstance(value, bool) or not isinstance(value, int):
+        return value
+    return names[value] if 0 <= value < len(names) else None
 
 
 def _in_order(name: str) -> tuple[bool, float, str]:
@@ -136,15 +152,13 @@ def _in_order(name: str) -> tuple[bool, float, str]:
 
 
 def _class(table: Table, row: int, column: str, value: Any, number: dict[str, int]) -> int:
-    names = _class_names(table, column)
-    if names is not None and isinstance(value, int):
-        value = names[value] if 0 <= value < len(names) else value
-    found = number.get(str(value)) if value is not None else None
+    found = None if _is_missing(value) else number.get(str(value).strip())
     if found is None:
         known = ", ".join(list(number)[:10]) + (", ..." if len(number) > 10 else "")
+        what = "missing" if _is_missing(value) else repr(value)
         raise AvilError(
-            f"{table.where(row)}: the {column} is {value!r}, but the classes are {known}; mend it, or leave the "
-            f"row out"
+            f"{table.where(row)}: the {column} is {what}, but the classes are {known}; mend it, or leave the row "
+            f"out"
         )
     return found
 
@@ -174,51 +188,58 @@ def _text(table: Table, row: int, column: str, value: Any) -> str:
     return value
 
 
-def _completions(task: str, config: TextTaskConfig, table: Table, tokenizer: Any) -> tuple[list[str], list[str]]:
-    """Prompts and what is learned after each."""
+Completions = tuple[list[str], list[str], list[tuple[str, ...]]]
+"""Prompts, what is learned after each, and the texts that a prompt is made of."""
+
+
+def _completions(task: str, config: TextTaskConfig, table: Table, tokenizer: Any) -> Completions:
     columns, setting = config.columns, f"tasks.{task}"
     if columns.messages is not None:
         return _chats(table, columns.messages, f"{setting}.columns.messages", tokenizer)
     if config.completion is None and columns.completion is None:
         texts = _texts(table, columns.text, f"{setting}.columns.text")
-        return [""] * len(texts), texts
+        return [""] * len(texts), texts, [(text,) for text in texts]
     if config.completion is not None:
-        learned = _filled(table, config.completion, f"{setting}.completion")
+        learned, _ = _filled(table, config.completion, f"{setting}.completion", optional=False)
     else:
         learned = _texts(table, str(columns.completion), f"{setting}.columns.completion")
     if config.prompt is not None:
-        prompts = _filled(table, config.prompt, f"{setting}.prompt")
+        prompts, sources = _filled(table, config.prompt, f"{setting}.prompt", optional=True)
     elif columns.prompt is not None:
         prompts = _texts(table, columns.prompt, f"{setting}.columns.prompt")
+        sources = [(prompt,) for prompt in prompts]
     else:
-        prompts = [""] * len(learned)
-    return prompts, learned
+        prompts, sources = [""] * len(learned), [()]
+    if not any(sources):  # the prompt is the same for all rows
+        sources = [(text,) for text in learned]
+    return prompts, learned, sources
 
 
-def _filled(table: Table, template: str, setting: str) -> list[str]:
-    names = templates.fields(template, table.rows.column_names, setting, table.name)
+def _filled(table: Table, template: str, setting: str, optional: bool) -> tuple[list[str], list[tuple[str, ...]]]:
+    """A template with the values of every row, and these values; they may be empty if that is `optional`."""
+    names = templates.fields(template, table.names, setting, table.name)
     columns = {name: table.column(name, setting) for name in names}
-    classes = {name: _class_names(table, name) for name in names}
+    classes = {name: table.classes(name) for name in names}
+    texts, sources = [], []
+    for row in range(len(table)):
+        values = {name: _named(columns[name][row], classes[name]) for name in names}
+        for name, value in values.items():
+            if _is_missing(value) and not (optional and value == ""):
+                raise AvilError(f"{table.where(row)}: the {name} is missing; fill it in, or leave the row out")
+        texts.append(templates.fill(template, values))
+        sources.append(tuple(str(value) for value in values.values()))
+    return texts, sources
 
-    def value(name: str, row: int) -> Any:
-        found, of = columns[name][row], classes[name]
-        if found is None:
-            raise AvilError(f"{table.where(row)}: the {name} is missing; fill it in, or leave the row out")
-        return of[found] if of is not None and isinstance(found, int) and 0 <= found < len(of) else found
 
-    return [templates.fill(template, {name: value(name, row) for name in names}) for row in range(len(table))]
-
-
-def _chats(table: Table, column: str, setting: str, tokenizer: Any) -> tuple[list[str], list[str]]:
+def _chats(table: Table, column: str, setting: str, tokenizer: Any) -> Completions:
     if getattr(tokenizer, "chat_template", None) is None:
         raise AvilError(f"{setting} is {column!r}, but the model's tokenizer has no chat template; use prompt")
-    prompts, learned = [], []
+    prompts, learned, sources = [], [], []
     for row, messages in enumerate(table.column(column, setting)):
-        ok = isinstance(messages, list) and len(messages) >= 2 and all(isinstance(m, dict) for m in messages)
-        if not ok or messages[-1].get("role") != "assistant":
+        if not _is_chat(messages):
             raise AvilError(
-                f"{table.where(row)}: the {column} must be a list of at least two {{role, content}}, the last "
-                f"with the role assistant; mend it, or leave the row out"
+                f"{table.where(row)}: the {column} must be a list of two or more {{role, content}} with texts, of "
+                f"which the last has the role assistant; mend it, or leave the row out"
             )
         try:
             prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
@@ -233,4 +254,15 @@ def _chats(table: Table, column: str, setting: str, tokenizer: Any) -> tuple[lis
             )
         prompts.append(prompt)
         learned.append(whole.removeprefix(prompt))
-    return prompts, learned
+        sources.append(tuple(message["content"] for message in messages[:-1]))
+    return prompts, learned, sources
+
+
+def _is_chat(messages: Any) -> bool:
+    return (
+        isinstance(messages, list)
+        and len(messages) >= 2
+        and all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in messages)
+        and messages[-1].get("role") == "assistant"
+        and bool(messages[-1]["content"].strip())
+    )

@@ -19,10 +19,16 @@ class SharedBody(nn.Module):
 
     Args:
         models: by task, all with the same body (`attach` makes them so).
+
+    Raises:
+        AvilError: a task has a name that torch does not allow.
     """
 
     def __init__(self, models: Mapping[str, Any]) -> None:
         super().__init__()
+        for task in models:
+            if hasattr(nn.ModuleDict, task):
+                raise AvilError(f"a task is named {task!r}, which is a word of torch's; rename it")
         first = next(iter(models.values()))
         self.prefix: str = first.base_model_prefix
         self.body = first.base_model

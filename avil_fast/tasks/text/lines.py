@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from avil_fast.errors import AvilError
 
@@ -14,38 +15,43 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 
 
-def csv_columns(path: Path) -> list[str]:
-    """The names in the first line of a csv file, all lines of which are checked.
+def read_csv(path: Path) -> dict[str, list[str]]:
+    """The columns of a csv file, all values as text: a label "None" or "1.0" stays what it is.
 
     Raises:
         AvilError: a line has another number of columns, or is not UTF-8; names file and line.
     """
     header: list[str] = []
-    rows = 0
-    for rows, (line, row) in enumerate(_csv_rows(path), 1):  # noqa: B007  # rows is looked at afterwards
+    columns: list[list[str]] = []
+    for line, row in _csv_rows(path):
         if not header:
-            header = row
+            header, columns = row, [[] for _ in row]
             if len(set(header)) != len(header):
                 twice = next(name for name in header if header.count(name) > 1)
                 raise AvilError(f"{path}, line {line}: two columns are named {twice!r}; rename one")
-        elif len(row) != len(header):
+            continue
+        if len(row) != len(header):
             raise AvilError(
                 f"{path}, line {line}: there are {len(row)} columns, but the first line names {len(header)}; put "
                 f"quotes around a text that has a {DELIMITERS[path.suffix]!r} or a line break in it"
             )
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
     if not header:
         raise AvilError(f"{path} is empty; its first line must name the columns")
-    if rows == 1:
+    if not columns[0]:
         raise AvilError(f"{path} names columns, but has no row; fill it")
-    return header
+    return dict(zip(header, columns, strict=True))
 
 
-def json_lines(path: Path) -> None:
-    """Check all lines of a jsonl file.
+def read_json(path: Path) -> dict[str, list[Any]]:
+    """The columns of a jsonl file, with None where a line has no such value.
 
     Raises:
         AvilError: a line is no JSON object, or not UTF-8; names file and line.
     """
+    columns: dict[str, list[Any]] = {}
+    count = 0
     for line, text in _lines(path):
         try:
             row = json.loads(text)
@@ -53,6 +59,14 @@ def json_lines(path: Path) -> None:
             raise AvilError(f"{path}, line {line}: this is not JSON: {_one_line(error)}") from error
         if not isinstance(row, dict):
             raise AvilError(f"{path}, line {line}: there is a {type(row).__name__}, but must be {{column: value}}")
+        for name in row.keys() - columns.keys():
+            columns[name] = [None] * count
+        for name, column in columns.items():
+            column.append(row.get(name))
+        count += 1
+    if not count:
+        raise AvilError(f"{path} has no row; fill it")
+    return columns
 
 
 def where(path: Path, row: int) -> str:
@@ -76,6 +90,11 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     )
     try:
         for row in reader:
+            if path.suffix == ".tsv" and any("\n" in field for field in row):
+                raise AvilError(
+                    f"{path}, line {reader.line_num}: a text in quotes has a line break in it; where quotes mean "
+                    f"nothing, as in many tsv files, save the file as csv"
+                )
             if row:
                 yield reader.line_num, row
     except csv.Error as error:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from avil_fast.errors import AvilError
 from avil_fast.model_config import CausalLMConfig, EncoderConfig
 from avil_fast.tasks.batches import derive_seed
+from avil_fast.tasks.text import probe
 from avil_fast.tasks.text.model_path import resolve
 from avil_fast.tasks.text.packages import quiet, require
 
@@ -42,23 +42,66 @@ def load_tokenizer(config: EncoderConfig | CausalLMConfig) -> Any:
     source, options = _source(config)
     with quiet(), _as_sentence(config.path):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-    if tokenizer.pad_token is None:
-        if isinstance(config, EncoderConfig) or tokenizer.eos_token is None:
-            raise AvilError(f"model.path is {config.path!r}, but its tokenizer has no padding token; name another")
-        tokenizer.pad_token = tokenizer.eos_token  # masked and not learned
-    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:  # any will do: it is masked and not learned
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     _check_length(config, tokenizer.model_max_length)
-    tokenizer.model_max_length = config.max_length  # so that who loads the result reads as much
     return tokenizer
 
 
-def load_encoder(config: EncoderConfig, tokenizer: Any, outputs: int, seed: int, zero3: Zero3 = None) -> Loaded:
-    """A model for classification with so many outputs; its head is the folder's if that has one of this size.
+def settings_of(config: EncoderConfig | CausalLMConfig, tokenizer: Any, **more: Any) -> Any:
+    """transformers' configuration of a model, before it is made.
+
+    Raises:
+        AvilError: it cannot be read, or names code that would be fetched.
+    """
+    import transformers
+
+    source, options = _source(config)
+    with quiet(), _as_sentence(config.path):
+        settings = transformers.AutoConfig.from_pretrained(source, **options, **more)
+    for name in ("_attn_implementation", "_attn_implementation_internal", "_experts_implementation"):
+        value = getattr(settings, name, None)
+        if isinstance(value, str) and "/" in value:
+            raise AvilError(
+                f"model.path is {config.path!r}, whose config.json names {value!r}, code that would be fetched "
+                f"and run; take it out"
+            )
+    if isinstance(config, EncoderConfig) and settings.is_encoder_decoder:
+        raise AvilError(
+            f"model.path is {config.path!r}, but that model has a decoder too; name an encoder, such as a BERT"
+        )
+    if isinstance(config, EncoderConfig) and settings.pad_token_id is not None:
+        settings.pad_token_id = tokenizer.pad_token_id  # now: some models count positions from it
+    return settings
+
+
+def load_encoder(
+    config: EncoderConfig, tokenizer: Any, classes: Sequence[str], outputs: int, seed: int, zero3: Zero3 = None
+) -> Loaded:
+    """A model for classification with so many outputs.
+
+    Its head is the folder's, if that has one for the same classes in the same order.
 
     Raises:
         AvilError: the folder holds no model of this kind that can be used.
     """
-    return _load(config, "AutoModelForSequenceClassification", tokenizer, seed, zero3, {"num_labels": outputs})
+    import transformers
+
+    saved = settings_of(config, tokenizer)
+    settings = settings_of(config, tokenizer, num_labels=outputs)
+    loaded = _load(config, transformers.AutoModelForSequenceClassification, settings, tokenizer, seed, zero3)
+    model = loaded.model
+    body = f"{model.base_model_prefix}."
+    _refuse_missing(config, {key for key in loaded.missing if key.startswith(body) and ".pooler." not in key})
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id  # by which models that read the last token find it
+    if getattr(model.config, "type_vocab_size", 2) in (0, 1):  # a second kind of token would be out of range
+        names = tokenizer.model_input_names
+        tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
+    named = [saved.id2label[number] for number in sorted(saved.id2label or {})]
+    same = named == list(classes) if classes else saved.problem_type == "regression"
+    heads = {name for name, _ in model.named_parameters() if not name.startswith(body)}
+    return loaded if same else Loaded(model, loaded.missing | heads)
 
 
 def load_causal_lm(config: CausalLMConfig, tokenizer: Any, seed: int, zero3: Zero3 = None) -> Any:
@@ -67,16 +110,21 @@ def load_causal_lm(config: CausalLMConfig, tokenizer: Any, seed: int, zero3: Zer
     Raises:
         AvilError: the folder holds no model of this kind that can be used.
     """
-    if config.init == "saved":
-        return _load(config, "AutoModelForCausalLM", tokenizer, seed, zero3, {}).model
     import transformers
 
-    source, options = _source(config)
-    with torch.random.fork_rng(devices=[]), quiet(), _sharded(zero3), _as_sentence(config.path):
-        torch.manual_seed(derive_seed(seed, "model"))
-        settings = transformers.AutoConfig.from_pretrained(source, **options)
-        model = transformers.AutoModelForCausalLM.from_config(settings, dtype=DTYPES[config.dtype])
-    _check(config, model, tokenizer)
+    if config.init == "saved":
+        settings = settings_of(config, tokenizer)
+        loaded = _load(config, transformers.AutoModelForCausalLM, settings, tokenizer, seed, zero3)
+        model = loaded.model
+        _refuse_missing(config, loaded.missing)
+    else:
+        with torch.random.fork_rng(devices=[]), quiet(), _sharded(zero3), _as_sentence(config.path):
+            torch.manual_seed(derive_seed(seed, "model"))
+            kind = transformers.AutoModelForCausalLM
+            model = kind.from_config(settings_of(config, tokenizer), dtype=DTYPES[config.dtype])
+        _check(config, model, tokenizer)
+    if zero3 is None:
+        probe.require_causal(model, config.path)
     return model
 
 
@@ -94,24 +142,12 @@ def prepare_(model: Any, config: EncoderConfig | CausalLMConfig) -> None:
 
 
 def _load(
-    config: EncoderConfig | CausalLMConfig,
-    kind: str,
-    tokenizer: Any,
-    seed: int,
-    zero3: Zero3,
-    more: dict[str, Any],
+    config: EncoderConfig | CausalLMConfig, kind: Any, settings: Any, tokenizer: Any, seed: int, zero3: Zero3
 ) -> Loaded:
-    import transformers
-
     source, options = _source(config)
     with torch.random.fork_rng(devices=[]), quiet(), _sharded(zero3), _as_sentence(config.path):
         torch.manual_seed(derive_seed(seed, "model"))
-        settings = transformers.AutoConfig.from_pretrained(source, **options, **more)
-        if isinstance(config, EncoderConfig) and settings.is_encoder_decoder:
-            raise AvilError(
-                f"model.path is {config.path!r}, but that model has a decoder too; name an encoder, such as a BERT"
-            )
-        model, report = getattr(transformers, kind).from_pretrained(
+        model, report = kind.from_pretrained(
             source,
             config=settings,
             dtype=DTYPES[config.dtype],
@@ -119,16 +155,16 @@ def _load(
             ignore_mismatched_sizes=isinstance(config, EncoderConfig),
             **options,
         )
-    body = f"{model.base_model_prefix}."
-    missing = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    lost = sorted(key for key in missing if key.startswith(body) and ".pooler." not in key)
-    if lost:
+    _check(config, model, tokenizer)
+    return Loaded(model, frozenset([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]))
+
+
+def _refuse_missing(config: EncoderConfig | CausalLMConfig, missing: Iterable[str]) -> None:
+    if lost := sorted(missing):
         raise AvilError(
             f"model.path is {config.path!r}, but its file lacks {len(lost)} weights, {lost[0]} among them; "
             f"fetch it again"
         )
-    _check(config, model, tokenizer)
-    return Loaded(model, frozenset(missing))
 
 
 def _source(config: EncoderConfig | CausalLMConfig) -> tuple[str, dict[str, Any]]:
@@ -143,12 +179,14 @@ def _check(config: EncoderConfig | CausalLMConfig, model: Any, tokenizer: Any) -
             f"model.path is {config.path!r}, but its tokenizer knows {len(tokenizer)} tokens and its model "
             f"{vocabulary}; the two do not belong together"
         )
-    _check_length(config, getattr(model.config, "max_position_embeddings", None) or 1 << 30)
-    model.config.pad_token_id = tokenizer.pad_token_id
+    _check_length(config, getattr(model.config, "max_position_embeddings", None) or 0)
+    for name, table in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
+            _check_length(config, table.num_embeddings - table.padding_idx - 1)  # positions count from there
 
 
 def _check_length(config: EncoderConfig | CausalLMConfig, longest: int) -> None:
-    if config.max_length > longest:
+    if 0 < longest < config.max_length:
         raise AvilError(
             f"model.max_length is {config.max_length}, but {config.path!r} reads {longest} tokens at most; "
             f"lower it"
@@ -176,7 +214,7 @@ def _as_sentence(path: str) -> Iterator[None]:
         yield
     except AvilError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # of all kinds, by what a folder's files ask for
         said = " ".join(str(error).split())
         if "trust_remote_code" in said:
             said = "it needs code of its own, which is never run; name a model that transformers knows"

@@ -71,7 +71,7 @@ def look(configs: Any, model: Model, target: str, seed: int) -> Look:
     Raises:
         AvilError: something cannot be read.
     """
-    data = read_data(configs, model, target, seed)
+    data = read_data(configs, model, target, seed, everything=True)
     sights = [sight for task in data.configs for sight in _sights(task, data, model, seed)]
     found = splits.overlaps(data.read, target)
     leaks = [Leak(splits.sentence(leak, data.read, target), data.configs[leak.task].overlap) for leak in found]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch
 from avil_fast.tasks.text.encoded import IGNORED
 from avil_fast.tasks.text.forward import logits_of
@@ -47,10 +48,18 @@ class TextMetric:
         return torch.stack([right.sum(dim=1), learned.sum(dim=1)], dim=1).double()
 
     def score(self, rows: Tensor) -> float:
-        """The metric. A correlation that is not defined, as all predictions are equal, counts as 0."""
+        """The metric. A correlation that is not defined, as all predictions are equal, counts as 0.
+
+        Raises:
+            AvilError: the metric means nothing for so few examples, or for labels that are all the same.
+        """
         if self.name == "token_accuracy":
             right, learned = rows.sum(dim=0).tolist()
             return float(right / learned)
+        if len(rows) < 2 and self.name in ("r2", "pearson", "spearman"):
+            raise AvilError(f"metric {self.name} needs two examples or more; give the set more rows")
+        if self.name == "auroc" and len(set(rows[:, -1].tolist())) < 2:
+            raise AvilError("metric auroc needs examples of two classes or more; give the set more rows")
         found = float(_compute(self.name, rows[:, :-1], rows[:, -1], self._classes))
         return 0.0 if math.isnan(found) and self.name in ("pearson", "spearman") else found
 
@@ -70,9 +79,7 @@ def _compute(name: str, logits: Tensor, labels: Tensor, classes: int) -> Tensor:
         ),
         "matthews": lambda: of.classification.multiclass_matthews_corrcoef(chosen, right, classes),
         "auroc": lambda: (
-            of.classification.binary_auroc(chances[:, 1], right)
-            if classes == 2
-            else of.classification.multiclass_auroc(chances, right, classes)
+            of.classification.binary_auroc(chances[:, 1], right) if classes == 2 else _auroc(chances, right)
         ),
         "mse": lambda: of.mean_squared_error(values, labels),
         "mae": lambda: of.mean_absolute_error(values, labels),
@@ -81,3 +88,12 @@ def _compute(name: str, logits: Tensor, labels: Tensor, classes: int) -> Tensor:
         "r2": lambda: of.r2_score(values, labels),
     }
     return metrics[name]()
+
+
+def _auroc(chances: Tensor, right: Tensor) -> Tensor:
+    """The mean over the classes that occur of each against the rest."""
+    from torchmetrics.functional.classification import binary_auroc
+
+    return torch.stack(
+        [binary_auroc(chances[:, c], (right == c).long()) for c in sorted(set(right.tolist()))]
+    ).mean()

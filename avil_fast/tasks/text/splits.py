@@ -38,6 +38,12 @@ def hold_out(task: str, splits: Splits, config: HoldOut, seed: int) -> Splits:
         AvilError: nothing is left of train.
     """
     train = splits["train"]
+    for split in ("dev", "test"):
+        if split in splits and getattr(config, split):
+            raise AvilError(
+                f"tasks.{task}.hold_out.{split} is {getattr(config, split)}, but the task has a {split} set "
+                f"({splits[split].table.name}); leave one out"
+            )
     group_of = _groups(train)
     order = sorted(set(group_of))
     random.Random(derive_seed(seed, task, "hold out")).shuffle(order)

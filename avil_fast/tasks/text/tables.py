@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from avil_fast.errors import AvilError
-from avil_fast.task_config import SplitFiles, TextTaskConfig
+from avil_fast.task_config import SplitFiles, SplitNames, TextTaskConfig
 from avil_fast.tasks.text import lines
+from avil_fast.tasks.text.model_path import HUB
 from avil_fast.tasks.text.packages import quiet_datasets, require
 
 KINDS = (".csv", ".tsv", *lines.JSON_LINES, ".parquet")
@@ -24,7 +27,7 @@ class Table:
     """Rows of one split.
 
     Attributes:
-        rows: of the package datasets.
+        rows: columns by name; or a Dataset of the package datasets.
         name: for people.
         files: whose rows these are, one file after the other; none for a data set.
         counts: rows of each file.
@@ -36,7 +39,12 @@ class Table:
     counts: Sequence[int] = ()
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return sum(self.counts) if self.files else len(self.rows)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns."""
+        return list(self.rows) if isinstance(self.rows, dict) else list(self.rows.column_names)
 
     def column(self, name: str, setting: str) -> list[Any]:
         """All values of a column.
@@ -44,11 +52,15 @@ class Table:
         Raises:
             AvilError: there is no such column.
         """
-        if name not in self.rows.column_names:
-            raise AvilError(
-                f"{self.name} has no column {name!r}, but {', '.join(self.rows.column_names)}; set {setting}"
-            )
-        return list(self.rows[name])
+        if name not in self.names:
+            raise AvilError(f"{self.name} has no column {name!r}, but {', '.join(self.names)}; set {setting}")
+        return list(self.rows[name] if isinstance(self.rows, dict) else self.rows[name][:])
+
+    def classes(self, column: str) -> tuple[str, ...] | None:
+        """The names of the classes that a data set gives a column of numbers."""
+        features = {} if isinstance(self.rows, dict) else self.rows.features
+        names = getattr(features.get(column), "names", None)
+        return tuple(names) if names else None
 
     def where(self, row: int) -> str:
         """File and line of a row, for people."""
@@ -59,18 +71,18 @@ class Table:
         return lines.where(self.files[file], row - (ends[file] - self.counts[file]))
 
 
-def read(task: str, config: TextTaskConfig) -> dict[str, Table]:
-    """Train, and dev and test if the task has them.
+def read(task: str, config: TextTaskConfig, splits: Sequence[str] = tuple(NAMES)) -> dict[str, Table]:
+    """Train, and dev and test if they are asked for and the task has them.
 
     Raises:
         AvilError: something cannot be read; names the task, and file and line if that can be told.
     """
     require("datasets")
     if config.dataset is not None:
-        return _data_set(task, config)
+        return _data_set(task, config, splits)
     named = config.files if isinstance(config.files, SplitFiles) else _in_folder(task, config.files or Path())
     tables = {}
-    for split in NAMES:
+    for split in splits:
         files = getattr(named, split)
         if files is not None:
             tables[split] = _files(task, split, (files,) if isinstance(files, Path) else files)
@@ -99,69 +111,102 @@ def _in_folder(task: str, folder: Path) -> SplitFiles:
 
 
 def _files(task: str, split: str, files: Sequence[Path]) -> Table:
-    import datasets
-
     parts = [_file(task, split, path) for path in files]
-    try:
-        rows = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
-    except ValueError as error:  # columns of other types
-        names = ", ".join(map(str, files))
-        raise AvilError(f"tasks.{task}.files.{split}: {names} do not go together: {_said(error)}") from error
-    return Table(
-        rows, str(files[0]) if len(files) == 1 else f"{files[0]}, ...", files, [len(part) for part in parts]
-    )
+    name = str(files[0]) if len(files) == 1 else f"{files[0]}, ..."
+    counts = [len(next(iter(part.values()))) if isinstance(part, dict) else len(part) for part in parts]
+    if len(parts) == 1:
+        return Table(parts[0], name, files, counts)
+    tables = [Table(part, str(path)) for part, path in zip(parts, files, strict=True)]
+    for table in tables[1:]:
+        if lacking := sorted(set(tables[0].names) ^ set(table.names)):
+            raise AvilError(
+                f"tasks.{task}.files.{split}: {tables[0].name} and {table.name} do not both have the column "
+                f"{lacking[0]!r}; give them the same columns"
+            )
+    joined = {
+        column: [value for table in tables for value in table.column(column, "")] for column in tables[0].names
+    }
+    return Table(joined, name, files, counts)
 
 
 def _file(task: str, split: str, path: Path) -> Any:
-    from datasets import Dataset, Features, Value
-
+    """A file's columns, or the Dataset that a parquet file is."""
     setting = f"tasks.{task}.files.{split} is {str(path)!r}"
     if not path.is_file():
         raise AvilError(f"{setting}, but there is no such file; check the path")
     if path.suffix not in KINDS:
         raise AvilError(f"{setting}, but its name must end in {', '.join(KINDS)}")
     try:
-        with quiet_datasets():
-            if path.suffix in lines.DELIMITERS:
-                columns = lines.csv_columns(path)
-                # All as text: otherwise a label "None" or "1.0" is read as something else.
-                text = Features({name: Value("string") for name in columns})
-                options: Any = {"sep": lines.DELIMITERS[path.suffix], "keep_default_na": False, "na_filter": False}
-                rows = Dataset.from_csv(str(path), features=text, **options)
-            elif path.suffix in lines.JSON_LINES:
-                lines.json_lines(path)
-                rows = Dataset.from_json(str(path)) if path.stat().st_size else []
-            else:
-                rows = Dataset.from_parquet(str(path))
-    except AvilError:
-        raise
-    except Exception as error:  # datasets wraps what its readers raise, of all kinds
-        raise AvilError(f"{path} cannot be read as {path.suffix[1:]}: {_said(error)}") from error
+        if path.suffix in lines.DELIMITERS:
+            return lines.read_csv(path)
+        if path.suffix in lines.JSON_LINES:
+            return lines.read_json(path)
+        return _parquet(path)
+    except OSError as error:
+        raise AvilError(f"{setting}, but it cannot be read: {error.strerror or error}") from error
+
+
+def _parquet(path: Path) -> Any:
+    import datasets
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        rows = datasets.Dataset(parquet.read_table(path))  # which knows the classes that datasets wrote into it
+    except (pyarrow.ArrowException, ValueError) as error:
+        raise AvilError(f"{path} cannot be read as parquet: {_said(error)}") from error
     if len(rows) == 0:
-        raise AvilError(f"{path} has no row; fill it, or leave the {split} set of {task} out")
+        raise AvilError(f"{path} has no row; fill it")
     return rows
 
 
-def _data_set(task: str, config: TextTaskConfig) -> dict[str, Table]:
+def _data_set(task: str, config: TextTaskConfig, splits: Sequence[str]) -> dict[str, Table]:
     import datasets
 
-    name = "/".join(part for part in (config.dataset, config.subset) if part)
+    given = str(config.dataset)
+    setting, source = f"tasks.{task}.dataset is {given!r}", given.removeprefix(HUB)
+    if not given.startswith(HUB):
+        if not Path(given).is_dir():
+            raise AvilError(f"{setting}, but there is no such folder; write {HUB}OWNER/NAME to fetch a data set")
+        _require_own_files(Path(given), setting)
     tables = {}
-    for split, rows_of in (config.splits.model_dump() if config.splits else {"train": "train"}).items():
+    for split in splits:
+        rows_of = getattr(config.splits or SplitNames(), split)
         if rows_of is None:
             continue
         try:
             with quiet_datasets():
-                rows = datasets.load_dataset(config.dataset or "", config.subset, split=rows_of)
+                rows = datasets.load_dataset(source, config.subset, split=rows_of)
         except Exception as error:  # whatever a hub, a network or a reader raises
-            raise AvilError(
-                f"tasks.{task}.dataset is {config.dataset!r}, whose split {rows_of!r} cannot be loaded: "
-                f"{_said(error)}"
-            ) from error
+            raise AvilError(f"{setting}, whose split {rows_of!r} cannot be loaded: {_said(error)}") from error
         if len(rows) == 0:
-            raise AvilError(f"tasks.{task}.dataset is {config.dataset!r}, whose split {rows_of!r} has no row")
+            raise AvilError(f"{setting}, whose split {rows_of!r} has no row; name another")
+        name = "/".join(part for part in (source, config.subset) if part)
         tables[split] = Table(rows, f"{name}, {rows_of}")
     return tables
+
+
+def _require_own_files(folder: Path, setting: str) -> None:
+    """Refuse a folder whose README sends datasets to files elsewhere, on a web site, say."""
+    readme = folder / "README.md"
+    if not readme.is_file():
+        return
+    _, _, rest = readme.read_text(encoding="utf-8", errors="replace").partition("---")
+    try:
+        front = yaml.safe_load(rest.partition("\n---")[0])
+    except yaml.YAMLError as error:
+        raise AvilError(f"{setting}, whose README.md does not begin with YAML: {_said(error)}") from error
+    for text in _texts_in(front.get("configs") if isinstance(front, dict) else None):
+        if "://" in text or ".." in Path(text).parts or Path(text).is_absolute():
+            raise AvilError(f"{setting}, whose README.md names {text!r}, which is not within it; take it out")
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(inner)
 
 
 def _said(error: BaseException) -> str:

@@ -99,6 +99,46 @@ def test_a_tokenizers_beginning_is_kept(letters: Any, tmp_path: Path) -> None:
     assert found.weights == [3, 2]
 
 
+def pieces_of_words(**special: str) -> Any:
+    """A tokenizer of the kind of Llama 2's: a space is part of the word after it, and a text begins with one."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    names = ["<s>", "</s>", "\u2581", *"abcdefgh:.<>/\n"]
+    inner = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, []))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", **special)
+
+
+def test_prompt_and_completion_are_read_as_one_text() -> None:
+    tokenizer = pieces_of_words()
+    found = Completions(examples(["ab:"], ["cd"]), tokenizer, 20, "cut")
+    assert tokenizer.convert_ids_to_tokens(found[0]["input_ids"]) == ["\u2581", "a", "b", ":", "c", "d", "</s>"]
+    learned = [label for label in found[0]["labels"] if label != IGNORED]
+    assert tokenizer.convert_ids_to_tokens(learned) == ["c", "d", "</s>"]
+
+
+def test_what_follows_the_end_of_a_text_is_not_learned() -> None:
+    tokenizer = pieces_of_words()
+    found = Completions(examples(["ab:"], ["cd</s>\n"]), tokenizer, 20, "cut")
+    learned = [label for label in found[0]["labels"] if label != IGNORED]
+    assert tokenizer.convert_ids_to_tokens(learned) == ["c", "d", "</s>"]
+
+
+def test_demonstrations_begin_once() -> None:
+    from tokenizers import processors
+
+    tokenizer = pieces_of_words(bos_token="<s>")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    plain = Completions(examples(["a:", "b:", "c:"], ["d", "e", "f"]), tokenizer, 40, "cut")
+    item = Demonstrated(plain, plain, 2, [], 40, tokenizer.eos_token_id, seed=0)[0]
+    tokens = tokenizer.convert_ids_to_tokens(item["input_ids"])
+    assert (tokens[0], tokens.count("<s>"), tokens.count("</s>")) == ("<s>", 1, 1)
+    assert len(item["labels"]) == len(tokens)
+    assert [tokens[i] for i, label in enumerate(item["labels"]) if label != IGNORED] == ["d", "</s>"]
+
+
 def test_nothing_to_predict_is_refused(letters: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, tokenizer = letters
     monkeypatch.setattr(tokenizer, "eos_token", None)

@@ -17,6 +17,8 @@ CHATML = (
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 
+LM = {"kind": "language_modelling"}
+
 
 class Tokenizer:
     """What is used of one."""
@@ -101,7 +103,13 @@ def test_a_data_sets_own_classes_are_used() -> None:
             {"labels": ["a", "b"]},
             "row 2: the label is 'c', but the classes are a, b",
         ),
-        ([{"text": "x", "label": "a"}, {"text": "y", "label": None}], {"labels": ["a", "b"]}, "label is None"),
+        (
+            [{"text": "x", "label": "a"}, {"text": "y", "label": None}],
+            {"labels": ["a", "b"]},
+            "row 2: the label is missing",
+        ),
+        ([{"text": "x", "label": "a"}, {"text": "y", "label": " "}], {}, "row 2: the label is missing"),
+        ([{"text": "x", "label": 1.0}, {"text": "y", "label": float("nan")}], {}, "row 2: the label is missing"),
         ([{"text": "x", "label": "a"}], {}, "rows has 1 classes in its column 'label'"),
         ([{"text": "x"}], {}, "rows has no column 'label', but text; set tasks.news.columns.label"),
         (
@@ -118,11 +126,63 @@ def test_bad_rows_are_one_sentence_with_their_place(
     assert message in refused(rows, **settings)
 
 
+def test_blanks_around_a_label_mean_nothing() -> None:
+    assert read(
+        [{"text": "x", "label": "a"}, {"text": "y", "label": " b"}, {"text": "z", "label": "b"}]
+    ).labels == [0, 1, 1]
+
+
+def test_an_unlabelled_row_of_a_data_set_is_no_class_and_no_completion() -> None:
+    rows = [{"text": "x", "label": 1}, {"text": "y", "label": -1}]
+    given = table(rows, label=datasets.ClassLabel(names=["a", "b"]))
+    assert "row 2: the label is missing, but the classes are a, b" in refused(given)  # type: ignore[arg-type]
+    template = {"kind": "language_modelling", "prompt": "{text}", "completion": "{label}"}
+    assert "row 2: the label is missing" in refused(given, **template)  # type: ignore[arg-type]
+
+
+def test_a_prompt_may_have_an_empty_value_but_a_completion_may_not() -> None:
+    rows = [{"text": "x", "more": "", "label": "a"}]
+    assert read(rows, **LM, prompt="{text}{more}:", completion="{label}").first == ["x:"]
+    assert "row 1: the more is missing" in refused(rows, **LM, prompt="{text}", completion="{more}")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, LM),
+        (
+            {"kind": "language_modelling"},
+            {"kind": "language_modelling", "prompt": "Q {text}:", "completion": "{label}"},
+        ),
+        ({}, {"kind": "regression", "columns": {"text": "upper", "label": "number"}}),
+    ],
+)
+def test_examples_of_the_same_text_have_the_same_key_whatever_is_made_of_it(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    rows = [
+        {"text": t, "upper": t.upper() + " ", "label": t, "number": 1.0} for t in ("caf\u00e9 a", "cafe\u0301 b")
+    ]
+    first, second = read(rows, **one), read(rows, **other)
+    assert [first.key(i) for i in range(2)] == [second.key(i) for i in range(2)]
+    assert first.key(0) != first.key(1)
+    composed = read([{"text": "caf\u00e9 b", "label": "x"}, {"text": "y", "label": "y"}])
+    assert composed.key(0) == first.key(1)
+
+
+def test_pairs_in_either_order_and_chats_of_the_same_question_are_the_same() -> None:
+    columns = {"text": "a", "pair": "b"}
+    found = read([{"a": "x", "b": "y", "label": "p"}, {"a": "y", "b": "x", "label": "q"}], columns=columns)
+    assert found.key(0) == found.key(1)
+    chats = [
+        [{"role": "user", "content": "hi"}, {"role": "assistant", "content": answer}] for answer in ("a", "b")
+    ]
+    talk = read([{"m": chat} for chat in chats], Tokenizer(), **LM, columns={"messages": "m"})
+    assert talk.key(0) == talk.key(1)
+
+
 def test_numbers_may_be_texts() -> None:
     assert read([{"text": "x", "label": "-1.5e0"}], kind="regression").labels == [-1.5]
-
-
-LM = {"kind": "language_modelling"}
 
 
 def test_prompt_and_completion_come_from_columns_or_templates() -> None:
@@ -163,8 +223,10 @@ def test_the_last_message_of_a_chat_is_the_completion() -> None:
 @pytest.mark.parametrize(
     ("messages", "template", "message"),
     [
-        ([{"role": "user", "content": "hi"}], CHATML, "row 1: the messages must be a list of at least two"),
-        ([{"role": "a", "content": "x"}] * 2, CHATML, "the last with the role assistant"),
+        ([{"role": "user"}, {"role": "assistant", "content": "x"}], CHATML, "must be a list of two or more"),
+        ([{"role": "user", "content": "x"}, {"role": "assistant", "content": " "}], CHATML, "with texts"),
+        ([{"role": "user", "content": "hi"}], CHATML, "row 1: the messages must be a list of two or more"),
+        ([{"role": "a", "content": "x"}] * 2, CHATML, "of which the last has the role assistant"),
         ([{"role": "assistant", "content": "x"}] * 2, None, "tokenizer has no chat template"),
         (
             [{"role": "assistant", "content": "x"}] * 2,

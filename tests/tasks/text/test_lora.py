@@ -77,7 +77,7 @@ def test_the_target_alone_with_alpha_1_is_pefts_own_training(folder: Path) -> No
     found = {name: (a, b) for name, _, a, b in factors(model)}
     assert found.keys() == expected.keys()
     for name, pair in found.items():
-        torch.testing.assert_close(pair, expected[name], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(pair, expected[name], rtol=1e-4, atol=1e-5)
         assert pair[1].abs().max() > 1e-3
 
 
@@ -181,3 +181,25 @@ def test_layers_that_are_not_there_are_answered_with_those_that_are(folder: Path
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     with pytest.raises(AvilError, match=r"model.lora.targets is .* layers are called down_proj, gate_proj"):
         lora.adapt_(model, LoraConfig(targets=tuple(targets)), seed=0)
+
+
+def test_what_is_saved_is_the_layers_whole_weight_for_all_kinds_of_layers() -> None:
+    config = transformers.GPT2Config(vocab_size=40, n_positions=16, n_embd=16, n_layer=1, n_head=2)
+    for space in ("AB", "B"):
+        model = transformers.GPT2LMHeadModel(config).eval()  # its layers hold their weights transposed
+        wanted = LoraConfig(targets=("wte", "c_attn", "c_fc"), space=space)  # type: ignore[arg-type]
+        lora.adapt_(model, wanted, seed=0)
+        trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        assert any("lora_embedding" in name for name in trained)
+        with torch.no_grad():
+            for name in trained:
+                model.get_parameter(name).normal_(0, 0.3)
+        plain = transformers.GPT2LMHeadModel(config).eval()
+        saved = dict(lora.merged(model.named_parameters(), model))
+        plain.load_state_dict(saved, strict=False)
+        plain.tie_weights()
+        assert saved.keys() == dict(plain.named_parameters()).keys()
+        ids = torch.tensor([[1, 2, 3, 4]])
+        with torch.no_grad():
+            found, expected = plain.transformer(ids).last_hidden_state, model.transformer(ids).last_hidden_state
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -1,5 +1,6 @@
 """Rows out of files and data sets, and what is said about files that are broken."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ def read(**settings: Any) -> dict[str, Table]:
     return tables.read("news", TextTaskConfig.model_validate(settings))
 
 
+def rows(table: Table) -> list[dict[str, Any]]:
+    columns = {name: table.column(name, "") for name in table.names}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
 def refused(**settings: Any) -> str:
     with pytest.raises(AvilError) as caught:
         read(**settings)
@@ -39,7 +45,7 @@ def test_all_kinds_of_files_give_the_same_rows_and_know_their_lines(suffix: str,
     else:
         made_up.write(path, ROWS)
     table = read(files={"train": path})["train"]
-    assert list(table.rows) == ROWS
+    assert rows(table) == ROWS
     where = {"csv": [2, 3, 5], "jsonl": [1, 2, 3], "parquet": [1, 2, 3]}[suffix]
     word = "row" if suffix == "parquet" else "line"
     assert [table.where(row) for row in range(3)] == [f"{path}, {word} {number}" for number in where]
@@ -49,7 +55,7 @@ def test_blank_lines_and_a_byte_order_mark_do_not_move_rows(tmp_path: Path) -> N
     path = tmp_path / "train.csv"
     path.write_bytes("\ufefftext,label\n\na,x\n\n\nb,y\n".encode())
     table = read(files={"train": path})["train"]
-    assert list(table.rows) == [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+    assert rows(table) == [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
     assert [table.where(row) for row in (0, 1)] == [f"{path}, line 3", f"{path}, line 6"]
     path = tmp_path / "train.jsonl"
     path.write_text('\n{"a": 1}\n\n{"a": 2}\n', encoding="utf-8")
@@ -60,7 +66,7 @@ def test_blank_lines_and_a_byte_order_mark_do_not_move_rows(tmp_path: Path) -> N
 def test_several_files_are_read_one_after_the_other(tmp_path: Path) -> None:
     paths = [made_up.write(tmp_path / name, ROWS) for name in ("a.csv", "b.csv")]
     table = read(files={"train": paths})["train"]
-    assert list(table.rows) == ROWS * 2
+    assert rows(table) == ROWS * 2
     assert table.where(3) == f"{paths[1]}, line 2"
     assert table.name == f"{paths[0]}, ..."
 
@@ -82,6 +88,20 @@ def test_a_data_set_is_loaded_by_name_or_folder(tmp_path: Path, monkeypatch: pyt
     assert {split: len(table) for split, table in found.items()} == {"train": 3, "test": 1}
     assert found["train"].where(1) == "owner/some, train, row 2"
     assert "split 'nope' cannot be loaded" in refused(dataset="owner/some", splits={"train": "nope"})
+    assert "no such folder; write hub:OWNER/NAME to fetch" in refused(dataset="owner/som")
+
+
+@pytest.mark.parametrize("file", ["https://example.org/train.jsonl", "../train.jsonl", "/etc/train.jsonl"])
+def test_a_data_sets_folder_cannot_send_for_files_elsewhere(file: str, tmp_path: Path) -> None:
+    folder = tmp_path / "some"
+    made_up.write(folder / "train.jsonl", ROWS)
+    card = (
+        f"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {file}\n---\nSome.\n"
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    assert f"whose README.md names {file!r}, which is not within it" in refused(dataset=str(folder))
+    (folder / "README.md").write_text(card.replace(file, "train.jsonl"), encoding="utf-8")
+    assert len(read(dataset=str(folder))["train"]) == 3
 
 
 def test_a_hub_is_asked_for_a_data_set_alone_and_never_for_code(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +112,7 @@ def test_a_hub_is_asked_for_a_data_set_alone_and_never_for_code(monkeypatch: pyt
         return datasets.Dataset.from_list(ROWS)
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    read(dataset="nyu-mll/glue", subset="rte", splits={"train": "train", "dev": "validation"})
+    read(dataset="hub:nyu-mll/glue", subset="rte", splits={"train": "train", "dev": "validation"})
     assert asked == [("nyu-mll/glue", "rte", {"split": "train"}), ("nyu-mll/glue", "rte", {"split": "validation"})]
 
 
@@ -109,6 +129,8 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "short.csv": (b"text,label\na,b\nc\n", "short.csv, line 3: there are 1 columns"),
     "index.csv": (b"text,label\n0,a,b\n1,a,b\n", "index.csv, line 2: there are 3 columns"),
+    "quote.tsv": (b'text\tlabel\n"a\tb\nc "\td\n', "quote.tsv, line 3: a text in quotes has a line break in it"),
+    "blank.jsonl": (b"\n\n", "blank.jsonl has no row"),
     "quote.csv": (b'text,label\n"a,b\nc,d\n', "quote.csv, line 3: unexpected end of data; check its quotes"),
     "twice.csv": (b"text,text\na,b\n", "twice.csv, line 1: two columns are named 'text'"),
     "nul.csv": (b"text,label\na\0,b\n", "nul.csv, line 2: there is a NUL byte"),
@@ -153,14 +175,31 @@ def test_a_column_that_is_missing_is_answered_with_those_that_are_there(tmp_path
         table.column("txt", "tasks.news.columns.text")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
 def test_a_file_that_has_changed_is_read_anew(tmp_path: Path) -> None:
     path = made_up.write(tmp_path / "a.csv", ROWS)
     assert len(read(files={"train": path})["train"]) == 3
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
     made_up.write(path, ROWS[:1])
-    os.utime(path, (1, 1))
+    os.utime(path, ns=times)
     assert len(read(files={"train": path})["train"]) == 1
+
+
+def test_values_of_a_jsonl_file_stay_what_they_are(tmp_path: Path) -> None:
+    given = [{"a": "2020-01-01", "b": 1}, {"a": "2020-01-02", "b": 2.5}, {"b": None, "c": {"d": [1]}}]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
+    table = read(files={"train": tmp_path / "x.jsonl"})["train"]
+    assert table.column("a", "") == ["2020-01-01", "2020-01-02", None]
+    assert table.column("b", "") == [1, 2.5, None]
+    assert table.column("c", "") == [None, None, {"d": [1]}]
+
+
+def test_files_of_a_split_have_the_same_columns(tmp_path: Path) -> None:
+    paths = [made_up.write(tmp_path / "a.csv", ROWS), made_up.write(tmp_path / "b.csv", [{"text": "a"}])]
+    assert "a.csv and" in (told := refused(files={"train": paths}))
+    assert "do not both have the column 'label'" in told
+
+
+def test_a_dev_set_of_an_auxiliary_is_not_read_if_it_is_not_asked_for(tmp_path: Path) -> None:
+    made_up.write(tmp_path / "train.csv", ROWS)
+    (tmp_path / "dev.csv").write_bytes(b"broken\n")
+    assert list(tables.read("news", TextTaskConfig(files=tmp_path), ("train",))) == ["train"]

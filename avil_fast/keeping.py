@@ -95,6 +95,10 @@ class Keeper:
 
 
 def _size(task: Task) -> dict[str, Any]:
-    """How much data a task has, by split; None where it does not tell."""
-    splits = {split: getattr(task, split) for split in ("train", "dev", "test")}
-    return {"name": task.name} | {s: None if data is None else length_of(data) for s, data in splits.items()}
+    """By which the data of two runs are compared: lengths, and digests of data that knows its own."""
+    data = {"train": task.train, "dev": task.dev, "test": task.test}
+    digests = {
+        split: digest for split, own in data.items() if (digest := getattr(own, "digest", None)) is not None
+    }
+    sizes = {split: None if own is None else length_of(own) for split, own in data.items()}
+    return {"name": task.name, **sizes} | ({"digest": digests} if digests else {})

@@ -12,6 +12,7 @@ import pytest
 SMALL = {
     "checkpoints": "--width 64 --layers 2 --tasks 2 --repeats 1",
     "kernels": "--numel 65536 --repeats 2 --n 2 3 --against add_ mv",
+    "trainer": "--batch 2 --length 8 --steps 2 --repeats 1 --width 16 --layers 1 --heads 2 --vocabulary 64",
     "streamed": "--device cpu --numel 200000 --repeats 2 --n 2 3 --window 300000",
     "endtoend": "--device cpu --tasks 2 --steps 2 --batch 2 --sequence 8 --vocabulary 64 --width 64 --layers 1",
 }
@@ -26,6 +27,8 @@ def test_a_command_runs_and_writes_its_figures(name: str, tmp_path: Path) -> Non
     if "rows" in figures:
         assert {(row["op"], row["codec"], row["n"]) for row in figures["rows"]} >= {("delta_dots", "int8", 3)}
         assert all(row["gbps"] > 0 and row["percent_of_roof"] > 0 for row in figures["rows"])
+    elif name == "trainer":
+        assert figures["ratio"] == figures["ratios"][0] > 0
     elif name == "checkpoints":
         assert figures["bytes_of_files"] > sum(figures["bytes"].values()) > 0
     else:

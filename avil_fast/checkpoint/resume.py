@@ -28,6 +28,7 @@ FREE = {
     "deltas.device",
     "device",
     "gradient_accumulation_steps",
+    "model.compile",
     "model.gradient_checkpointing",
     "optimizer.backend",
     "output_dir",
@@ -204,4 +205,5 @@ def _flat(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]
 
 def _told(task: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{split} {task[split]}" for split in ("train", "dev", "test") if task[split] is not None)
-    return f"task {task['name']!r} ({counts})"
+    digests = "".join(f", {split} digest {digest}" for split, digest in task.get("digest", {}).items())
+    return f"task {task['name']!r} ({counts}{digests})"

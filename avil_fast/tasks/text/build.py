@@ -150,8 +150,9 @@ def _task(
 ) -> Task:
     from transformers import DataCollatorForSeq2Seq, DataCollatorWithPadding
 
-    tokenizer = data.tokenizer
-    sets: dict[str, Any] = encode(name, config, parts, tokenizer, model, seed)
+    sets: dict[str, Any] = encode(name, config, parts, data.tokenizer, model, seed)
+    tokenizer = copy.copy(data.tokenizer)  # which is saved with the side that it has
+    tokenizer.padding_side = "right"
     collate: Any
     if config.kind == "language_modelling":
         collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=encoded.IGNORED)

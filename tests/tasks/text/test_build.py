@@ -272,3 +272,20 @@ def test_a_leak_stops_a_run(made: Path) -> None:
     tasks = {"news": {"files": made / "news"}, "other": {"files": {"train": made / "news" / "dev.csv"}}}
     with pytest.raises(AvilError, match=r"dev.csv, line 2: this row of the target's dev set stands in the train"):
         build(run(made, tasks=tasks))
+
+
+def test_batches_are_filled_at_the_end_whatever_side_generation_needs(made: Path, tmp_path: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(made / "lm", padding_side="left")
+    for file in (made / "lm").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tokenizer.save_pretrained(tmp_path)
+    config = language(made, model={"path": str(tmp_path), "max_length": 64}, rounds=1, output_dir=tmp_path / "run")
+    _, tasks, _ = build(config)
+    assert tasks[0].collate is not None
+    batch = tasks[0].collate([tasks[0].train[i] for i in range(4)])  # type: ignore[index]
+    assert bool(batch["attention_mask"][:, 0].all())
+    assert not bool(batch["attention_mask"][:, -1].all())
+    trained(config)
+    saved = transformers.AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
+    assert saved.padding_side == "left"
+    assert saved.model_max_length != 64

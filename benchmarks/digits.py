@@ -20,7 +20,7 @@ USEFUL, USELESS = ("lower_right", "upper_left_high"), "random_labels"
 
 def run(config: Config) -> dict[str, Any]:
     """The summary of one run, as `avil-fast train` makes it."""
-    model, tasks = build(config)
+    model, tasks, _ = build(config)
     return api.train(model, tasks, config).summary
 
 

@@ -60,7 +60,7 @@ def transformer() -> tuple[nn.Module, list[avil.Task]]:
 
 def digits() -> tuple[nn.Module, list[avil.Task]]:
     torch.manual_seed(0)
-    return build(load(None, ["tasks.auxiliary_train=300", "tasks.test=10"]))
+    return build(load(None, ["tasks.auxiliary_train=300", "tasks.test=10"]))[:2]
 
 
 def trained(model: nn.Module, tasks: list[avil.Task]) -> tuple[LocalEngine, TaskData]:

@@ -35,9 +35,9 @@ from avil_fast.ops.checks import MAX_TASKS
 from avil_fast.randomness import apart
 from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
-from avil_fast.tasks.batches import derive_seed, length_of, require_data
+from avil_fast.tasks.batches import about_data, derive_seed, length_of, require_data
 from avil_fast.tasks.export import Export
-from avil_fast.tasks.task import Data, Scorer, Task
+from avil_fast.tasks.task import Scorer, Task
 
 
 @dataclass(frozen=True)
@@ -167,16 +167,9 @@ def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) 
     target = check_tasks(tasks, config)
     zero = zero_of(config, ranks.size)
     deepspeed = json.dumps(zero.settings, sort_keys=True) if zero else ""
-    sizes = [
-        f"{task.name}: {' '.join(_told(data) for data in (task.train, task.dev, task.test))}" for task in tasks
-    ]
-    ranks.require_same("what the ranks train", [*dump(config).splitlines(), deepspeed, *sizes])
+    data = [json.dumps(about_data(task)) for task in tasks]
+    ranks.require_same("what the ranks train", [*dump(config).splitlines(), deepspeed, *data])
     return target
-
-
-def _told(data: Data | None) -> str:
-    """A data set's length, and if it knows one the digest of its examples."""
-    return "none" if data is None else f"{length_of(data)} {getattr(data, 'digest', '')}"
 
 
 def check_tasks(tasks: Sequence[Task], config: TrainConfig) -> int:

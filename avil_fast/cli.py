@@ -91,9 +91,9 @@ def data(
     config = load(Path(arguments[0]), arguments[1:])
     if not isinstance(config.tasks, TextTasksConfig) or isinstance(config.model, ConvNetConfig):
         raise AvilError(f"{arguments[0]} has tasks on images, but this command looks at texts; name another")
-    from avil_fast.tasks.text.look import look
+    from avil_fast.tasks.text.overview import overview
 
-    found = look(config.tasks.by_name, config.model, config.target, config.seed)
+    found = overview(config.tasks.by_name, config.model, config.target, config.seed)
     if as_json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
     else:

@@ -18,7 +18,7 @@ from avil_fast.checkpoint.inspect import Inspection
 from avil_fast.methods.loop import Observer
 from avil_fast.report.folder import REPORT
 from avil_fast.tasks.task import Task
-from avil_fast.tasks.text.look import Look
+from avil_fast.tasks.text.overview import Overview
 
 
 class Console:
@@ -93,31 +93,31 @@ class Console:
         table.add_row("whole", "no" if found.damage else whole)
         self._rich.print(table)
 
-    def data(self, found: Look) -> None:
+    def data(self, found: Overview) -> None:
         """What a run's data looks like."""
         table = Table()
         table.add_column("task")
         table.add_column("split")
         for name in ("examples", "items", "labels", "tokens", "cut", "repeated"):
             table.add_column(name, justify="right", no_wrap=name in ("labels", "tokens"))
-        for sight in found.sights:
+        for split in found.splits:
             table.add_row(
-                sight.task,
-                sight.split,
-                str(sight.examples),
-                str(sight.items),
-                "\n".join(f"{name} {value:g}" for name, value in sight.labels.items()) or "–",
-                " ".join(map(str, sight.tokens.values())),
-                f"{sight.cut} ({sight.cut / sight.examples:.0%})" if sight.cut else "0",
-                str(sight.repeated),
+                split.task,
+                split.split,
+                str(split.examples),
+                str(split.items),
+                "\n".join(f"{name} {value:g}" for name, value in split.labels.items()) or "–",
+                " ".join(map(str, split.tokens.values())),
+                f"{split.cut} ({split.cut / split.examples:.0%})" if split.cut else "0",
+                str(split.repeated),
             )
         self._rich.print(table)
         self._rich.print("Tokens: the median, 95 % have no more, the longest. Cut: longer than the model reads.")
         self._rich.print("As the model sees them; what is learned is bold.")
-        for sight in found.sights:
-            if sight.split == "train":
-                line = Text(f"{sight.task}: ")
-                for part, learned in sight.shown:
+        for split in found.splits:
+            if split.split == "train":
+                line = Text(f"{split.task}: ")
+                for part, learned in split.shown:
                     line.append(part, style="bold" if learned else "")
                 self._rich.print(line, soft_wrap=True)
         for leak in found.leaks:

@@ -15,7 +15,7 @@ from avil_fast.engine.ranks import Ranks
 from avil_fast.home import Home
 from avil_fast.methods.base import Watch
 from avil_fast.methods.loop import Observer, Run
-from avil_fast.tasks.batches import length_of
+from avil_fast.tasks.batches import about_data
 from avil_fast.tasks.task import Task
 
 
@@ -46,7 +46,7 @@ class Keeper:
 
         watch = Watch(observer.progress, self._point, self._keep, enough)
         self.run = Run(engine, config, watch, observer.round)
-        settings, sizes = config.model_dump(mode="json"), [_size(task) for task in tasks]
+        settings, sizes = config.model_dump(mode="json"), [about_data(task) for task in tasks]
         taken = take_up(home.found, home.resume, engine, ranks, settings, sizes)
         if taken is not None:
             path, manifest, best = taken
@@ -92,13 +92,3 @@ class Keeper:
 
     def _state(self) -> RunState:
         return RunState(self.run.where(), self.run.state(), self.run.best.snapshot)
-
-
-def _size(task: Task) -> dict[str, Any]:
-    """By which the data of two runs are compared: lengths, and digests of data that knows its own."""
-    data = {"train": task.train, "dev": task.dev, "test": task.test}
-    digests = {
-        split: digest for split, own in data.items() if (digest := getattr(own, "digest", None)) is not None
-    }
-    sizes = {split: None if own is None else length_of(own) for split, own in data.items()}
-    return {"name": task.name, **sizes} | ({"digest": digests} if digests else {})

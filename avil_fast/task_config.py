@@ -166,10 +166,6 @@ class TextTaskConfig(Section):
             raise ValueError("a task needs either files or dataset; set one of them")
         if self.dataset is None and (self.subset or self.splits):
             raise ValueError("subset and splits belong to a dataset, but the task has files; leave them out")
-        if self.hold_out and isinstance(self.files, SplitFiles):
-            for split in ("dev", "test"):
-                if getattr(self.hold_out, split) and getattr(self.files, split):
-                    raise ValueError(f"hold_out.{split} and files.{split} are both set; leave one out")
         return self
 
     @model_validator(mode="after")

@@ -7,8 +7,6 @@ the disk takes against plain writes, and how long loading takes. Each is the med
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
 import statistics
@@ -30,6 +28,7 @@ from avil_fast.config import CheckpointsConfig, DeltasConfig, OptimizerConfig
 from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.ranks import ALONE
 from avil_fast.tasks.task import Task
+from benchmarks import command
 
 
 def engine_of(width: int, layers: int, tasks: int) -> LocalEngine:
@@ -108,13 +107,12 @@ def measure(width: int, layers: int, tasks: int, repeats: int, folder: Path) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser("checkpoints", __doc__)
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=21, help="of width² weights each: 22 million in all")
     parser.add_argument("--tasks", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where to write; by default a temporary folder")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     try:
@@ -136,8 +134,7 @@ def main() -> None:
         f"every {period / 60:.0f} minutes: held up {100 * found['seconds_held'] / period:.2f} % of the time, "
         f"writing {100 * found['seconds_written'] / period:.2f} %"
     )
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    command.write(options.json, found)
 
 
 if __name__ == "__main__":

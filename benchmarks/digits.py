@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +10,7 @@ import torch
 from avil_fast import api
 from avil_fast.config import Config, load
 from avil_fast.tasks.from_config import build
+from benchmarks import command
 
 METHODS = ("avil", "single")
 USEFUL, USELESS = ("lower_right", "upper_left_high"), "random_labels"
@@ -30,9 +28,8 @@ def spread(values: list[float]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.digits", description=__doc__)
+    parser = command.parser("digits", __doc__)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
     parser.add_argument("settings", nargs="*", help="settings that override the default's: key=value")
     options = parser.parse_args()
     seeds = list(range(options.seeds))
@@ -59,8 +56,7 @@ def main() -> None:
     for method, found in result["methods"].items():
         print(f"{method}: {found['mean']:.3f} ± {found['standard_error']:.3f}")
     print(f"random labels have the lowest final α in {lowest} of {len(seeds)} runs")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    command.write(options.json, result)
 
 
 if __name__ == "__main__":

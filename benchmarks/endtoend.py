@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import resource
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +25,7 @@ from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.optimizer import TaskOptimizer
 from avil_fast.engine.parameters import flatten
 from avil_fast.tasks.task import Task
+from benchmarks import command
 from benchmarks.kernels import about
 
 # The settings' names and values, without pydantic: this runs on torch and triton alone.
@@ -133,9 +132,8 @@ def avil(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endtoend", description=__doc__.splitlines()[0])
+    parser = command.parser("endtoend", __doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
     parser.add_argument("--codec", choices=CODECS, default="int8")
     for name, default in {
         "tasks": 8, "rounds": 2, "steps": 20, "alpha-steps": 10, "dev-batches": 2, "batch": 8, "sequence": 512,
@@ -166,8 +164,7 @@ def main() -> None:
         f"peak memory: {ours:.2f} GB, {result['peak_over_expected_percent']:.1f}% of plain training's "
         f"{others:.2f} GB and {extra / 1e9:.2f} GB of base and bank"
     )
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    command.write(options.json, result)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ alternative whose result is wrong gets no ratio; an operation whose result is wr
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import platform
 import statistics
@@ -28,6 +26,7 @@ from avil_fast.ops import capture, weighted_sum
 from avil_fast.ops.delta_dots import reference as dots_reference
 from avil_fast.ops.delta_gram import reference as gram_reference
 from avil_fast.ops.encoding import BLOCK, decode
+from benchmarks import command
 from benchmarks.alternatives import ALTERNATIVES, alternatives
 from benchmarks.buffers import ROTATION, Buffers, make
 from benchmarks.cell import HEADER, Cell, against_roof, line
@@ -162,12 +161,6 @@ def measured(
     return f"{name:14} {codec:5} {n:>3} skipped: {device} lacks the memory for it; --numel takes fewer parameters"
 
 
-def write(path: Path | None, result: dict[str, Any]) -> None:
-    """What was measured so far, so that a run that is cut off keeps it."""
-    if path:
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
 def _error(operation: Operation, run: Callable[[Buffers], Tensor], b: Buffers, truth: list[Tensor]) -> float:
     """The largest relative error among what a call made."""
     operation.prepare(b)
@@ -246,9 +239,8 @@ def processor() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.splitlines()[0])
+    parser = command.parser("kernels", __doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
     parser.add_argument("--numel", type=int, help="parameters (default: 2^25, on CUDA 2^28)")
     parser.add_argument("--repeats", type=int, default=11, help="turns")
     parser.add_argument("--op", nargs="+", choices=OPERATIONS, default=list(OPERATIONS))
@@ -278,13 +270,13 @@ def main() -> None:
                 rows.append(row)
                 print(line(row), *(f" {name} {value:.2f}" for name, value in row.ratios.items()), flush=True)
                 result |= {"rows": [asdict(r) for r in rows], "slopes": [*slopes(rows, numel)]}
-                write(options.json, result)
+                command.write(options.json, result)  # so that a run that is cut off keeps what it has
     for slope in result.get("slopes", []):
         print(f"{slope['op']:14} {slope['codec']:5} one more delta: {slope['percent_of_roof']:.0f}% of the roof")
     if device.type == "cpu":  # on a GPU, Triton compiles at the first use ever, and keeps the result on disk
         result["first_use_ms"] = first_use()
         print(f"first use: {result['first_use_ms']:.1f} ms")
-    write(options.json, result)
+    command.write(options.json, result)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,9 @@ result is not that of the bank on the device ends the run.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 
@@ -20,6 +17,7 @@ from avil_fast.deltas.bank import Bank
 from avil_fast.deltas.base import DeltaBank
 from avil_fast.deltas.codec import CODECS
 from avil_fast.deltas.streamed import WINDOW, StreamedBank
+from benchmarks import command
 from benchmarks.cell import HEADER, Cell, against_roof, line
 from benchmarks.kernels import about
 from benchmarks.roof import roof
@@ -80,9 +78,8 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.streamed", description=__doc__.splitlines()[0])
+    parser = command.parser("streamed", __doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
     parser.add_argument("--numel", type=int, default=1 << 27, help="parameters (default: 2^27)")
     parser.add_argument("--repeats", type=int, default=7, help="turns")
     parser.add_argument("--codec", nargs="+", choices=CODECS, default=list(CODECS))
@@ -98,8 +95,7 @@ def main() -> None:
             for row in measure(codec, n, options.numel, device, options.repeats, options.window):
                 rows.append(row)
                 print(f"{line(row)}  {row.times_resident:.1f}", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(result | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    command.write(options.json, result | {"rows": [asdict(row) for row in rows]})
 
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ that a machine that is slow for a while is slow for both.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +30,7 @@ from avil_fast.config import DeltasConfig, OptimizerConfig, from_dotted
 from avil_fast.engine.local import LocalEngine
 from avil_fast.methods.base import TaskData
 from avil_fast.tasks.task import Task
+from benchmarks import command
 
 
 class Tokens(Dataset[dict[str, Any]]):
@@ -145,17 +144,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser("trainer", __doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--length", type=int, default=32, help="tokens of a text")
-    parser.add_argument("--steps", type=int, default=20, help="that are timed in each turn, after one that is not")
+    parser.add_argument("--steps", type=int, default=20, help="timed in each turn, after one that is not")
     parser.add_argument("--repeats", type=int, default=7, help="turns of both")
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--heads", type=int, default=12)
     parser.add_argument("--vocabulary", type=int, default=30522)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     logging.set_verbosity_error()
     warnings.filterwarnings("ignore", category=UserWarning)
@@ -168,8 +166,7 @@ def main() -> None:
         f"ratio                  {100 * found['ratio']:.1f} %, median of {options.repeats} turns "
         f"({low:.2f} to {high:.2f})"
     )
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    command.write(options.json, found)
 
 
 if __name__ == "__main__":

@@ -293,7 +293,6 @@ def test_every_config_that_comes_with_the_package_loads_without_a_warning(path: 
         ("tasks.a.kind=nope", "tasks.a.kind is 'nope', but input should be 'classification'"),
         ("tasks.a={}", "tasks.a: a task needs either files or dataset"),
         ("tasks.a={files: x, subset: s}", "tasks.a: subset and splits belong to a dataset"),
-        ("tasks.a={files: {train: x, dev: y}, hold_out: {dev: 3}}", "hold_out.dev and files.dev are both set"),
         ("tasks.a={files: x, labels: [b, b]}", "labels names 'b' twice"),
         ("tasks.a={files: x, packing: true}", "packing needs kind: language_modelling"),
         ("tasks.a={files: x, metric: mse}", "metric is mse, but classification has accuracy, f1"),

@@ -58,7 +58,7 @@ class LocalEngine(SavedEngine):
         self._shared = self._shards(self._parameters.shared)
         self._scaled_head = self._shards(self._parameters.heads[target]) if scale_target_head else []
         self._all, self._owners = self._shards(self._parameters.all), self._parameters.owners
-        self._coarse = any(partition.low for partition in self._parameters.all)
+        self._dots_of_each = any(partition.low for partition in self._parameters.all)
         self._optimizers = [
             TaskOptimizer([*self._parameters.shared, *head], optimizer) for head in self._parameters.heads
         ]

@@ -71,8 +71,9 @@ class PartitionedEngine(Engine):
     _scaled_head: Sequence[Shard]
     """Partitions of the target's head, if α scales it; else none."""
 
-    _coarse = False
-    """Gradients add up in low precision, where hundreds of batches come to a stop: dots are taken of each."""
+    _dots_of_each = False
+    """Dots are taken of every dev batch's gradient, and not of their sum: where hundreds of batches in low
+    precision come to a stop, or where adding up takes memory of its own."""
 
     def __init__(
         self,
@@ -207,12 +208,12 @@ class PartitionedEngine(Engine):
             for parts, last in _with_last(self._cut(batches)):
                 part = parts[0]
                 loss = self._loss(task, part.batch)
-                self._backward(loss * (part.weight * self.ranks.size), last or self._coarse)
+                self._backward(loss * (part.weight * self.ranks.size), last or self._dots_of_each)
                 loss_sum += loss.detach() * part.weight
                 weight += part.total
-                if last or self._coarse:
+                if last or self._dots_of_each:
                     dots += self._dots()
-                if self._coarse and not last:
+                if self._dots_of_each and not last:
                     self._begin_gradient()
             _require_examples(weight, task, "dev")
             sums = torch.tensor([*dots.tolist(), float(loss_sum)], dtype=torch.float64, device=self.device)

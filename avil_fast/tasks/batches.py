@@ -35,6 +35,17 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+def about_data(task: Task) -> dict[str, Any]:
+    """By which the data of two ranks or runs are compared: lengths, and digests of data that has one.
+
+    In JSON's types.
+    """
+    data = {"train": task.train, "dev": task.dev, "test": task.test}
+    sizes = {split: None if own is None else length_of(own) for split, own in data.items()}
+    digests = {split: cast(Any, own).digest for split, own in data.items() if hasattr(own, "digest")}
+    return {"name": task.name, **sizes} | ({"digest": digests} if digests else {})
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on `device`; mappings, tuples and lists are walked."""
     if isinstance(batch, Parts):

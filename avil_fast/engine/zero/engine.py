@@ -103,6 +103,8 @@ class ZeroEngine(SavedEngine):
         self._all = [shard for _, shards in of_groups for shard in shards]
         self._owners = [owner for owner, shards in of_groups for _ in shards]
         self._gradient_pending = False
+        # Where DeepSpeed would hold the sum of gradients and the next one at a time.
+        self._dots_of_each = zero.stage == 2 and not zero.offload
         self._make_banks(deltas)
 
     def begin_task(self, task: int, seed: int) -> None:

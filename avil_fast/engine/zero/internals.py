@@ -66,7 +66,7 @@ class Partitions(ABC):
 
     @abstractmethod
     def forget_gradients(self) -> None:
-        """Zero what a parameter without a gradient would otherwise keep of an earlier one."""
+        """Drop an earlier gradient: its memory, and what a parameter without a new one would keep of it."""
 
     @abstractmethod
     def publish(self) -> None:
@@ -108,6 +108,9 @@ class Stage1And2(Partitions):
         if self.z.cpu_offload:
             for partition in self.z.single_partition_of_fp32_groups:
                 partition.grad.zero_()
+        else:
+            for kept in (self.z.averaged_gradients, self.z.all_grad_tensors):
+                kept.update(dict.fromkeys(kept))  # to None, as after a step
 
     def publish(self) -> None:
         self.z.update_lp_params()

@@ -17,12 +17,16 @@ from avil_fast.task_config import METRICS, TextTaskConfig
 from avil_fast.tasks.batches import derive_seed
 from avil_fast.tasks.export import Export
 from avil_fast.tasks.task import Task
-from avil_fast.tasks.text import encoded, examples, lora, probe, splits, tables
-from avil_fast.tasks.text.exports import causal_lm, encoder
-from avil_fast.tasks.text.forward import HeadLoss, next_token_loss
+from avil_fast.tasks.text import examples, lora, probe, splits, tables
+from avil_fast.tasks.text.completions import IGNORED, Completions
+from avil_fast.tasks.text.demonstrations import Demonstrated
 from avil_fast.tasks.text.heads import SharedBody, attach
+from avil_fast.tasks.text.labelled_texts import Texts
 from avil_fast.tasks.text.loading import Zero3, load_causal_lm, load_encoder, load_tokenizer, prepare_
+from avil_fast.tasks.text.losses import HeadLoss, next_token_loss
 from avil_fast.tasks.text.metrics import TextMetric
+from avil_fast.tasks.text.packing import Packed, pad_packed
+from avil_fast.tasks.text.saving import causal_lm, encoder
 
 Model = EncoderConfig | CausalLMConfig
 
@@ -117,21 +121,17 @@ def encode(
 ) -> dict[str, Any]:
     """The data set of each split."""
     if config.kind != "language_modelling":
-        return {
-            split: encoded.Texts(part, tokenizer, model.max_length, config.too_long)
-            for split, part in parts.items()
-        }
+        return {split: Texts(part, tokenizer, model.max_length, config.too_long) for split, part in parts.items()}
     plain = {
-        split: encoded.Completions(part, tokenizer, model.max_length, config.too_long)
-        for split, part in parts.items()
+        split: Completions(part, tokenizer, model.max_length, config.too_long) for split, part in parts.items()
     }
     if config.packing:
-        return {split: encoded.Packed(part, model.max_length) for split, part in plain.items()}
+        return {split: Packed(part, model.max_length) for split, part in plain.items()}
     if config.demonstrations:
         between = tokenizer(config.separator, add_special_tokens=False)["input_ids"]
         fixed = derive_seed(seed, name, "demonstrations") >> 8
         return {
-            split: encoded.Demonstrated(
+            split: Demonstrated(
                 part,
                 plain["train"],
                 config.demonstrations,
@@ -155,9 +155,9 @@ def _task(
     tokenizer.padding_side = "right"
     collate: Any
     if config.kind == "language_modelling":
-        collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=encoded.IGNORED)
+        collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
         if config.packing:
-            collate = partial(encoded.pad_packed, pad=tokenizer.pad_token_id)
+            collate = partial(pad_packed, pad=tokenizer.pad_token_id)
         metric = TextMetric(config.metric, None) if config.metric else None
         return Task(name, **sets, loss=next_token_loss, metric=metric, collate=collate)
     metric = TextMetric(config.metric or METRICS[config.kind][0], name, len(data.classes[name]))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch
-from avil_fast.tasks.text.encoded import IGNORED
-from avil_fast.tasks.text.forward import logits_of
+from avil_fast.tasks.text.completions import IGNORED
+from avil_fast.tasks.text.losses import logits_of
 from avil_fast.tasks.text.packages import require
 
 FRACTIONS = ("accuracy", "f1", "auroc", "token_accuracy")

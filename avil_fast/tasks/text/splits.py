@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from avil_fast.errors import AvilError
@@ -161,8 +161,3 @@ def sentence(leak: Overlap, tasks: Mapping[str, Splits], target: str) -> str:
 def _without(examples: Examples, others: Examples) -> Examples:
     keys = {others.key(index) for index in range(len(others))}
     return examples.take([index for index in range(len(examples)) if examples.key(index) not in keys])
-
-
-def sizes(splits: Mapping[str, Sequence[object]]) -> dict[str, int]:
-    """Examples by split."""
-    return {split: len(examples) for split, examples in splits.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,12 @@ from tests.engine.ranks.cases import Case
 from tests.engine.ranks.worker import engine_of
 
 WIDTH, LAYERS = 251, 8
+
+
+def mapped(size: int) -> int:
+    """Bytes of a block as malloc maps it, with its header and in whole pages."""
+    page = mmap.PAGESIZE
+    return -(-(size + 16) // page) * page
 
 
 class Wide(nn.Module):
@@ -100,9 +107,13 @@ class MemoryCase:
                 engine.target_gradient(engine.tasks[0].dev)
             engine.merge([1.0, 0.5, 0.5])
 
-        for _ in range(2):  # the first round makes moments and what else stays
+        found = []
+        for _ in range(11):
             engine.begin_round()
-            training, alpha = peak(train), peak(learn_alpha)
+            found.append((peak(train), peak(learn_alpha)))
+        # The first round makes moments and what else stays. Of the others the most: a buffer of gloo's is there in
+        # every gather, but its threads have often given it back before anybody looks.
+        training, alpha = (max(peaks) for peaks in zip(*found[1:], strict=True))
         memory = engine.memory()
         engine.close()
         return {"training": training, "alpha": alpha, "base": memory.base, "bank": memory.bank}

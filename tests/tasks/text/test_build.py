@@ -1,6 +1,7 @@
 """From a file of settings to a result that plain transformers loads."""
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from avil_fast import api
 from avil_fast.config import Config, from_settings
+from avil_fast.engine.ranks import Ranks
 from avil_fast.errors import AvilError
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.text.heads import SharedBody
@@ -266,6 +268,41 @@ def test_a_data_set_has_a_digest_by_which_ranks_are_compared(made: Path, tmp_pat
     assert digests[:2] == digests[2:4]
     assert digests[0] != digests[4]
     assert digests[1] != digests[5]
+
+
+class Recorded(Ranks):
+    """Keeps what the ranks are compared by."""
+
+    def require_same(self, what: str, lines: Sequence[str]) -> None:
+        self.__dict__.setdefault("lines", []).append(list(lines))
+
+
+def test_ranks_with_other_labels_of_the_same_number_are_told_apart(made: Path, tmp_path: Path) -> None:
+    rows, ranks = made_up.rows(40), Recorded()
+    swapped = [row | {"label": {"good": "bad", "bad": "good"}[row["label"]]} for row in rows]
+    path = tmp_path / "train.csv"
+    for own in (rows, rows, swapped):
+        made_up.write(path, own)
+        config = run(made, tasks={"news": {"files": {"train": path}, "hold_out": {"dev": 5}}})
+        api.check_run(build(config)[1], config, ranks)
+    one, same, other = ranks.__dict__["lines"]
+    assert one == same
+    assert one != other
+
+
+def test_a_run_does_not_go_on_with_other_labels(made: Path, tmp_path: Path) -> None:
+    rows = made_up.rows(40)
+    made_up.write(tmp_path / "train.csv", rows)
+    tasks = {"news": {"files": {"train": tmp_path / "train.csv"}, "hold_out": {"dev": 5}}}
+    config = run(made, tasks=tasks, output_dir=tmp_path / "run", steps_per_task=1, checkpoints={"minutes": 0})
+    trained(config)
+    model, others, export = build(config)
+    api.train(model, others, config, export=export, resume="auto")
+    last = rows[-1] | {"label": {"good": "bad", "bad": "good"}[rows[-1]["label"]]}
+    made_up.write(tmp_path / "train.csv", [*rows[:-1], last])
+    model, others, export = build(config)
+    with pytest.raises(AvilError, match=r"was made with other data: task 'news' .* digest .*; give the data"):
+        api.train(model, others, config, export=export, resume="auto")
 
 
 def test_a_leak_stops_a_run(made: Path) -> None:

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avil_fast.errors import AvilError
-from avil_fast.tasks.text import encoded
-from avil_fast.tasks.text.encoded import IGNORED, Completions, Demonstrated, Packed, Texts, pack
+from avil_fast.tasks.text.completions import IGNORED, Completions
+from avil_fast.tasks.text.demonstrations import Demonstrated
 from avil_fast.tasks.text.examples import Examples
+from avil_fast.tasks.text.labelled_texts import Texts
+from avil_fast.tasks.text.packing import Packed, pack, pad_packed
 from avil_fast.tasks.text.tables import Table
 from tests.tasks import made_up
 
@@ -161,7 +163,7 @@ def test_packed_examples_do_not_see_each_other(letters: Any, attention: str) -> 
     assert sorted(i for group in packed.groups for i in group) == [0, 1, 2, 3]
     assert len(packed) == 2
     assert sum(packed.weights) == sum(plain.weights)
-    batch = encoded.pad_packed([packed[0], packed[1]], 0)
+    batch = pad_packed([packed[0], packed[1]], 0)
     assert set(batch) == {"input_ids", "labels", "position_ids"}
     one_by_one = [transformers.DataCollatorForSeq2Seq(tokenizer)([plain[i]]) for i in range(4)]
     mean = sum(w * losses(model, item) for w, item in zip(plain.weights, one_by_one, strict=True))
@@ -182,9 +184,10 @@ def test_weights_are_the_tokens_that_the_models_loss_averages(letters: Any) -> N
 def test_packing_uses_each_item_once_and_never_too_much(lengths: list[int], capacity: int) -> None:
     groups = pack(lengths, capacity)
     assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
-    assert all(sum(lengths[i] for i in group) <= capacity for group in groups)
-    fewest = -(-sum(lengths) // capacity)
-    assert len(groups) <= 11 / 9 * fewest + 4 or max(lengths) > capacity // 2
+    sizes = [sum(lengths[i] for i in group) for group in groups]
+    assert all(size <= capacity for size in sizes)
+    # No two groups fit into one.
+    assert all(one + other > capacity for k, one in enumerate(sizes) for other in sizes[:k])
 
 
 def demonstrated(letters: Any, count: int, max_length: int = 60, seed: int | None = None) -> Demonstrated:

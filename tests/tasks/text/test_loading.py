@@ -68,33 +68,22 @@ def test_a_text_longer_than_the_positions_is_refused(tmp_path: Path) -> None:
     load(tmp_path, max_length=24)
 
 
+def roberta(folder: Path, pad: int) -> Path:
+    """A RoBERTa, which counts positions from its padding token, and the tokenizer of another model."""
+    made_up.encoder(folder)
+    transformers.RobertaModel(transformers.RobertaConfig(pad_token_id=pad, **ROBERTA)).save_pretrained(folder)
+    return folder
+
+
 def test_positions_that_count_from_the_padding_token_are_fewer(tmp_path: Path) -> None:
-    made_up.encoder(tmp_path)
-    config = transformers.RobertaConfig(
-        vocab_size=len(made_up.WORDS),
-        max_position_embeddings=24,
-        type_vocab_size=1,
-        pad_token_id=0,
-        **made_up.SIZE,
-    )
-    transformers.RobertaModel(config).save_pretrained(tmp_path)
+    roberta(tmp_path, pad=0)
     assert f"reads {24 - 1} tokens at most" in refused(tmp_path, max_length=24)
     model = load(tmp_path, max_length=23)
-    ids = torch.full((1, 23), 5)
-    assert model(input_ids=ids).logits.shape == (1, 2)
+    assert model(input_ids=torch.full((1, 23), 5)).logits.shape == (1, 2)
 
 
 def test_a_padding_token_is_the_tokenizers_before_positions_are_counted(tmp_path: Path) -> None:
-    made_up.encoder(tmp_path)
-    config = transformers.RobertaConfig(
-        vocab_size=len(made_up.WORDS),
-        max_position_embeddings=24,
-        type_vocab_size=1,
-        pad_token_id=1,
-        **made_up.SIZE,
-    )
-    transformers.RobertaModel(config).save_pretrained(tmp_path)
-    model = load(tmp_path)
+    model = load(roberta(tmp_path, pad=1))
     assert model.roberta.embeddings.padding_idx == model.config.pad_token_id == 0
 
 

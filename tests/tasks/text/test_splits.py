@@ -22,11 +22,15 @@ def texts(count: int, seed: int = 0) -> list[str]:
     return [row["text"] for row in made_up.rows(count, seed)]
 
 
+def sizes(parts: splits.Splits) -> dict[str, int]:
+    return {split: len(examples) for split, examples in parts.items()}
+
+
 def test_what_is_held_out_is_gone_from_train_and_is_the_seeds() -> None:
     given = {"train": examples(texts(100))}
     config = HoldOut(dev=10, test=20)
     one, same, other = (splits.hold_out("news", given, config, seed) for seed in (0, 0, 1))
-    assert splits.sizes(one) == {"train": 70, "dev": 10, "test": 20}
+    assert sizes(one) == {"train": 70, "dev": 10, "test": 20}
     assert sorted(i for part in one.values() for i in part.rows) == list(range(100))
     assert [part.rows for part in one.values()] == [part.rows for part in same.values()]
     assert one["test"].rows != other["test"].rows
@@ -53,11 +57,18 @@ def test_too_much_held_out_is_refused() -> None:
         splits.hold_out("news", {"train": examples(texts(10))}, HoldOut(dev=5, test=5), 0)
 
 
+def test_a_dev_set_that_is_there_is_not_replaced() -> None:
+    given = {"train": examples(texts(20)), "dev": examples(texts(5, 1), "own.csv")}
+    with pytest.raises(AvilError, match=r"hold_out\.dev is 3, but the task has a dev set \(own\.csv\)"):
+        splits.hold_out("news", given, HoldOut(dev=3), 0)
+    assert sizes(splits.hold_out("news", given, HoldOut(test=3), 0)) == {"train": 17, "dev": 5, "test": 3}
+
+
 def test_a_smaller_limit_is_a_part_of_a_larger_one() -> None:
     given = {"train": examples(texts(50)), "dev": examples(texts(5, 1))}
     small, large = (splits.limit("news", given, Limits(train=size), 0) for size in (10, 30))
     assert set(small["train"].rows) < set(large["train"].rows)
-    assert splits.sizes(large) == {"train": 30, "dev": 5}
+    assert sizes(large) == {"train": 30, "dev": 5}
     assert splits.limit("news", given, Limits(), 0) == given
     assert splits.limit("news", given, Limits(train=10), 1)["train"].rows != small["train"].rows
 

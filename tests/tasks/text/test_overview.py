@@ -50,7 +50,7 @@ def test_sizes_labels_lengths_and_an_example(
     assert code == 0
     found = json.loads(out)
     rows = made_up.rows(100)[:60]
-    train = found["sights"][0]
+    train = found["splits"][0]
     assert (train["task"], train["split"], train["examples"], train["items"]) == ("news", "train", 60, 60)
     good = sum(row["label"] == "good" for row in rows)
     assert train["labels"] == {"bad": 60 - good, "good": good}
@@ -78,7 +78,7 @@ def test_what_is_learned_is_told_apart(
     code, out, _ = shown(made, monkeypatch, capsys, "--json", tasks={"news": task}, model=model)
     assert code == 0
     first = made_up.rows(100)[0]
-    assert json.loads(out)["sights"][0]["shown"] == [
+    assert json.loads(out)["splits"][0]["shown"] == [
         [f"{first['text']}:", False],
         [f" {first['label']}<end>", True],
     ]

@@ -10,12 +10,12 @@ import numpy as np
 
 from avil_fast.tasks.text import splits
 from avil_fast.tasks.text.build import Model, TextData, encode, read_data
-from avil_fast.tasks.text.encoded import IGNORED
+from avil_fast.tasks.text.completions import IGNORED
 from avil_fast.tasks.text.examples import Examples
 
 
 @dataclass(frozen=True)
-class Sight:
+class SplitOverview:
     """A split of a task.
 
     Attributes:
@@ -54,10 +54,10 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class Look:
+class Overview:
     """All splits of all tasks, and the leaks between them."""
 
-    sights: list[Sight]
+    splits: list[SplitOverview]
     leaks: list[Leak]
     max_length: int
 
@@ -65,20 +65,20 @@ class Look:
         return asdict(self)
 
 
-def look(configs: Any, model: Model, target: str, seed: int) -> Look:
+def overview(configs: Any, model: Model, target: str, seed: int) -> Overview:
     """Read and encode everything, train nothing.
 
     Raises:
         AvilError: something cannot be read.
     """
     data = read_data(configs, model, target, seed, everything=True)
-    sights = [sight for task in data.configs for sight in _sights(task, data, model, seed)]
+    of_splits = [split for task in data.configs for split in _of_task(task, data, model, seed)]
     found = splits.overlaps(data.read, target)
     leaks = [Leak(splits.sentence(leak, data.read, target), data.configs[leak.task].overlap) for leak in found]
-    return Look(sights, leaks, model.max_length)
+    return Overview(of_splits, leaks, model.max_length)
 
 
-def _sights(task: str, data: TextData, model: Model, seed: int) -> list[Sight]:
+def _of_task(task: str, data: TextData, model: Model, seed: int) -> list[SplitOverview]:
     config = data.configs[task]
     sets = encode(task, config, data.read[task], data.tokenizer, model, seed)
     found = []
@@ -92,7 +92,7 @@ def _sights(task: str, data: TextData, model: Model, seed: int) -> list[Sight]:
         }
         keys = Counter(examples.key(index) for index in range(len(examples)))
         found.append(
-            Sight(
+            SplitOverview(
                 task=task,
                 split=split,
                 examples=len(examples),

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DS_ACCELERATOR ?= cpu
 
-.PHONY: train test lint format sanitize clean
+.PHONY: train test lint format docs sanitize clean
 
 train: $(VENV)/.installed
 	$(BIN)/avil-fast train overwrite=true
@@ -22,6 +22,11 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The pages of docs/ as a site, in site/.
+docs: $(VENV)/.installed
+	$(BIN)/python docs/settings_page.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Made again when what is installed changes: the metadata, the pinned versions, or the C++ sources.
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)

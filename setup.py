@@ -31,7 +31,7 @@ setup(
     ],
     # Not a top-level `kernels`: transformers looks for Hugging Face's package of that name.
     package_dir={"avil_fast.kernels": "kernels"},
-    package_data={"avil_fast": ["py.typed", "*.pyi"], "avil_fast.report": ["*.html.j2"]},
+    package_data={"avil_fast": ["py.typed", "*.pyi"], "avil_fast.report": ["*.j2"]},
     ext_modules=[
         Pybind11Extension(
             "avil_fast._C",

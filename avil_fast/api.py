@@ -29,13 +29,14 @@ from avil_fast.engine.ranks import ALONE, Ranks, together
 from avil_fast.errors import AvilError, Stopped
 from avil_fast.home import Home, opened, require_free
 from avil_fast.keeping import Keeper
-from avil_fast.methods.avil import start
-from avil_fast.methods.loop import Observer, Outcome
+from avil_fast.logs import loggers, require_loggers
+from avil_fast.methods.loop import Observer, Outcome, Several
 from avil_fast.ops.checks import MAX_TASKS
 from avil_fast.randomness import apart
 from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
-from avil_fast.tasks.batches import about_data, derive_seed, length_of, require_data
+from avil_fast.report.of_rounds import of_rounds
+from avil_fast.tasks.batches import about_data, derive_seed, is_dataset, length_of, require_data
 from avil_fast.tasks.export import Export
 from avil_fast.tasks.task import Scorer, Task
 
@@ -120,8 +121,10 @@ def train(
         scope.enter_context(apart(derive_seed(config.seed, "run", ranks.rank), device_of(model)))
         stop = scope.enter_context(noting()) if home.checkpoints else Stop()
         told = ranks.first or observer.on_all_ranks
-        recorder = _Recorder(observer, home.folder) if told else Observer()
-        keeper = Keeper(engine, tasks, config, ranks, home, baselines, recorder, stop)
+        recorder = observer if told else Observer()
+        if home.folder is not None:
+            recorder = Several(_Writer(home.folder), observer, *scope.enter_context(loggers(config)))
+        keeper = Keeper(engine, tasks, config, ranks, home, baselines, recorder, stop, export or Export())
         if home.folder is not None:
             home.folder.begin(dump(config), keeper.run.history)
         scope.callback(keeper.abandon)
@@ -165,6 +168,7 @@ def _closing(engine: Engine) -> Iterator[Engine]:
 def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) -> int:
     """Refuse, before anything is trained or written, what cannot end well; the index of the target."""
     target = check_tasks(tasks, config)
+    require_loggers(config)
     zero = zero_of(config, ranks.size)
     deepspeed = json.dumps(zero.settings, sort_keys=True) if zero else ""
     data = [json.dumps(about_data(task)) for task in tasks]
@@ -198,38 +202,14 @@ def check_tasks(tasks: Sequence[Task], config: TrainConfig) -> int:
     return target
 
 
-class _Recorder(Observer):
-    """Hands everything on to the caller's observer and writes rounds to the run's folder."""
+class _Writer(Observer):
+    """Writes rounds to the run's folder."""
 
-    def __init__(self, observer: Observer, folder: RunFolder | None) -> None:
-        self._folder = folder
-        self._observer = observer
-        self.progress = observer.progress  # type: ignore[method-assign]  # called at every step
-
-    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
-        self._observer.resumed(checkpoint, where, rounds)
-
-    def enough(self) -> bool:
-        return self._observer.enough()
-
-    def round(self, row: dict[str, Any]) -> None:
-        if self._folder is not None:
-            self._folder.append_metrics(row)
-        self._observer.round(row)
+    def __init__(self, folder: RunFolder) -> None:
+        self.round = folder.append_metrics  # type: ignore[method-assign]
 
 
-def _influence(alpha_mean: dict[str, float], weight: dict[str, float], config: TrainConfig) -> dict[str, float]:
-    """What a run made of each task, 1 for one that was left as it started.
-
-    The final weight; or, where weights stay at 1, the mean α over its start.
-    """
-    if config.method == "avil" and config.weights.rule == "off":
-        begin = start(config.alpha, len(alpha_mean))
-        return {name: alpha / begin for name, alpha in alpha_mean.items()}
-    return weight
-
-
-def _metric(tasks: Sequence[Task], target: str) -> dict[str, Any] | None:
+def metric_of(tasks: Sequence[Task], target: str) -> dict[str, Any] | None:
     """What is known of the target's metric."""
     metric = next(task.metric for task in tasks if task.name == target)
     if metric is None:
@@ -240,14 +220,19 @@ def _metric(tasks: Sequence[Task], target: str) -> dict[str, Any] | None:
     return {"name": getattr(metric, "__name__", "metric"), "higher_is_better": True, "percent": True}
 
 
+def _examples(task: Task) -> dict[str, int]:
+    """How many a task has by split, of those that are known."""
+    data = {split: getattr(task, split) for split in ("train", "dev", "test")}
+    return {split: len(own) for split, own in data.items() if is_dataset(own) and length_of(own) is not None}
+
+
 def _summary(tasks: Sequence[Task], config: TrainConfig, outcome: Outcome) -> dict[str, Any]:
-    last, names = outcome.history[-1], [task.name for task in tasks]
-    mean = {name: float(np.mean([row["alpha"][name] for row in outcome.history])) for name in names}
+    names = [task.name for task in tasks]
     return {
         "method": config.method,
         "preset": config.preset,
         "target": config.target,
-        "metric": _metric(tasks, config.target),
+        "metric": metric_of(tasks, config.target),
         "tasks": names,
         "seed": config.seed,
         "rounds": len(outcome.history),
@@ -257,11 +242,9 @@ def _summary(tasks: Sequence[Task], config: TrainConfig, outcome: Outcome) -> di
         "dev_metric": outcome.dev.metric,
         "test_loss": outcome.test.loss if outcome.test and math.isfinite(outcome.test.loss) else None,
         "test_metric": outcome.test.metric if outcome.test else None,
-        "alpha_mean": mean,
-        "alpha_last": last["alpha"],
-        "influence": _influence(mean, last["weight"], config),
-        "weight_last": last["weight"],
+        **of_rounds(config, names, outcome.history, outcome.best_round),
         "steps": outcome.steps,
+        "examples": {task.name: _examples(task) for task in tasks},
         "seconds": outcome.seconds,
         "versions": {
             "avil_fast": importlib.metadata.version("avil-fast"),

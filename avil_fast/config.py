@@ -136,6 +136,15 @@ class CheckpointsConfig(Section):
     """Copy the state within CPU memory and write it while training goes on, where there is room for the copy."""
 
 
+class LogConfig(Section):
+    """Where a run's rounds are logged besides metrics.jsonl."""
+
+    tensorboard: Literal["auto"] | bool = "auto"
+    """In output_dir/tensorboard; auto: where the package tensorboard is installed."""
+    wandb: str | None = None
+    """A project of Weights & Biases, told the settings and every round; null sends nothing."""
+
+
 ModelConfig = Annotated[ConvNetConfig | EncoderConfig | CausalLMConfig, Field(discriminator="name")]
 
 
@@ -165,6 +174,9 @@ class TrainConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     keep: Literal["best", "last"] = "best"
     """Which round's model is the result: the best on dev, or the last."""
+    task_vectors: bool = False
+    """Keep the deltas of the kept round in the run's folder, as many bytes as the model in fp32 for every task and
+    once more; for `avil-fast export --task-vectors`."""
     output_dir: Path | None = Path("runs/digits")
     """The run's folder; null writes nothing (Python only)."""
     overwrite: bool = False
@@ -175,6 +187,7 @@ class TrainConfig(Section):
     deltas: DeltasConfig = DeltasConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
+    log: LogConfig = LogConfig()
     deepspeed: Path | None = None
     """DeepSpeed's JSON file, as after --deepspeed_config: trains on the launcher's ranks with its ZeRO stage."""
 
@@ -230,6 +243,16 @@ class Config(TrainConfig):
             raise ValueError(
                 f"model.name is {self.model.name!r}, but tasks of the kind {what} need {suitable!r}; set "
                 f"model.name: {suitable}, or other tasks"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _vectors_of_sums(self) -> Config:
+        lora = getattr(self.model, "lora", None)
+        if self.task_vectors and lora and lora.space == "AB":
+            raise ValueError(
+                "task_vectors is true, but with model.lora.space: AB the merged weights are no sum of what the "
+                "tasks changed; set model.lora.space: B, or task_vectors: false"
             )
         return self
 

@@ -1,24 +1,28 @@
-"""What a run shows in a terminal: a progress bar, and a table at the end."""
+"""What the command shows in a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich.console
 from rich.filesize import decimal
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from avil_fast.api import Result
-from avil_fast.checkpoint.inspect import Inspection
 from avil_fast.methods.loop import Observer
+from avil_fast.progress import bar, in_words
 from avil_fast.report.folder import REPORT
-from avil_fast.tasks.task import Task
-from avil_fast.tasks.text.overview import Overview
+
+if TYPE_CHECKING:
+    from avil_fast.checkpoint.inspect import Inspection
+    from avil_fast.comparing import Compared
+    from avil_fast.evaluating import Evaluated
+    from avil_fast.planning.plan import Plan
+    from avil_fast.tasks.text.overview import Overview
 
 
 class Console:
@@ -27,19 +31,13 @@ class Console:
     def __init__(self, quiet: bool = False) -> None:
         self._rich = rich.console.Console(highlight=False, markup=False, quiet=quiet)
 
-    @contextmanager
-    def running(self, method: str, rounds: int, tasks: Sequence[Task]) -> Iterator[Observer]:
+    def running(self, method: str, rounds: int) -> AbstractContextManager[Observer]:
         """Show a run's progress while it goes on."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}"),
-        )
-        with Progress(*columns, console=self._rich, disable=not self._rich.is_terminal) as progress:
-            bar = progress.add_task(method, total=rounds, state="")
-            yield _Bar(progress, bar, list(tasks))
+        return bar(method, rounds, self._rich)
+
+    def say(self, sentence: str) -> None:
+        """A sentence of its own."""
+        self._rich.print(sentence, soft_wrap=True)
 
     def result(self, result: Result, folder: Path | None) -> None:
         """The answer: the target's metric beside the baselines', what α said, where the report lies."""
@@ -76,6 +74,64 @@ class Console:
         if folder is not None:
             self._rich.print(f"report: {folder / REPORT}", soft_wrap=True, markup=False)
 
+    def evaluated(self, found: Evaluated) -> None:
+        """A run's model, measured again, beside what the run itself found."""
+        summary = {"metric": found.metric}
+        kind = "metric" if found.metric else "loss"
+        table = Table(title=f"target {found.run.summary['target']}", title_justify="left")
+        for name in ("split", "loss", *([found.metric["name"]] if found.metric else []), "the run's own"):
+            table.add_column(name, justify="left" if name == "split" else "right")
+        for split, measured in found.splits.items():
+            own = _told(found.run.summary[f"{split}_{kind}"], summary)
+            metric = [_told(measured.metric, summary)] if found.metric else []
+            table.add_row(split, f"{measured.loss:.4g}", *metric, own)
+        self._rich.print(table)
+
+    def compared(self, found: Compared) -> None:
+        """Runs side by side."""
+        table = Table()
+        for name in ("run", "method", "test", "dev", "steps", "seconds"):
+            table.add_column(name, justify="left" if name in ("run", "method") else "right")
+        for name, run in found.runs.items():
+            summary = run.summary
+            kind = "metric" if summary["metric"] else "loss"
+            values = [_told(summary[f"{split}_{kind}"], summary) for split in ("test", "dev")]
+            steps = str(sum(summary["steps"].values()))
+            table.add_row(name, summary["method"], *values, steps, f"{summary['seconds']:.1f}")
+        self._rich.print(table)
+        self._rich.print(f"report: {found.report}", soft_wrap=True, markup=False)
+
+    def plan(self, found: Plan) -> None:
+        """What a run takes on each rank."""
+        sizes, on_gpu = found.sizes, found.gpu is not None
+        told = f"{_count(sizes.shared)} shared elements that are trained"
+        told += f", {_count(sum(sizes.heads))} in heads" if sum(sizes.heads) else ""
+        told += f", {_count(sizes.frozen)} frozen" if sizes.frozen else ""
+        kind = f"x {found.gpu.name}" if found.gpu else "CPU processes"
+        self.say(f"{told}; {found.tasks} tasks; {found.ranks} {kind}")
+        table = Table(title=f"memory of a {'GPU' if on_gpu else 'process'}", title_justify="left")
+        for name in ("part", "size", *(["where"] if on_gpu else []), "how it is counted"):
+            table.add_column(name, justify="right" if name == "size" else "left")
+        largest = max((part for part in found.parts if not part.at_once), key=lambda part: part.nbytes)
+        for part in found.parts:
+            place = [{"device": "GPU", "host": "CPU"}[part.place]] if on_gpu else []
+            counted = part.formula if part.at_once or part is largest else f"{part.formula}; at another time"
+            table.add_row(part.name, decimal(round(part.nbytes)), *place, counted)
+        self._rich.print(table)
+        self.say(_verdict(found))
+        moved = found.traffic
+        if moved.passes:
+            parts = [f"{moved.passes} passes forward and backward over the dev examples"]
+            parts += [f"{decimal(round(moved.memory))} read and written by operations on deltas"]
+            parts += [f"{decimal(round(moved.network))} received from other ranks"] if moved.network else []
+            parts += [f"{decimal(round(moved.bus))} between GPU and CPU"] if moved.bus else []
+            self.say(f"αVIL's own work in a round: {', '.join(parts)}")
+        if found.seconds:
+            times = ", ".join(f"{what} {seconds:.2g} s" for what, seconds in found.seconds.items())
+            self.say(f"which takes at least: {times}")
+        for note in found.notes:
+            self.say(f"note: {note}")
+
     def checkpoint(self, path: Path, found: Inspection, checked: bool) -> None:
         """What a checkpoint is."""
         manifest, config = found.manifest, found.manifest.config
@@ -84,7 +140,7 @@ class Console:
         tasks = ", ".join(task["name"] for task in manifest.tasks if task["name"] != config["target"])
         table.add_row("run", f"{config['method']} for {config['target']}, with {tasks or 'no auxiliary'}")
         table.add_row("saved", f"{manifest.saved} by avil_fast {manifest.version}")
-        table.add_row("where", f"{_where(manifest.where)}, of {config['rounds']} rounds")
+        table.add_row("where", f"{in_words(manifest.where)}, of {config['rounds']} rounds")
         ranks = "1 process" if manifest.ranks == 1 else f"{manifest.ranks} ranks"
         table.add_row("trained by", f"{ranks}, {manifest.engine}")
         parts = sorted(found.parts.items(), key=lambda part: -part[1])
@@ -127,29 +183,6 @@ class Console:
             self._rich.print("No row of the target's dev or test set stands anywhere else.")
 
 
-def _where(where: dict[str, Any]) -> str:
-    """Round, phase, task and step in words."""
-    words = [f"round {where['round']}", where["phase"]]
-    return ", ".join([*words, *(f"{what} {where[what]}" for what in ("task", "epoch", "step") if what in where)])
-
-
-class _Bar(Observer):
-    def __init__(self, progress: Progress, bar: Any, tasks: list[Task]) -> None:
-        self._progress, self._bar, self._tasks = progress, bar, tasks
-
-    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
-        self._progress.update(self._bar, completed=rounds)
-        told = f"going on from {checkpoint}: {_where(where)}"
-        self._progress.console.print(told, soft_wrap=True, markup=False)
-
-    def progress(self, task: str, step: int, steps: int) -> None:
-        self._progress.update(self._bar, state=f"{task} {step}/{steps}")
-
-    def round(self, row: dict[str, Any]) -> None:
-        alpha = " ".join(f"{value:.2f}" for value in row["alpha"].values())
-        self._progress.update(self._bar, advance=1, state=f"dev loss {row['dev_loss']:.3f}  α {alpha}")
-
-
 PARTS = {
     "task_training": "task training",
     "alpha_phase": "dev gradients for α",
@@ -158,6 +191,33 @@ PARTS = {
     "data": "data",
     "checkpoints": "checkpoints",
 }
+
+
+def _verdict(plan: Plan) -> str:
+    """Whether a run fits, and what to do if not."""
+    size, largest = decimal(round(plan.device)), f"the largest part: {plan.largest.name}"
+    if plan.room is None:
+        return f"at most {size} in each process; {largest}. With --gpu-memory GB: whether it fits"
+    room = decimal(round(plan.room))
+    host = f", and {decimal(round(plan.host))} for each in the CPU's memory" if plan.host else ""
+    if plan.fits:
+        return f"fits: at most {size} of {room}{host}; {largest}"
+    told = f"does not fit: {size}, but there are {room}; {largest}."
+    if plan.advice is None:
+        return f"{told} No setting makes it fit: use model.lora, a lower model.max_length, or more GPUs"
+    changes = [f"{change.words} ({change.cost})" for change in plan.advice.changes]
+    if plan.advice.ranks > plan.ranks:
+        changes.append(f"--gpus {plan.advice.ranks}")
+    then = f"then it takes {decimal(round(plan.advice.nbytes))}"
+    then += f", and {decimal(round(plan.advice.host))} for each in the CPU's memory" if plan.advice.host else ""
+    return f"{told} The cheapest change: {', '.join(changes)}; {then}"
+
+
+def _count(elements: int) -> str:
+    for size, name in ((1e9, "billion"), (1e6, "million")):
+        if elements >= size:
+            return f"{elements / size:.3g} {name}"
+    return f"{elements:,}"
 
 
 def _time(history: Sequence[dict[str, Any]]) -> str:

@@ -15,7 +15,9 @@ from avil_fast.engine.ranks import Ranks
 from avil_fast.home import Home
 from avil_fast.methods.base import Watch
 from avil_fast.methods.loop import Observer, Run
+from avil_fast.report.vectors import TaskVectors
 from avil_fast.tasks.batches import about_data
+from avil_fast.tasks.export import Export
 from avil_fast.tasks.task import Task
 
 
@@ -26,6 +28,7 @@ class Keeper:
         home: where, and from which checkpoint.
         baselines: summaries that are to be in every checkpoint.
         stop: the signal that ends the run, once it is noted.
+        export: how the model is saved.
     """
 
     def __init__(
@@ -38,20 +41,26 @@ class Keeper:
         baselines: dict[str, dict[str, Any]],
         observer: Observer,
         stop: Stop,
+        export: Export,
     ) -> None:
         self._saver: Saver | None = None
+        vectors: TaskVectors | None = None
+        if config.task_vectors and config.output_dir is not None:
+            vectors = TaskVectors(home.folder.path if home.folder else None, engine, export)
 
         def enough() -> bool:
             return ranks.max(int(observer.enough())) != [0]
 
-        watch = Watch(observer.progress, self._point, self._keep, enough)
-        self.run = Run(engine, config, watch, observer.round)
+        watch = Watch(observer.progress, observer.planned, self._point, self._keep, enough)
+        self.run = Run(engine, config, watch, observer.round, *([vectors.keep] if vectors else []))
         settings, sizes = config.model_dump(mode="json"), [about_data(task) for task in tasks]
         taken = take_up(home.found, home.resume, engine, ranks, settings, sizes)
         if taken is not None:
             path, manifest, best = taken
             self.run.load(manifest.run, best)
             observer.resumed(path, manifest.where, len(self.run.history))
+            if vectors is not None:
+                vectors.require(manifest.run["best_round"])
         if home.checkpoints is None:
             return
         about = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +19,37 @@ from avil_fast.engine.ranks import place, together
 from avil_fast.engine.zero.config import ZeroConfig
 from avil_fast.errors import AvilError
 from avil_fast.home import Home, opened, require_free
+from avil_fast.methods.loop import Several
+from avil_fast.progress import JsonLines
+from avil_fast.report.live import Live
 from avil_fast.tasks.from_config import build
 
 
 def train(
-    path: Path | None, overrides: Sequence[str], deepspeed_config: Path | None = None, resume: Resume = None
+    path: Path | None,
+    overrides: Sequence[str],
+    deepspeed_config: Path | None = None,
+    resume: Resume = None,
+    *,
+    watch: bool = False,
+    as_json: bool = False,
+    quiet: bool = False,
 ) -> api.Result:
     """Train as a config file says (None: the bundled digits), with its baselines first, or go on with such a run.
 
-    Under a launcher (deepspeed, torchrun) every rank calls this.
+    Under a launcher (deepspeed, torchrun) every rank calls this; the first one speaks.
+
+    Args:
+        watch: serve the report while the run goes on.
+        as_json: print a line of JSON for every round and for the result, and nothing else.
+        quiet: print nothing.
     """
     config = load(path, overrides)
     if deepspeed_config is not None:
         config = config.model_copy(update={"deepspeed": deepspeed_config})
     device = place(pick_device(config.device))
     with together(device, config.deepspeed is not None) as ranks:
-        console = Console(quiet=not ranks.first)
+        console = Console(quiet=quiet or as_json or not ranks.first)
         zero3 = start_zero(zero_of(config, ranks.size), device)
         model, tasks, export = build(config, zero3)
         ranks.on_first(lambda: require_free(config, resume))
@@ -43,8 +60,24 @@ def train(
                 if method != config.method and method not in baselines:
                     own = home.of_baseline(method, baseline_of(config, method), ranks)
                     baselines[method] = run_baseline(config, method, device, console, zero3, own)
-            with console.running(config.method, config.rounds, tasks) as observer:
+            lines = JsonLines(config.method) if as_json and ranks.first else None
+            with ExitStack() as scope:
+                observers = [scope.enter_context(console.running(config.method, config.rounds))]
+                observers += [] if lines is None else [lines]
+                live = None
+                if watch and ranks.first:
+                    live = Live(
+                        config, [task.name for task in tasks], api.metric_of(tasks, config.target), (), baselines
+                    )
+                    observers.append(scope.enter_context(live))
+                    where = f"the report of this run: {live.address}"
+                    print(where, file=sys.stderr if as_json else sys.stdout, flush=True)
+                observer = Several(*observers)
                 result = api.train(model.to(device), tasks, config, observer, baselines, home=home, export=export)
+                if live is not None:
+                    live.ended(result.summary)
+        if lines is not None:
+            lines.result(result.summary, config.output_dir)
         console.result(result, config.output_dir)
         return result
 
@@ -65,7 +98,7 @@ def run_baseline(
     """Train a fresh model with another method on the same tasks and budget; its summary."""
     model, tasks, _ = build(config, zero3)
     plain = baseline_of(config, method)
-    with console.running(method, config.rounds, tasks) as observer:
+    with console.running(method, config.rounds) as observer:
         return api.train(model.to(device), tasks, plain, observer, home=home).summary
 
 

@@ -48,8 +48,8 @@ class TransformerConfig(Section):
     dtype: Literal["fp32", "bf16"] = "fp32"
     """Of the parameters; masters, deltas and α stay fp32."""
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass of task training instead of keeping them. The α phase
-    keeps them: it runs on eval_batch_size texts at a time, which bounds its memory."""
+    """Compute activations again in backward passes instead of keeping them, in task training and the α phase.
+    Models whose layers have a dropout of their own (BART, OPT) keep them in the α phase."""
     compile: bool = False
     """Compile the model with torch.compile; its first steps take a minute or more."""
     lora: LoraConfig | None = None

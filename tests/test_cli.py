@@ -2,15 +2,22 @@
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
 from avil_fast import cli
 from avil_fast.config import Config
+from avil_fast.verbs.arguments import completions
+
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 TINY = [
     "rounds=1",
@@ -85,7 +92,8 @@ def test_a_combination_known_to_fail_is_one_line_on_stderr(
     assert line.startswith("avil-fast: warning: alpha.init: 1/n")
 
 
-VERBS = ["train", "schema", "prepare"]
+COMMAND = typer.main.get_command(cli.app)
+VERBS = sorted(COMMAND.commands)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([verb, "--help"] for verb in VERBS)])
@@ -94,3 +102,147 @@ def test_help_is_there_for_every_verb(
 ) -> None:
     assert verb(monkeypatch, cli.main, *arguments) == 0
     assert "Usage" in capsys.readouterr().out
+
+
+def test_help_needs_nothing_that_takes_long_to_import() -> None:
+    slow = {"torch", "transformers", "deepspeed", "pydantic", "rich.progress"}
+    code = f"import sys, avil_fast.cli; print(*{slow} & sys.modules.keys())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout.split() == []
+
+
+def example(name: str) -> list[str]:
+    """The command that a verb's help gives as an example."""
+    text = COMMAND.commands[name].help or ""  # type: ignore[attr-defined]
+    (line,) = [line for line in text.splitlines() if line.startswith("Example: avil-fast ")]
+    return shlex.split(line.removeprefix("Example: avil-fast "))
+
+
+@pytest.mark.parametrize("name", [name for name in VERBS if name not in ("prepare", "data")])
+def test_the_example_of_a_verb_works(
+    name: str, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a folder with the project's configs and a finished run in runs/digits."""
+    monkeypatch.chdir(finished)
+    arguments = example(name)
+    if name in ("train", "compare"):  # smaller, and train beside the run that is there
+        arguments += [*TINY, "baselines=[]"]
+        arguments += ["output_dir=runs/other", "overwrite=true"] if name == "train" else []
+    assert verb(monkeypatch, cli.main, *arguments) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where `avil-fast train` has been run."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(CONFIGS, folder / "configs")
+    run = started(folder, "-m", "avil_fast.train", *TINY, "task_vectors=true")
+    assert run.returncode == 0, run.stderr
+    return folder
+
+
+def test_json_is_a_line_for_each_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert verb(monkeypatch, cli.main, "train", *TINY, "rounds=2", "baselines=[]", "--json") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["round", "round", "result"]
+    assert events[-1]["summary"]["rounds"] == 2
+    assert events[-1]["output_dir"] == "runs/digits"
+
+
+def test_rounds_are_written_for_tensorboard(finished: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(finished / "runs/digits/tensorboard"))
+    board.Reload()
+    row = json.loads((finished / "runs/digits/metrics.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    (written,) = board.Scalars("alpha/lower_right")
+    assert (written.step, written.value) == (1, pytest.approx(row["alpha"]["lower_right"]))
+    assert {"dev_loss", "test_metric", "benefit/lower_right"} <= set(board.Tags()["scalars"])
+
+
+def test_watching_serves_the_report_while_the_run_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "avil_fast.train", *TINY, "rounds=40", "baselines=[]", "--watch"]
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        address = next(line for line in run.stdout if "report of this run" in line).split()[-1]
+        with urllib.request.urlopen(address, timeout=20) as page:
+            text = page.read().decode()
+        assert run.wait(60) == 0
+    assert address.startswith("http://127.0.0.1:")
+    assert "upper_left" in text
+
+
+def test_comparing_again_trains_nothing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, lr in (("slow", 0.1), ("fast", 0.3)):
+        Path(f"{name}.yaml").write_text(f"{{baselines: [], alpha: {{lr: {lr}}}}}", encoding="utf-8")
+    arguments = ["compare", "slow.yaml", "fast.yaml", *TINY, "--to", "both", "--json"]
+    assert verb(monkeypatch, cli.main, *arguments) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert list(first["runs"]) == ["slow", "fast"]
+    assert Path(first["report"]).is_file()
+    shutil.rmtree("both/fast")
+    assert verb(monkeypatch, cli.main, *arguments) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["runs"]["slow"] == first["runs"]["slow"]  # seconds included
+    assert again["runs"]["fast"]["seconds"] != first["runs"]["fast"]["seconds"]
+    assert again["runs"]["fast"]["dev_loss"] == first["runs"]["fast"]["dev_loss"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "a.yaml"], "compare needs two configs or more, but was given 1; name another"),
+        (
+            ["compare", "a.yaml", "b/a.yaml"],
+            "two configs are named 'a', and so would their folders be",
+        ),
+        (["compare", "a.yaml", "b.yaml", "output_dir=x"], "output_dir is set, but each run gets a folder in --to"),
+        (["plan", "--gpu", "h900"], "--gpu is 'h900', but must be a100, h100, h200 or cpu"),
+        (["evaluate", "nowhere"], "'nowhere' is no run: it has no config.yaml; name a run's folder"),
+        (["report", "nowhere"], "'nowhere' is no run"),
+        (["export", "nowhere"], "nowhere"),
+        (["data"], "the default has tasks on images, but this command looks at texts; name another config"),
+        (["train", "log.wandb=mine"], "log.wandb is 'mine', but the package wandb is missing; install it with"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert verb(monkeypatch, cli.main, *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_is_measured_as_the_run_measured_it(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished)
+    assert verb(monkeypatch, cli.main, "evaluate", "runs/digits", "device=cpu", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    summary = json.loads(Path("runs/digits/summary.json").read_text(encoding="utf-8"))
+    for split in ("dev", "test"):
+        assert found[split]["metric"] == summary[f"{split}_metric"]
+        assert found[split]["loss"] == pytest.approx(summary[f"{split}_loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize("incomplete", ["alpha.", "runs"])
+def test_the_shell_completes_settings_and_files(
+    incomplete: str, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    found = completions(incomplete)
+    assert ("alpha.lr=" in found) == (incomplete == "alpha.")
+    assert ("runs/" in found) == (incomplete == "runs")

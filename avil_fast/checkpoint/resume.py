@@ -28,11 +28,13 @@ FREE = {
     "deltas.device",
     "device",
     "gradient_accumulation_steps",
+    "log",
     "model.compile",
     "model.gradient_checkpointing",
     "optimizer.backend",
     "output_dir",
     "overwrite",
+    "task_vectors",
     "workers",
 }
 """Settings and sections that may change: they say where and on what a run trains, not what comes out."""
@@ -139,19 +141,20 @@ def settings_that_differ(paths: Sequence[Path], config: TrainConfig) -> list[str
     manifest = first_manifest(paths)
     if manifest is None:
         return []
-    return list(_told_differences(manifest, config.model_dump(mode="json")).values())
+    return list(told_differences(manifest.config, config.model_dump(mode="json")).values())
 
 
-def _told_differences(manifest: Manifest, config: Mapping[str, Any]) -> dict[str, str]:
+def told_differences(before: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that make another result than those from before; a sentence for each name."""
     return {
         name: f"{name} is {here!r} and was {there!r}"
-        for name, there, here in _differences(manifest.config, config)
+        for name, there, here in _differences(before, config)
         if not FREE & {name, name.split(".")[0]}
     }
 
 
 def _require_settings(path: Path, manifest: Manifest, config: Mapping[str, Any]) -> None:
-    told = _told_differences(manifest, config)
+    told = told_differences(manifest.config, config)
     if different := [sentence for name, sentence in told.items() if name not in UNTIL_FINETUNE]:
         raise AvilError(
             f"{str(path)!r} was made with other settings: {', '.join(different)}; set them as they were, or start "

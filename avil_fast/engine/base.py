@@ -80,8 +80,12 @@ class Engine(ABC):
         """Make ready to train a task from θ; `seed` fixes dropout and the like until `end_task`."""
 
     @abstractmethod
-    def train_step(self, batch: Batch, *, loss_weight: float = 1.0, lr_scale: float = 1.0) -> None:
-        """One optimizer step of the current task on loss_weight · L_i at lr_scale · lr."""
+    def train_step(self, batch: Batch, *, loss_weight: float = 1.0, lr_scale: float = 1.0) -> Tensor:
+        """One optimizer step of the current task on loss_weight · L_i at lr_scale · lr.
+
+        Returns:
+            L_i before the step, of this rank's share of the batch: a scalar on the device, read at a wait.
+        """
 
     @abstractmethod
     def end_task(self, *, restore: bool = True) -> TaskRun:
@@ -103,7 +107,7 @@ class Engine(ABC):
 
     @abstractmethod
     def merge(self, alpha: Sequence[float]) -> None:
-        """θ ← θ + Σ α_i δ_i. The deltas stay in the bank until the next round begins."""
+        """θ ← θ + Σ α_i δ_i. The deltas and the θ before them stay at hand until the next round begins."""
 
     @abstractmethod
     def evaluate(self, task: int, batches: Iterable[Batch]) -> Evaluation:
@@ -161,6 +165,25 @@ class Engine(ABC):
         """The model's parameters and saved buffers by name, whole, one by one; tied ones once.
 
         All ranks take part. A tensor is good until the next one is asked for.
+        """
+
+    @property
+    @abstractmethod
+    def has_deltas(self) -> bool:
+        """Whether the last round kept the deltas of all its tasks; the same on all ranks."""
+
+    @abstractmethod
+    def base(self) -> Iterator[tuple[str, Tensor]]:
+        """As `weights`, but what has deltas is as it was when the last round began, in the dtype of the masters.
+
+        So base + Σ α_i δ_i is what the round's `merge` makes.
+        """
+
+    @abstractmethod
+    def deltas(self, task: int) -> Iterator[tuple[str, Tensor]]:
+        """δ_i of the last round by parameter, decoded, in the order of `base`; the target's has a scaled head.
+
+        Whole, one by one; all ranks take part. A tensor is good until the next one is asked for.
         """
 
     @abstractmethod

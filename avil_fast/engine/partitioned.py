@@ -7,27 +7,32 @@ partitions (`_publish`). The rest, banks, α gradient, buffers, losses and reduc
 from __future__ import annotations
 
 import contextlib
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from avil_fast import randomness
-from avil_fast.deltas.base import DeltaBank
+from avil_fast.deltas.base import DeltaBank, Stored
 from avil_fast.deltas.codec import CODECS, FP64, Codec
 from avil_fast.engine.banks import make_bank
 from avil_fast.engine.base import Engine, Evaluation, Memory, TaskRun
 from avil_fast.engine.buffers import RoundBuffers
 from avil_fast.engine.clock import Clock
+from avil_fast.engine.measuring import Measure, require_examples
+from avil_fast.engine.parameters import assign, trainable
 from avil_fast.engine.ranks import Ranks
 from avil_fast.errors import AvilError
+from avil_fast.ops.encoding import BLOCK, decode
 from avil_fast.randomness import States
 from avil_fast.tasks.batches import derive_seed, to_device
 from avil_fast.tasks.share import Parts, Share
-from avil_fast.tasks.task import Batch, Scorer, Task
+from avil_fast.tasks.task import Batch, Task
 
 if TYPE_CHECKING:
     from avil_fast.config import DeltasConfig
@@ -93,6 +98,7 @@ class PartitionedEngine(Engine):
         self._was_training = model.training
         for tensor in (*model.parameters(), *model.buffers()):
             ranks.from_first_(tensor.detach())
+        self._measure = Measure(self._call, ranks, device)
         self._buffers = RoundBuffers(model, ranks.mean_)
         self._clock = Clock(torch.cuda.synchronize if device.type == "cuda" else lambda: None)
         self._open = False
@@ -142,6 +148,14 @@ class PartitionedEngine(Engine):
     def _publish(self) -> None:
         """Make the model's parameters those of the partitions, whose masters have been written."""
 
+    @abstractmethod
+    def _bases(self) -> dict[int, Tensor]:
+        """The round's base by partition, as `placement` counts these, of those that have one."""
+
+    @abstractmethod
+    def _slots(self) -> Iterator[tuple[str, DeltaBank, int, list[int]]]:
+        """(name, bank, slot in it, indices of its partitions in `placement`) of every delta."""
+
     def begin_round(self) -> None:
         with self._clock.part("delta_ops"):
             self._take_base()
@@ -161,13 +175,13 @@ class PartitionedEngine(Engine):
         randomness.seed_all(seed if self.ranks.first else derive_seed(seed, self.ranks.rank))
         self.model.train()
 
-    def train_step(self, batch: Batch, *, loss_weight: float = 1.0, lr_scale: float = 1.0) -> None:
+    def train_step(self, batch: Batch, *, loss_weight: float = 1.0, lr_scale: float = 1.0) -> Tensor:
         task = self.tasks[self._training()]
         parts = self.share.cut(batch)
         self._begin_gradient()
         mean = torch.zeros((), device=self.device)
         for part, last in _with_last(parts):
-            loss = self._loss(task, part.batch)
+            loss = self._measure.loss(task, part.batch)
             fraction = part.weight / part.total
             factor = loss_weight * fraction * self.ranks.size
             self._backward(loss if factor == 1.0 else loss * factor, last)
@@ -176,6 +190,7 @@ class PartitionedEngine(Engine):
         self._losses.append(mean)
         if self.ranks.size == 1 and self.device.type == "cpu" and not bool(mean.isfinite()):
             self._require_finite(torch.stack(self._losses))  # at once where looking makes no device wait
+        return mean * self.ranks.size
 
     def end_task(self, *, restore: bool = True) -> TaskRun:
         task = self._training()
@@ -207,7 +222,7 @@ class PartitionedEngine(Engine):
             dots = torch.zeros(len(self.tasks), dtype=torch.float64)
             for parts, last in _with_last(self._cut(batches)):
                 part = parts[0]
-                loss = self._loss(task, part.batch)
+                loss = self._measure.loss(task, part.batch)
                 self._backward(loss * (part.weight * self.ranks.size), last or self._dots_of_each)
                 loss_sum += loss.detach() * part.weight
                 weight += part.total
@@ -215,7 +230,7 @@ class PartitionedEngine(Engine):
                     dots += self._dots()
                 if self._dots_of_each and not last:
                     self._begin_gradient()
-            _require_examples(weight, task, "dev")
+            require_examples(weight, task, "dev")
             sums = torch.tensor([*dots.tolist(), float(loss_sum)], dtype=torch.float64, device=self.device)
             *gradient, loss_mean = (self.ranks.sum_(sums) / weight).tolist()
             return gradient, loss_mean
@@ -238,32 +253,12 @@ class PartitionedEngine(Engine):
 
     def merge(self, alpha: Sequence[float]) -> None:
         self.apply(alpha)
-        with self._clock.part("delta_ops"):
-            self._take_base()
-            self._open = False
+        self._open = False  # the next round takes its base anew
 
     def evaluate(self, task: int, batches: Iterable[Batch]) -> Evaluation:
-        what = self.tasks[task]
-        with self._clock.part("evaluation"), torch.no_grad():
+        with self._clock.part("evaluation"):
             self.model.eval()
-            sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-            weight, rows = 0, []
-            for parts in self._cut(batches):
-                part = parts[0]
-                sums[0] += self._loss(what, part.batch).double() * part.weight
-                sums[2] += part.examples
-                if isinstance(what.metric, Scorer):
-                    rows.append(self._rows(what, what.metric, part.batch)[: part.examples].double().cpu())
-                elif what.metric is not None:
-                    sums[1] += self._metric(what, part.batch, part.examples).double().sum()
-                weight += part.total
-            _require_examples(weight, what, "evaluation")
-            loss_sum, metric_sum, examples = self.ranks.sum_(sums).tolist()
-            loss = loss_sum / weight
-            if isinstance(what.metric, Scorer):
-                score = what.metric.score(torch.cat(self.ranks.gather(torch.cat(rows))))
-                return Evaluation(loss, score, what.metric.higher_is_better)
-            return Evaluation(loss, metric_sum / examples if what.metric is not None else None)
+            return self._measure.evaluate(self.tasks[task], self._cut(batches))
 
     def fetch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         iterator = iter(batches)
@@ -279,6 +274,49 @@ class PartitionedEngine(Engine):
         with self._clock.part("delta_ops"):
             gram = torch.tensor(self._bank.gram(), dtype=torch.float64, device=self.device)
             return self.ranks.sum_(gram).tolist()
+
+    @property
+    def has_deltas(self) -> bool:
+        return all((*self._bank.captured, *(self._head_bank.captured if self._scaled_head else ())))
+
+    def base(self) -> Iterator[tuple[str, Tensor]]:
+        bases = self._bases()
+        found = self._whole([Stored(k, base) for k, base in bases.items()], with_head=bool(self._scaled_head))
+        following = next(found, None)
+        for name, tensor in self.weights():
+            if following is not None and following[0] == name:
+                yield following
+                following = next(found, None)
+            else:
+                yield name, tensor
+
+    def deltas(self, task: int) -> Iterator[tuple[str, Tensor]]:
+        with_head = task == self.target and bool(self._scaled_head)
+        wanted = {f"delta/{task}", "delta/head"} if with_head else {f"delta/{task}"}
+        rows = [
+            replace(stored, partition=indices[stored.partition])
+            for name, bank, slot, indices in self._slots()
+            if name in wanted
+            for stored in bank.row(slot)
+        ]
+        return self._whole(rows, with_head)
+
+    def _whole(self, rows: Sequence[Stored], with_head: bool) -> Iterator[tuple[str, Tensor]]:
+        """The shared parameters, and those of the target's head if it is in, as the ranks have them in `rows`."""
+        shared, heads = assign(self.model, self.tasks)
+        wanted = {id(parameter) for parameter in (*shared, *(heads[self.target] if with_head else ()))}
+        placement = self.placement()
+        slices: dict[int, list[list[int]]] = {}
+        for index, *rest in placement.slices.tolist():
+            slices.setdefault(index, []).append(rest)
+        for index, (name, parameter) in enumerate(trainable(self.model).items()):
+            if id(parameter) not in wanted:
+                continue
+            shape = placement.parameters[name]
+            whole = torch.zeros(math.prod(shape), dtype=self._base[0].dtype, device=self.device)
+            for start, stop, partition, offset in slices.get(index, []):
+                _read_(whole[start:stop], rows, partition, offset)
+            yield name, self.ranks.sum_(whole).view(shape)
 
     def memory(self) -> Memory:
         bases = (*self._base, *self._head_base)
@@ -323,46 +361,6 @@ class PartitionedEngine(Engine):
         square = torch.tensor(norm**2, dtype=torch.float64, device=self.device)
         return float(self.ranks.sum_(square).sqrt())
 
-    def _loss(self, task: Task, batch: Batch) -> Tensor:
-        try:
-            loss = self._call(task.loss, batch)
-        except IndexError as error:  # what torch raises for a class label that is out of range
-            raise AvilError(
-                f"task {task.name!r}: its loss failed: {error}; check that labels lie within the head's outputs, "
-                f"and tokens and positions within the model's"
-            ) from error
-        if not isinstance(loss, Tensor) or loss.dim() != 0:
-            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise AvilError(f"task {task.name!r}: its loss returned {got}, but must return a scalar tensor")
-        if torch.is_grad_enabled() and not loss.requires_grad:
-            raise AvilError(
-                f"task {task.name!r}: its loss does not depend on a trainable parameter; compute it from the "
-                f"model's output, without detach() or item()"
-            )
-        return loss
-
-    def _rows(self, task: Task, scorer: Scorer, batch: Batch) -> Tensor:
-        rows = self._call(scorer.predict, batch)
-        if not isinstance(rows, Tensor) or rows.dim() != 2:
-            got = f"shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else type(rows).__name__
-            raise AvilError(
-                f"task {task.name!r}: predict() of its metric returned {got}, but must return shape [batch, k]"
-            )
-        return rows
-
-    def _metric(self, task: Task, batch: Batch, size: int) -> Tensor:
-        assert callable(task.metric)
-        values = self._call(task.metric, batch)
-        if size == 0 and isinstance(values, Tensor):
-            return values.new_zeros(1)
-        if not isinstance(values, Tensor) or tuple(values.shape) != (size,):
-            got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-            raise AvilError(
-                f"task {task.name!r}: its metric returned {got}, but must return one value per "
-                f"example, shape ({size},)"
-            )
-        return values
-
     def _distance_from_base(self) -> float:
         differences = [
             (shard.master - base).double().square().sum()
@@ -387,6 +385,17 @@ def _weighted_sum_(
     bank.weighted_sum_([shard.master for shard in shards], base, alpha, low_of(shards))
 
 
+def _read_(out: Tensor, rows: Sequence[Stored], partition: int, offset: int) -> None:
+    """Fill `out` with the elements of a partition from `offset` on, decoded."""
+    for stored in rows:
+        first = max(offset, stored.start)
+        last = min(offset + out.numel(), stored.start + stored.values.numel())
+        if stored.partition == partition and first < last:
+            begin = (first - stored.start) // BLOCK * BLOCK  # a scale is that of a whole block
+            values = decode(stored.values, stored.scales, begin, last - stored.start, out.dtype)
+            out[first - offset : last - offset] = values[first - stored.start - begin :]
+
+
 def low_of(shards: Sequence[Shard]) -> list[Tensor]:
     """The low-precision copies, to be written in the same pass; none where only some partitions have one."""
     copies = [low for shard in shards for low in shard.low]
@@ -402,8 +411,3 @@ def _with_last(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
             yield item, False
             item = following
         yield item, True
-
-
-def _require_examples(examples: int, task: Task, split: str) -> None:
-    if examples == 0:
-        raise AvilError(f"task {task.name!r}: its {split} set yields no batch; give it at least one example")

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
 
+from torch import Tensor
+
 from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine, TaskRun
 from avil_fast.errors import AvilError
@@ -21,8 +23,10 @@ from avil_fast.tasks.task import Batch, Task
 class Watch:
     """Is told how a run goes on."""
 
-    progress: Callable[[str, int, int], None] = lambda task, step, steps: None
-    """Called with (task, step, steps) after every optimizer step."""
+    progress: Callable[[str, int, int, Tensor], None] = lambda task, step, steps, loss: None
+    """Called with (task, step, steps, loss) after every optimizer step; see `Observer.progress`."""
+    planned: Callable[[int, int], None] = lambda steps, finetune: None
+    """Called before the first step; see `Observer.planned`."""
     point: Callable[[], None] = lambda: None
     """Called where a run can be saved and taken up again: after steps, tasks, α steps and rounds."""
     rounds_done: Callable[[], None] = lambda: None
@@ -45,6 +49,9 @@ class RoundRecord:
     """α at the start of the α phase and after each of its steps."""
     cosine: list[list[float]] = field(default_factory=list)
     """cos(δ_i, δ_j); 0 where a delta is zero."""
+    benefit: list[float] = field(default_factory=list)
+    """By how much each task lowered the target's dev loss, at the last α whose gradient was taken; empty where no
+    gradient was."""
 
 
 class TaskData:
@@ -160,6 +167,8 @@ class SoFar:
     """Optimizer steps of the task that trains."""
     gradient: list[list[float]] = field(default_factory=list)
     """∂L/∂α of every step of the α phase."""
+    at_third: list[float] = field(default_factory=list)
+    """∂L/∂α after the last step, at a third of the α of the last gradient."""
 
     @property
     def nothing(self) -> bool:
@@ -199,9 +208,9 @@ def train_task(
     if so_far.step == 0:
         engine.begin_task(task, seed)
     for batch, scale in zip(engine.fetch(batches), lr_scale, strict=False):
-        engine.train_step(batch, loss_weight=loss_weight, lr_scale=scale)
+        loss = engine.train_step(batch, loss_weight=loss_weight, lr_scale=scale)
         so_far.step += 1
-        watch.progress(name, before + so_far.step, steps)
+        watch.progress(name, before + so_far.step, steps, loss)
         watch.point()
 
 

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine, Evaluation
 from avil_fast.engine.state import Snapshot
@@ -28,8 +30,18 @@ class Observer:
     def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
         """Before the first step of a run that goes on from a checkpoint: where that was made, and rounds done."""
 
-    def progress(self, task: str, step: int, steps: int) -> None:
-        """After every optimizer step."""
+    def planned(self, steps: int, finetune: int) -> None:
+        """Before the first step: about how many optimizer steps a round takes, and the fine-tune."""
+
+    def progress(self, task: str, step: int, steps: int, loss: Tensor) -> None:
+        """After every optimizer step.
+
+        Args:
+            task: its name, or "fine-tune".
+            step: of the task's in this round, from 1.
+            steps: all of these.
+            loss: of this rank's share of the batch; a scalar on the device, which to read waits for it.
+        """
 
     def round(self, row: dict[str, Any]) -> None:
         """After every round, with its line of metrics."""
@@ -37,6 +49,34 @@ class Observer:
     def enough(self) -> bool:
         """After every round and every epoch of the fine-tune: whether the run ends here, with its best model."""
         return False
+
+
+class Several(Observer):
+    """Hands everything on to several observers, in their order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+        self.on_all_ranks = any(observer.on_all_ranks for observer in observers)
+
+    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
+        for observer in self._observers:
+            observer.resumed(checkpoint, where, rounds)
+
+    def planned(self, steps: int, finetune: int) -> None:
+        for observer in self._observers:
+            observer.planned(steps, finetune)
+
+    def progress(self, task: str, step: int, steps: int, loss: Tensor) -> None:
+        for observer in self._observers:
+            observer.progress(task, step, steps, loss)
+
+    def round(self, row: dict[str, Any]) -> None:
+        for observer in self._observers:
+            observer.round(row)
+
+    def enough(self) -> bool:
+        enough = [observer.enough() for observer in self._observers]  # all of them are asked
+        return any(enough)
 
 
 @dataclass
@@ -62,10 +102,16 @@ class Run:
         config: how.
         watch: told of steps, and called at every point where `state` can be taken.
         on_round: called with a round's line of metrics.
+        on_best: called with number and α of a round whose model is the best so far, while its deltas are there.
     """
 
     def __init__(
-        self, engine: Engine, config: TrainConfig, watch: Watch, on_round: Callable[[dict[str, Any]], None]
+        self,
+        engine: Engine,
+        config: TrainConfig,
+        watch: Watch,
+        on_round: Callable[[dict[str, Any]], None],
+        on_best: Callable[[int, Sequence[float]], None] = lambda round_, alpha: None,
     ) -> None:
         self.best = Best()
         self.history: list[dict[str, Any]] = []
@@ -73,6 +119,7 @@ class Run:
         self._config = config
         self._watch = watch
         self._on_round = on_round
+        self._on_best = on_best
         self._data = TaskData(engine.tasks, config, engine.share)
         self._method = METHODS[config.method](engine, self._data, config, watch)
         self._best_round = 0
@@ -129,6 +176,10 @@ class Run:
 
     def run(self) -> Outcome:
         """Train for the rounds that are left, then fine-tune; leaves the best model in the engine."""
+        per_round = sum(self._data.steps(task) for task in range(len(self._engine.tasks)))
+        epochs = self._config.finetune.epochs
+        in_epochs = epochs * self._data.steps_per_pass(self._engine.target) if epochs else 0
+        self._watch.planned(per_round, in_epochs)
         enough = False
         for round_ in range(len(self.history) + 1, self._config.rounds + 1):
             self._round(round_)
@@ -160,6 +211,7 @@ class Run:
         _require_finite(self._engine.tasks[self._engine.target].name, round_, dev, test)
         if self.best.offer(dev, self._engine, always=self._config.keep == "last"):
             self._best_round = round_
+            self._on_best(round_, record.alpha)
         now = time.perf_counter()
         row = _row(round_, record, dev, test, self._engine, now - self._round_began)
         self._round_began = now
@@ -218,5 +270,6 @@ def _row(
         "test_metric": test.metric if test else None,
         "alpha_path": record.alpha_path,
         "cosine": record.cosine,
+        "benefit": by_task(record.benefit or [None] * len(engine.tasks)),
         "seconds": parts | {"total": seconds},
     }

@@ -78,6 +78,14 @@ def implementation(operation: str, reference: Callable[..., Any], *samples: Tens
     return chosen
 
 
+def describe(name: str) -> str:
+    """What runs the operations on the device of a backend, for people."""
+    module = _load(name)
+    if module is None:
+        return f"the slower torch reference: {REMEDIES[name]}"
+    return f"{name}, {module.instructions()}" if name == "cpu" else name
+
+
 def _fitting(name: str, samples: tuple[Tensor, ...]) -> ModuleType | None:
     module = _load(name)
     if module is None:

@@ -31,6 +31,11 @@ def obstacle(device: torch.device) -> str | None:
     return None
 
 
+def instructions() -> str:
+    """The instruction set that its kernels use on this processor."""
+    return _C.isa()
+
+
 def _bank(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> _C.Bank:
     return _C.Bank(
         codes[0].shape[0],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -21,15 +22,22 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 # Stand-ins that `_svg` replaces by the page's CSS variables.
 INK, MUTED, RULE, CARD = "#010203", "#010204", "#010205", "#010206"
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", CARD: "var(--card)"}
-# Okabe and Ito's colours, which most colour-blind readers can tell apart; yellow is too pale on white.
-BLUE, VERMILLION = "#0072b2", "#d55e00"
-_COLOURS = (BLUE, VERMILLION, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_COLOURS = tuple(f"#01020{i}" for i in "789abc")
+_VARIABLES |= {colour: f"var(--line-{i})" for i, colour in enumerate(_COLOURS, 1)}
+BLUE, ORANGE = _COLOURS[:2]
 _DASHES = ((7, 2), (2, 2), (8, 2, 2, 2), (4, 2), (), (8, 2, 2, 2, 2, 2), (1, 2))
-_DIVERGING = LinearSegmentedColormap.from_list("cosine", [VERMILLION, "#f4f3f0", BLUE])
+# Never so strong that the ink upon it is hard to read.
+_DIVERGING = LinearSegmentedColormap.from_list(
+    "cosine", [(0, (ORANGE, 0.55)), (0.5, (ORANGE, 0)), (0.5, (BLUE, 0)), (1, (BLUE, 0.55))]
+)
+_STAND_INS = "".join(map(chr, range(0x2800, 0x2900)))
+"""Of Braille, which matplotlib's font has."""
+_DRAWING = threading.Lock()
+"""Settings of matplotlib are the process's, and a live page is drawn in a thread of its own."""
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "avil-fast",
-    "font.size": 9.5,
+    "font.size": 10,
     "text.color": INK,
     "axes.facecolor": "none",
     "axes.labelcolor": MUTED,
@@ -43,7 +51,7 @@ _STYLE |= {f"axes.spines.{side}": False for side in ("top", "right", "bottom", "
 
 @dataclass(frozen=True)
 class Style:
-    """How a task is drawn, in every plot and legend."""
+    """How a task or a run is drawn, in every plot and legend."""
 
     colour: str
     dashes: tuple[int, ...]
@@ -55,22 +63,27 @@ class Style:
 
 
 Line = tuple[Style, Sequence[float | None]]
-SPLITS = {"dev": Style(BLUE, (), 2.0), "test": Style(VERMILLION, (5, 2), 1.6)}
+SPLITS = {"dev": Style(BLUE, (), 2.0), "test": Style(ORANGE, (5, 2), 1.6)}
 
 
-def task_styles(tasks: Sequence[str], target: str) -> dict[str, Style]:
-    """The target as a solid line in the text's colour, every auxiliary in its own colour and dashes."""
-    styles = {target: Style(INK, (), 2.2)}
-    for i, name in enumerate(name for name in tasks if name != target):
+def line_styles(names: Sequence[str], first: str) -> dict[str, Style]:
+    """The first as a solid line in the text's colour, all others in colours and dashes of their own."""
+    styles = {first: Style(INK, (), 2.2)}
+    for i, name in enumerate(name for name in names if name != first):
         styles[name] = Style(_COLOURS[i % 6], _DASHES[(i + i // 42) % 7], 1.6)
     return styles
 
 
 def lines(
-    name: str, label: str, series: Sequence[Line], rounds: list[int], percent: bool = False, mark: int = 0
+    name: str,
+    label: str,
+    series: Sequence[Line],
+    rounds: Sequence[int],
+    percent: bool = False,
+    mark: tuple[str, int] | None = None,
 ) -> Markup:
-    """Lines over rounds, with gaps for None; `mark` is the round that was kept, 0 for no mark."""
-    with _axes(3.0) as (figure, axes):
+    """Lines over rounds, with gaps for None; `mark` is a word and the round that it belongs to."""
+    with _axes(2.9) as (figure, axes):
         first, last = rounds[0], rounds[-1]
         for style, values in series:
             pen: Any = {"color": style.colour, "linewidth": style.width}
@@ -85,10 +98,11 @@ def lines(
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
         axes.grid(axis="y")
         if mark:
-            axes.axvline(mark, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0)
-            side, shift = ("right", -4) if mark > (first + last) / 2 else ("left", 4)
+            word, round_ = mark
+            axes.axvline(round_, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0)
+            side, shift = ("right", -4) if round_ > (first + last) / 2 else ("left", 4)
             place: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": side}
-            axes.annotate(f"kept: round {mark}", (mark, 1), (shift, 0), va="top", **place)
+            axes.annotate(f"{word}: round {round_}", (round_, 1), (shift, 0), va="top", **place)
         return _svg(figure, name, label)
 
 
@@ -98,17 +112,17 @@ def heat_map(name: str, label: str, cosine: Sequence[Sequence[float]], tasks: Se
     values = np.where(np.eye(n) == 1, np.nan, np.array(cosine, dtype=float))
     limit = max(0.2, float(np.nanmax(np.abs(values), initial=0.0)))
     short = [task if len(task) <= 17 else task[:16] + "…" for task in tasks]
-    with _axes(3.4) as (figure, axes):
+    with _axes(3.1) as (figure, axes):
+        short, back = _drawable(short)
         axes.pcolormesh(values, cmap=_DIVERGING, vmin=-limit, vmax=limit, edgecolors=CARD, linewidth=1.5)
         axes.invert_yaxis()
-        size = 8.5 if n <= 12 else max(2.5, 100 / n)
+        size = 9 if n <= 12 else max(2.5, 100 / n)
         axes.set_xticks(np.arange(n) + 0.5, short, rotation=30, ha="right", fontsize=size, parse_math=False)
         axes.set_yticks(np.arange(n) + 0.5, short, fontsize=size, parse_math=False)
         for (row, column), value in np.ndenumerate(values if n <= 8 else values[:0]):
             if np.isfinite(value):
-                colour = "#1a1a1a" if value < 0.8 * limit else "#ffffff"
-                axes.text(column + 0.5, row + 0.5, f"{value:.2f}", color=colour, ha="center", va="center")
-        return _svg(figure, name, label)
+                axes.text(column + 0.5, row + 0.5, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center")
+        return _svg(figure, name, label, back)
 
 
 def bars(name: str, label: str, seconds: dict[str, float]) -> Markup:
@@ -116,7 +130,7 @@ def bars(name: str, label: str, seconds: dict[str, float]) -> Markup:
     parts = sorted(seconds.items(), key=lambda part: part[1])
     with _axes(0.5 + 0.36 * len(parts)) as (figure, axes):
         drawn = axes.barh([part for part, _ in parts], [value for _, value in parts], color=BLUE, height=0.6)
-        axes.bar_label(drawn, [f"{value:.2f} s" for _, value in parts], padding=4, color=INK, fontsize=8.5)
+        axes.bar_label(drawn, [f"{value:.2f} s" for _, value in parts], padding=4, color=INK, fontsize=9)
         axes.set(xmargin=0.2, xticks=[])
         return _svg(figure, name, label)
 
@@ -124,15 +138,26 @@ def bars(name: str, label: str, seconds: dict[str, float]) -> Markup:
 @contextmanager
 def _axes(height: float) -> Iterator[tuple[Figure, Axes]]:
     """A figure that the reader's own matplotlib settings do not change."""
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser draws the text
+    with _DRAWING, matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        figure = Figure((4.6, height), layout="constrained", frameon=False)
+        figure = Figure((4.2, height), layout="constrained", frameon=False)
         yield figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, name: str, label: str) -> Markup:
+def _drawable(texts: Sequence[str]) -> tuple[list[str], dict[int, str]]:
+    """Texts of characters that matplotlib's font has, and what to put in their place for the browser to draw.
+
+    Without them it warns, and what is told to ignore a warning is the whole process.
+    """
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    unknown = {c for c in "".join(texts) if c in _STAND_INS or not font.get_char_index(ord(c))}
+    pairs = dict(zip(sorted(unknown), _STAND_INS, strict=False))
+    there = str.maketrans(dict.fromkeys(unknown, "\ufffd") | pairs)
+    return [text.translate(there) for text in texts], {ord(stand_in): c for c, stand_in in pairs.items()}
+
+
+def _svg(figure: Figure, name: str, label: str, back: dict[int, str] | None = None) -> Markup:
     """The figure as an element of the page: ids of its own, the page's colours, a label for its reader."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
@@ -146,4 +171,4 @@ def _svg(figure: Figure, name: str, label: str) -> Markup:
     body = re.sub(r"<[^>]*>", own, text[text.index(">", text.index("<svg")) + 1 :])
     width, height = figure.get_size_inches() * 72
     view = f'viewBox="0 0 {width:g} {height:g}" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return Markup(f'<svg role="img" aria-label="{escape(label)}" {view}>{body}')
+    return Markup(f'<svg role="img" aria-label="{escape(label)}" {view}>{body.translate(back or {})}')

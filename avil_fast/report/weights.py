@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from avil_fast.errors import AvilError
 
 SHARD_BYTES = 4 << 30
 """Bytes of a file at most, unless a single tensor is larger: what other tools write, and fits their caches."""
@@ -58,3 +60,24 @@ def _shards(tensors: Iterable[tuple[str, Tensor]], limit: int) -> Iterator[dict[
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
+
+
+def read_weights(folder: Path, model: nn.Module) -> None:
+    """Give a model the tensors that `write_weights` wrote.
+
+    Raises:
+        AvilError: a file is damaged, or its tensors are not those of the model.
+    """
+    try:
+        tensors: dict[str, Tensor] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            tensors |= safetensors.torch.load_file(str(path))
+        model.load_state_dict(tensors, strict=False, assign=False)
+    except (OSError, safetensors.SafetensorError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        raise AvilError(
+            f"{str(folder)!r} cannot be read: {said}; take it from a copy, or train it again"
+        ) from error
+    names = {name for name, _ in model.named_parameters()}  # tied ones once, as they were written
+    if missing := sorted(names - tensors.keys()):
+        raise AvilError(f"{str(folder)!r} lacks {missing[0]!r}; it is the model of another run, or damaged")

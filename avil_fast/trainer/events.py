@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from avil_fast.config import TrainConfig
+from avil_fast.logs import scalars
 from avil_fast.methods.base import TaskData
 from avil_fast.methods.loop import Observer
 from avil_fast.randomness import apart
@@ -69,7 +70,7 @@ class Events(Observer):
         """It has ended with this loss, a scalar."""
         self._losses.append(loss.detach())
 
-    def progress(self, task: str, step: int, steps: int) -> None:
+    def progress(self, task: str, step: int, steps: int, loss: Tensor) -> None:
         trainer, handler, state = self._trainer, self._trainer.callback_handler, self._trainer.state
         trainer._tr_loss += torch.stack(self._losses).mean()
         self._losses = []
@@ -161,14 +162,3 @@ class Events(Observer):
             trainer._start_time,
             learning_rate=self._lr,
         )
-
-
-def scalars(row: dict[str, Any]) -> dict[str, float]:
-    """A round's line of metrics, flat: `alpha/news`, `weight/news`, ..., `dev_loss`; without what is unknown."""
-    by_task = {
-        f"{name}/{task}": value
-        for name in ("alpha", "weight", "delta_norm", "train_loss")
-        for task, value in row[name].items()
-    }
-    of_target = {name: row[name] for name in ("dev_loss", "dev_metric", "test_loss", "test_metric")}
-    return {name: value for name, value in (by_task | of_target).items() if value is not None}

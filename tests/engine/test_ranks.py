@@ -20,7 +20,7 @@ from torch import Tensor
 from avil_fast.engine.local import LocalEngine
 from tests.engine.ranks.cases import TARGET, Case, Encoder, model, repeated, rounds, tasks
 from tests.engine.ranks.launch import on_ranks
-from tests.engine.ranks.memory import MemoryCase, Wide, mapped
+from tests.engine.ranks.memory import MemoryCase, Wide, whole_pages
 from tests.engine.ranks.nan import NanCase, after_nan
 from tests.engine.ranks.worker import RepeatCase
 
@@ -182,7 +182,7 @@ def test_a_rank_holds_its_share_and_alpha_needs_no_more_than_training(name: str,
     for ours in found(2)[name]:
         assert ours["base"] == pytest.approx(4 * (shared + head) / 2, rel=0.01)
         assert ours["bank"] == pytest.approx(4 * (3 * shared + head) / 2, rel=0.01)
-        assert ours["alpha"] <= ours["training"] + mapped(4 * BUCKET)
+        assert ours["alpha"] <= ours["training"] + whole_pages(4 * BUCKET)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group("2 ranks")) for name in NAN])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from functools import cache
 from html.parser import HTMLParser
 from typing import Any
 
@@ -30,6 +31,7 @@ def make(tasks: list[str], rounds: int = 3) -> tuple[dict[str, Any], list[dict[s
             "test_loss": 1.1 / round_,
             "test_metric": 0.19 * round_,
             "alpha_path": [[1.0 / n] * n] * 2,
+            "benefit": {name: 0.3 - 0.2 * i for i, name in enumerate(tasks)},
             "cosine": [[1.0 if i == j else -0.1 * (i + j) for j in range(n)] for i in range(n)],
             "seconds": {"data": 0.1, "task_training": 0.5, "alpha_phase": 0.2, "delta_ops": 0.05,
                         "evaluation": 0.1, "total": 1.0},
@@ -51,10 +53,13 @@ def make(tasks: list[str], rounds: int = 3) -> tuple[dict[str, Any], list[dict[s
         "test_loss": 0.5,
         "test_metric": 0.785,
         "alpha_mean": {name: 0.2 + i for i, name in enumerate(tasks)},
+        "benefit": {name: 0.9 - 0.6 * i for i, name in enumerate(tasks)},
         "alpha_last": history[-1]["alpha"],
         "weight_last": dict(zip(tasks, [1.5, 0.05, 1.0, 1.4], strict=False)),
         "influence": dict(zip(tasks, [1.5, 0.05, 1.0, 1.4], strict=False)),
         "steps": {name: 100 + i for i, name in enumerate(tasks)},
+        "ranks": 1,
+        "memory": {"base": 4_000_000, "bank": 8_000_000},
         "seconds": 3.5,
         "versions": {"avil_fast": "0.1.0", "torch": "2.9", "python": "3.11"},
     }
@@ -106,10 +111,14 @@ def test_answer_comes_first_with_the_baseline_beside_it() -> None:
     text = render(*make(["a", "b", "c", "d"])).text
     assert "a, test accuracy 78.5 %" in text
     assert "Baseline single reached 77.0 %: this run is 1.5 points higher." in text
-    assert "b: mean α 1.20, final weight 0.05: set aside" in text
-    assert "c: mean α 2.20, final weight 1.00: used in full" in text
-    assert "d: mean α 3.20, final weight 1.40: turned up" in text
-    assert "avil-fast train config.yaml" in text
+    assert (
+        "b helped: its updates lowered the target's dev loss by 0.30 over the kept rounds (the target's own "
+        "lowered it by 0.90); its mean α is 1.20 and its final weight 0.05, so that it was set aside."
+    ) in text
+    assert "c did not help: its updates raised the target's dev loss by 0.30 over" in text
+    assert "its mean α is 3.20 and its final weight 1.40, so that it was turned up." in text
+    assert "avil-fast train config.yaml output_dir=again" in text
+    assert "memory for θ4.0 MB4.0 MB" in text
 
 
 @pytest.mark.parametrize(
@@ -141,7 +150,47 @@ def test_falls_back_to_what_was_measured(missing: tuple[str, ...], answer: str, 
 def test_what_became_of_an_auxiliary(influence: float, verdict: str) -> None:
     summary, history = make(["a", "b"])
     summary["influence"]["b"] = influence
-    assert f"b: mean α 1.20, final weight 0.05: {verdict}" in render(summary, history).text
+    assert (
+        f"its mean α is 1.20 and its final weight 0.05, so that it was {verdict}." in render(summary, history).text
+    )
+
+
+@pytest.mark.parametrize(
+    ("gain", "sentence"),
+    [
+        (0.21, "b helped: its updates lowered the target's dev loss by 0.21 over"),
+        (0.01, "b made little difference: its updates lowered the target's dev loss by 0.010 over"),
+        (-0.01, "b made little difference: its updates raised the target's dev loss by 0.010 over"),
+        (-0.3456, "b did not help: its updates raised the target's dev loss by 0.35 over"),
+        (0.0, "b made no difference: its updates left the target's dev loss as it was; its mean α is 1.20"),
+        (123.4, "b helped: its updates lowered the target's dev loss by 123 over"),
+    ],
+)
+def test_by_how_much_an_auxiliary_helped(gain: float, sentence: str) -> None:
+    summary, history = make(["a", "b"])
+    summary["benefit"]["b"] = gain
+    assert sentence in render(summary, history).text
+
+
+def test_a_run_from_before_benefits_were_known_tells_alpha() -> None:
+    summary, history = make(["a", "b"])
+    for key in ("benefit", "memory", "ranks", "metric"):
+        del summary[key]
+    assert "b was set aside: its mean α is 1.20 and its final weight 0.05." in render(summary, history).text
+
+
+def test_weights_that_never_moved_are_not_told() -> None:
+    summary, history = make(["a", "b"])
+    for row in history:
+        row["weight"] = {"a": 1.0, "b": 1.0}
+    assert "its mean α is 1.20, so that it was set aside." in render(summary, history).text
+
+
+def test_many_ranks_are_started_again_as_many() -> None:
+    summary, history = make(["a", "b"])
+    text = render(summary | {"ranks": 4}, history).text
+    assert "torchrun --nproc-per-node 4 -m avil_fast.train config.yaml output_dir=again" in text
+    assert "memory for θ on each rank" in text
 
 
 def test_weights_that_never_move_are_not_drawn() -> None:
@@ -163,7 +212,8 @@ def test_values_in_mappings_may_be_none() -> None:
     summary["alpha_mean"]["b"] = summary["weight_last"]["b"] = summary["influence"]["b"] = None
     for row in history:
         row["alpha"]["b"] = row["weight"]["b"] = row["train_loss"]["b"] = None
-    assert "b: mean α –, final weight –: unknown" in render(summary, history).text
+    summary["benefit"]["b"] = None
+    assert "b is an open question: its mean α is – and its final weight –." in render(summary, history).text
 
 
 def test_single_without_baselines() -> None:
@@ -172,7 +222,7 @@ def test_single_without_baselines() -> None:
     for row in history:
         row["alpha_path"], row["cosine"] = [], []
     reader = render(summary, history)
-    assert "not trained" in reader.text
+    assert "b was not trained." in reader.text
     assert "Baseline" not in reader.text
     assert "Agreement" not in reader.text
 
@@ -187,15 +237,19 @@ def test_64_tasks() -> None:
     render(*make([f"task {i}" for i in range(64)], rounds=2))
 
 
+@cache
+def plain_tags() -> list[str]:
+    return [tag for tag, _ in render(*make(["a", "b"])).tags]
+
+
 @pytest.mark.parametrize("name", [EVIL, "$x^", "_hidden", "数字", 'a" onload="x', "--><b>", "#010203", "]]>&amp;"])
 def test_any_task_name_stays_text(name: str) -> None:
     for tasks in (["a", name], [name, "a"]):
-        plain = [tag for tag, _ in render(*make(["a", "b"])).tags]
         summary, history = make(tasks)
         html = page.render(summary, history, f"target: {name}")
         reader = Reader(html)
         assert "<script" not in html
-        assert [tag for tag, _ in reader.tags] == plain
+        assert [tag for tag, _ in reader.tags] == plain_tags()
         assert not any("onload" in attributes for _, attributes in reader.tags)
         assert name in reader.text
 
@@ -211,6 +265,8 @@ def test_plots_have_labels_and_ids_of_their_own() -> None:
     reader = render(*make(["a", "b", "c"]))
     plots = [attributes for tag, attributes in reader.tags if tag == "svg" and "aria-hidden" not in attributes]
     assert len(plots) == 5
+    tables = [attributes for tag, attributes in reader.tags if tag == "caption"]
+    assert len(tables) == len(plots) + 1  # their numbers, and the budget
     assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
     ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -230,3 +286,11 @@ def test_an_error_is_told_as_a_number_of_which_less_is_better() -> None:
     assert "test mse 0.785" in text
     assert "Lower is better." in text
     assert "Lower is better." not in render(*make(["a", "b"])).text
+
+
+def test_characters_that_a_plot_has_no_glyph_for_are_drawn_by_the_browser() -> None:
+    names = ["数字", "⠿", "a"]
+    html = page.render(*make(names), "")
+    drawn = html[html.index("Cosines between") :]
+    for name in names:
+        assert f">{name}</text>" in drawn

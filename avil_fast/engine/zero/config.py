@@ -51,6 +51,10 @@ ZERO_REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+BUCKET = 500_000_000
+"""Elements of DeepSpeed's buckets where its file names no number."""
+
+
 @dataclass(frozen=True)
 class ZeroConfig:
     """A DeepSpeed file that has been read and fits the run."""
@@ -73,6 +77,15 @@ class ZeroConfig:
         """Masters and the optimizer's state lie in CPU memory."""
         device = (self.settings["zero_optimization"].get("offload_optimizer") or {}).get("device", "none")
         return bool(device == "cpu")
+
+    def bucket(self, elements: int) -> int:
+        """Elements of the bucket that gradients are collected in, for a model that trains so many."""
+        return int(self.settings["zero_optimization"].get("reduce_bucket_size", min(BUCKET, elements)))
+
+    def with_buckets(self, elements: int) -> dict[str, Any]:
+        """What DeepSpeed is given for such a model: it takes buckets of 2 GB for the smallest one, too."""
+        zero = self.settings["zero_optimization"] | {"reduce_bucket_size": self.bucket(elements)}
+        return self.settings | {"zero_optimization": zero}
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -90,8 +90,10 @@ class ZeroEngine(SavedEngine):
             base = internals.deepspeed_adam(zero.offload or device.type == "cpu")
         self._client = optimizer.make(groups, optimizer_config, base)
         internals.check(zero.settings, zero.name)
+        elements = sum(internals.numel(p) for group in groups for p in group["params"])
+        settings = zero.with_buckets(elements)
         self._zero, *_ = deepspeed.initialize(
-            model=Caller(model), optimizer=self._client, config=zero.settings, dist_init_required=False
+            model=Caller(model), optimizer=self._client, config=settings, dist_init_required=False
         )
         self._partitions = internals.partitions_of(self._zero, zero.stage)
         owners = [group["task"] for group in groups]

@@ -246,6 +246,11 @@ def shape(parameter: nn.Parameter) -> list[int]:
     return list(getattr(parameter, "ds_shape", parameter.shape))
 
 
+def numel(parameter: nn.Parameter) -> int:
+    """Elements of the whole parameter, wherever it lies."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
 def is_partitioned(parameter: nn.Parameter) -> bool:
     """Whether ZeRO stage 3 has taken a parameter's memory."""
     return hasattr(parameter, "ds_id")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from avil_fast.errors import AvilError
 from avil_fast.model_config import CausalLMConfig, EncoderConfig
@@ -48,8 +51,12 @@ def load_tokenizer(config: EncoderConfig | CausalLMConfig) -> Any:
     return tokenizer
 
 
-def settings_of(config: EncoderConfig | CausalLMConfig, tokenizer: Any, **more: Any) -> Any:
+def settings_of(config: EncoderConfig | CausalLMConfig, tokenizer: Any = None, **more: Any) -> Any:
     """transformers' configuration of a model, before it is made.
+
+    Args:
+        tokenizer: whose padding token the model is to know.
+        **more: settings that replace those of the folder.
 
     Raises:
         AvilError: it cannot be read, or names code that would be fetched.
@@ -70,7 +77,7 @@ def settings_of(config: EncoderConfig | CausalLMConfig, tokenizer: Any, **more: 
         raise AvilError(
             f"model.path is {config.path!r}, but that model has a decoder too; name an encoder, such as a BERT"
         )
-    if isinstance(config, EncoderConfig) and settings.pad_token_id is not None:
+    if isinstance(config, EncoderConfig) and tokenizer is not None and settings.pad_token_id is not None:
         settings.pad_token_id = tokenizer.pad_token_id  # now: some models count positions from it
     return settings
 
@@ -137,8 +144,32 @@ def prepare_(model: Any, config: EncoderConfig | CausalLMConfig) -> None:
             model.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
         else:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
+        _in_eval_mode_too_(model)
     if config.compile:
         model.compile(dynamic=True)  # batches have all lengths
+
+
+def _in_eval_mode_too_(model: Any) -> None:
+    """Have layers compute their activations again in the α phase as well, which is backward in eval mode.
+
+    transformers looks at a layer's own `training`, so that stays on; its parts follow the model's mode. Layers
+    with a dropout of their own keep their activations there.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer) and "self.training" not in inspect.getsource(
+            type(layer).forward
+        ):
+            layer.train = partial(_train_parts, layer)
+
+
+def _train_parts(layer: nn.Module, mode: bool = True) -> nn.Module:
+    """`train` of a layer that counts as training itself, whatever its parts do."""
+    layer.training = True
+    for part in layer.children():
+        part.train(mode)
+    return layer
 
 
 def _load(

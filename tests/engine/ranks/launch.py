@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MMAPPED = 1 << 15
-"""Blocks of so many bytes are given back at once when they are freed, and malloc knows their sum."""
+from benchmarks.heap import MMAPPED
 
 ROOT = Path(__file__).parents[3]
 

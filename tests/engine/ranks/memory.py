@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import avil_fast as avil
 from avil_fast.config import OptimizerConfig
 from avil_fast.engine.ranks import Ranks
+from benchmarks import heap
 from tests.engine.ranks.cases import Case
 from tests.engine.ranks.worker import engine_of
 
 WIDTH, LAYERS = 251, 8
 
 
-def mapped(size: int) -> int:
+def whole_pages(size: int) -> int:
     """Bytes of a block as malloc maps it, with its header and in whole pages."""
     page = mmap.PAGESIZE
     return -(-(size + 16) // page) * page
@@ -52,39 +50,6 @@ def wide_tasks() -> list[avil.Task]:
     return [task(name) for name in "abc"]
 
 
-MALLINFO2 = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-
-
-class MallocInfo(ctypes.Structure):
-    """glibc's `struct mallinfo2`."""
-
-    _fields_ = tuple((name, ctypes.c_size_t) for name in MALLINFO2.split())
-
-
-class Peak(TorchDispatchMode):
-    """The most bytes that blocks of `MMAPPED` bytes or more took after any of torch's operations.
-
-    Whichever thread gives them back; torch's own profiler does not see what gloo's threads do.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._info = ctypes.CDLL(None).mallinfo2
-        self._info.restype = MallocInfo
-        self.bytes = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.bytes = max(self.bytes, self._info().hblkhd)
-        return result
-
-
-def peak(action: Callable[[], object]) -> int:
-    with Peak() as found:
-        action()
-    return found.bytes
-
-
 @dataclass(frozen=True)
 class MemoryCase:
     """A case that measures: base, bank, and peaks of task training and the α phase in bytes."""
@@ -110,7 +75,7 @@ class MemoryCase:
         found = []
         for _ in range(11):
             engine.begin_round()
-            found.append((peak(train), peak(learn_alpha)))
+            found.append((heap.peak(train, heap.mapped), heap.peak(learn_alpha, heap.mapped)))
         # The first round makes moments and what else stays. Of the others the most: a buffer of gloo's is there in
         # every gather, but its threads have often given it back before anybody looks.
         training, alpha = (max(peaks) for peaks in zip(*found[1:], strict=True))

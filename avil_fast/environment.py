@@ -1,0 +1,40 @@
+"""What this machine and installation have."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+
+import torch
+
+from avil_fast.ops.backend import describe
+
+PACKAGES = ("triton", "deepspeed", "transformers", "datasets", "peft", "torchmetrics", "tensorboard", "wandb")
+"""Those that not every run needs."""
+
+
+def environment() -> dict[str, str]:
+    """Versions, devices and backends by name, for people; nothing of the environment's variables."""
+    found = {
+        "avil_fast": importlib.metadata.version("avil-fast"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "torch": torch.__version__,
+        "cpus": f"{len(os.sched_getaffinity(0))}, {torch.get_num_threads()} threads",
+        "gpus": _gpus(),
+        "operations on the CPU": describe("cpu"),
+        "operations on a GPU": describe("triton"),
+    }
+    for package in PACKAGES:
+        there = importlib.util.find_spec(package) is not None
+        found[package] = importlib.metadata.version(package) if there else "not installed"
+    return found
+
+
+def _gpus() -> str:
+    if not torch.cuda.is_available():
+        return "none that torch sees"
+    gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    return ", ".join(f"{gpu.name} ({gpu.total_memory / 1e9:.0f} GB)" for gpu in gpus)

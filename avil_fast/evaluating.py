@@ -1,0 +1,93 @@
+"""A finished run's model, measured again: on its own dev and test sets, or on others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from avil_fast.api import metric_of
+from avil_fast.config import Config, load
+from avil_fast.engine.base import Evaluation
+from avil_fast.engine.measuring import Measure
+from avil_fast.engine.ranks import ALONE
+from avil_fast.errors import AvilError
+from avil_fast.launch import pick_device
+from avil_fast.model_config import ConvNetConfig
+from avil_fast.report.folder import CONFIG, MODEL
+from avil_fast.report.run import Run, read
+from avil_fast.report.weights import read_weights
+from avil_fast.task_config import TextTasksConfig
+from avil_fast.tasks.batches import ALL, in_order, to_device
+from avil_fast.tasks.from_config import build
+from avil_fast.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What came out.
+
+    Attributes:
+        run: whose model it is.
+        metric: what is known of the target's metric, as in summary.json.
+        splits: "dev" and "test", where there is one.
+    """
+
+    run: Run
+    metric: dict[str, Any] | None
+    splits: dict[str, Evaluation]
+
+    def as_json(self) -> dict[str, Any]:
+        """Loss and metric by split, in JSON's types."""
+        splits = {split: {"loss": found.loss, "metric": found.metric} for split, found in self.splits.items()}
+        return {"run": str(self.run.path), "target": self.run.summary["target"], "metric": self.metric, **splits}
+
+
+def evaluate(run: Path, overrides: Sequence[str] = ()) -> Evaluated:
+    """Measure the target.
+
+    Args:
+        run: the folder of a finished run.
+        overrides: settings other than the run's: files, limits, device, eval_batch_size.
+
+    Raises:
+        AvilError: the run is not finished, or its model or data cannot be used.
+    """
+    found = read(run)
+    config = _alone(load(run / CONFIG, overrides), run)
+    device = pick_device(config.device)
+    model, tasks, _ = build(config)
+    if not isinstance(config.tasks, TextTasksConfig):
+        read_weights(run / MODEL.parent, model)
+    model.to(device).eval()
+    target = next(task for task in tasks if task.name == config.target)
+    measure = Measure(lambda function, batch: function(model, batch), ALONE, device)
+    splits = {
+        split: _measured(measure, target, data, config, device)
+        for split, data in (("dev", target.dev), ("test", target.test))
+        if data is not None
+    }
+    return Evaluated(found, metric_of(tasks, config.target), splits)
+
+
+def _alone(config: Config, run: Path) -> Config:
+    """The target without its auxiliaries, on the model that the run saved."""
+    if not isinstance(config.tasks, TextTasksConfig):
+        return config  # all heads are in one file
+    assert not isinstance(config.model, ConvNetConfig)
+    folder = run / MODEL.parent
+    if not (folder / "config.json").is_file():
+        raise AvilError(f"{str(run)!r} has no model that can be loaded; its folder model lacks config.json")
+    settings = {"path": str(folder), "lora": None} | (
+        {"init": "saved"} if config.model.name == "causal_lm" else {}
+    )
+    tasks = TextTasksConfig.model_validate({config.target: config.tasks.by_name[config.target]})
+    return config.model_copy(update={"model": config.model.model_copy(update=settings), "tasks": tasks})
+
+
+def _measured(measure: Measure, task: Task, data: Any, config: Config, device: torch.device) -> Evaluation:
+    batches = in_order(data, config.eval_batch_size, task.collate, config.workers)
+    return measure.evaluate(task, (ALL.cut(to_device(batch, device)) for batch in batches))

@@ -1,0 +1,274 @@
+"""`avil-fast export`: a finished run's model in a folder for others, with its card and, if asked, task vectors."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from safetensors import SafetensorError, safe_open
+
+from avil_fast.config import TrainConfig, from_dotted, from_settings
+from avil_fast.errors import AvilError
+from avil_fast.report.card import MARK, Finished, render, without_folders
+from avil_fast.report.folder import CONFIG, METRICS, MODEL, SUMMARY
+from avil_fast.report.vectors import BASE, FOLDER, TASKS, read_about
+
+CARD, MERGE = "README.md", "merge.yaml"
+
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_DTYPES = {"F16": "float16", "BF16": "bfloat16"}
+_PATHS = {"_name_or_path", "name_or_path", "base_model_name_or_path"}
+"""Where files of transformers and peft may tell from which folder a model came."""
+
+Value = TypeVar("Value")
+
+
+def export(run: Path, to: Path, task_vectors: bool = False, overwrite: bool = False) -> list[Path]:
+    """Copy a finished run's model into a folder of its own, and write its model card.
+
+    Args:
+        run: the run's folder.
+        to: new, empty, or an earlier export, which is replaced once the new one is whole.
+        task_vectors: write the model before the kept round and as each task left it, too, and how to merge these.
+        overwrite: replace whatever lies in `to`.
+
+    Returns:
+        The files, sorted.
+
+    Raises:
+        AvilError: the run is not finished, is damaged or has no such vectors; or `to` cannot be written.
+    """
+    found = _read(run)
+    about = _about_vectors(run, found) if task_vectors else {}
+    place = to.resolve()
+    _require_free(run.resolve(), to, overwrite)
+    partial = place.with_name(place.name + ".partial")
+    if not _is_replaceable(partial):
+        raise AvilError(f"{str(partial)!r} is in the way and is no export; move it")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        folders = _folders(about.get("tasks", []))
+        vectors = {name: (folders[name], a) for name, a in zip(folders, about.get("alpha", []), strict=True)}
+        (partial / CARD).write_text(render(found, vectors or None), encoding="utf-8")
+        _copy_model(run / MODEL.parent, partial)
+        if vectors:
+            _copy_vectors(run, partial, vectors)
+        _put_in_place(partial, place)
+    except OSError as error:
+        raise AvilError(
+            f"{str(to)!r} cannot be written: {error.strerror or error}; make room, or name another folder"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return sorted(to / path.relative_to(place) for path in place.rglob("*") if path.is_file())
+
+
+def _read(run: Path) -> Finished:
+    if not (run / CONFIG).is_file():
+        raise AvilError(f"{str(run)!r} is no run: it has no {CONFIG}; name a run's folder, such as runs/digits")
+    if not (run / SUMMARY).is_file():
+        raise AvilError(
+            f"{str(run)!r} holds a run that is not finished: it has no {SUMMARY}; go on with --resume auto"
+        )
+    model = run / MODEL.parent
+    _require_whole(model)
+    settings: dict[str, Any] = _parse(run / CONFIG, yaml.safe_load, dict)
+    summary: dict[str, Any] = _parse(run / SUMMARY, json.loads, dict)
+    history: list[Any] = _parse(run / METRICS, lambda text: [json.loads(line) for line in text.splitlines()], list)
+    is_transformers = (model / "config.json").is_file()
+    about = _parse(model / "config.json", json.loads, dict) if is_transformers else {}
+    version = about.get("transformers_version")
+    found = Finished(
+        summary,
+        history,
+        _config(settings, run / CONFIG),
+        {"transformers": version} if isinstance(version, str) else {},
+        is_transformers,
+    )
+    try:
+        render(found)
+    except (AttributeError, KeyError, TypeError, ValueError, StopIteration) as error:
+        what = f"{type(error).__name__} {error}".strip()
+        raise AvilError(
+            f"{str(run / SUMMARY)!r} does not fit {METRICS} and {CONFIG} beside it ({what}); take the folder from "
+            f"a copy of the run"
+        ) from error
+    return found
+
+
+def _config(settings: dict[str, Any], path: Path) -> TrainConfig:
+    """A run from a file has tasks among its settings; one of `fit` has not."""
+    return from_settings(settings, str(path)) if "tasks" in settings else from_dotted(settings)
+
+
+def _parse(path: Path, read: Callable[[str], Any], kind: type[Value]) -> Value:
+    """What a file holds, which must be of a kind."""
+    try:
+        value = read(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise AvilError(f"{str(path)!r} is damaged: {reason}; take it from a copy of the run") from error
+    if not isinstance(value, kind):
+        raise AvilError(
+            f"{str(path)!r} is damaged: it holds a {type(value).__name__}; take it from a copy of the run"
+        )
+    return value
+
+
+def _require_whole(folder: Path) -> None:
+    """Refuse a folder without weights, or with files that are cut short or missing."""
+    files = sorted(folder.glob(_WEIGHTS[0]))
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        files = sorted({folder / name for name in _parse(index, json.loads, dict).get("weight_map", {}).values()})
+    if not files:
+        raise AvilError(f"{str(folder)!r} has no model: no file of safetensors; take it from a copy of the run")
+    for path in files:
+        try:
+            with safe_open(path, "pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise AvilError(f"{str(path)!r} is damaged: {error}; take it from a copy of the run") from error
+
+
+def _about_vectors(run: Path, found: Finished) -> dict[str, Any]:
+    """Round, tasks and α of the vectors that the run kept."""
+    folder, kept = run / FOLDER, found.summary["best_round"]
+    about = read_about(folder)
+    if not about:
+        raise AvilError(f"{str(run)!r} has no task vectors; train with task_vectors=true to have them kept")
+    if about.get("round") != kept:
+        raise AvilError(
+            f"{str(folder)!r} has the task vectors of round {about.get('round')}, but the model is that of round "
+            f"{kept}: they could not be kept then; train again with task_vectors=true and more room"
+        )
+    if about.get("tasks") != found.summary["tasks"] or len(about.get("alpha", [])) != len(about["tasks"]):
+        raise AvilError(f"{str(folder)!r} is of other tasks than the run; train again with task_vectors=true")
+    for name in [BASE, *(f"{TASKS}/{i}" for i in range(len(about["tasks"])))]:
+        _require_whole(folder / name)
+    return about
+
+
+def _folders(tasks: Iterable[str]) -> dict[str, str]:
+    """The folder of each task: its name, with a number where another task's would be the same."""
+    folders: dict[str, str] = {}
+    for number, task in enumerate(tasks):
+        name = re.sub(r"[^\w-]+", "-", task) or "task"
+        taken = {folder.lower() for folder in folders.values()}
+        folders[task] = f"{TASKS}/{name}" if f"{TASKS}/{name}".lower() not in taken else f"{TASKS}/{name}-{number}"
+    return folders
+
+
+def _require_free(run: Path, to: Path, overwrite: bool) -> None:
+    place = to.resolve()
+    if place in (run, *run.parents) or run in place.parents:
+        raise AvilError(
+            f"the model cannot be exported to {str(to)!r}, where the run itself is; name another folder"
+        )
+    if place in (Path.cwd(), *Path.cwd().parents, Path.home(), *Path.home().parents):
+        raise AvilError(f"the model cannot be exported to {str(to)!r}, which holds more; name a folder of its own")
+    if place.exists() and not place.is_dir():
+        raise AvilError(f"the model cannot be exported to {str(to)!r}, which is a file; name a folder")
+    if not overwrite and not _is_replaceable(place):
+        raise AvilError(f"{str(to)!r} holds files that are no export; name another folder, or give --overwrite")
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Whether a folder is not there, is empty, or is an export to which nobody added anything."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if not names:
+        return not folder.exists() or folder.is_dir()
+    ours = (".json", ".safetensors", ".txt", ".model", ".jinja", ".yaml")
+    strange = {n for n in names - {CARD, BASE, TASKS} if n.startswith(".") or not n.endswith(ours)}
+    card = folder / CARD
+    return not strange and card.is_file() and MARK in card.read_text(encoding="utf-8", errors="replace")
+
+
+def _put_in_place(partial: Path, place: Path) -> None:
+    """Replace what lies there, which comes back if that fails."""
+    before = place.with_name(place.name + ".previous")
+    if not place.exists():
+        partial.rename(place)
+        return
+    if before.exists():
+        raise FileExistsError(17, f"{before.name!r} is in the way beside it")
+    place.rename(before)
+    try:
+        partial.rename(place)
+    except OSError:
+        before.rename(place)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _copy_model(model: Path, to: Path, weights: Path | None = None) -> None:
+    """Copy a model, with the weights of another folder if one is given.
+
+    No file tells from which folder of this machine the model came.
+    """
+    for path in sorted(model.rglob("*")):
+        of_weights = any(path.match(pattern) for pattern in _WEIGHTS)
+        if path.is_file() and path.name != CARD and not (of_weights and weights) and path.suffix != ".partial":
+            copy = to / path.relative_to(model)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+            if path.suffix == ".json" and not of_weights:
+                _without_paths(copy)
+    if weights is not None:
+        to.mkdir(parents=True, exist_ok=True)
+        for pattern in _WEIGHTS:
+            for path in sorted(weights.glob(pattern)):
+                shutil.copyfile(path, to / path.name)
+
+
+def _without_paths(path: Path) -> None:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return
+    if isinstance(about, dict) and (names := [n for n in _PATHS & about.keys() if isinstance(about[n], str)]):
+        _write_json(path, about | {name: without_folders(about[name]) for name in names})
+
+
+def _write_json(path: Path, about: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _copy_vectors(run: Path, to: Path, vectors: Mapping[str, tuple[str, float]]) -> None:
+    """The model before the round, as each task left it, and how to merge them."""
+    model, kept = run / MODEL.parent, run / FOLDER
+    sources = {BASE: BASE} | {folder: f"{TASKS}/{i}" for i, (folder, _) in enumerate(vectors.values())}
+    for folder, source in sources.items():
+        _copy_model(model, to / folder, weights=kept / source)
+        if (settings := to / folder / "config.json").is_file():
+            about = json.loads(settings.read_text(encoding="utf-8"))
+            in_fp32 = {name: "float32" for name in ("dtype", "torch_dtype") if name in about}
+            _write_json(settings, about | in_fp32)
+    if not (model / "config.json").is_file():
+        return  # mergekit reads models of transformers
+    merge = {
+        "merge_method": "task_arithmetic",
+        "base_model": f"./{BASE}",
+        "models": [
+            {"model": f"./{folder}", "parameters": {"weight": alpha}} for folder, alpha in vectors.values()
+        ],
+        "parameters": {"normalize": False},
+        "dtype": "float32",
+        "out_dtype": _dtype(model),
+    }
+    (to / MERGE).write_text(yaml.safe_dump(merge, sort_keys=False), encoding="utf-8")
+
+
+def _dtype(model: Path) -> str:
+    """The lowest precision in which a model's weights are saved."""
+    found: set[str] = set()
+    for path in model.glob(_WEIGHTS[0]):
+        with safe_open(path, "pt") as file:
+            found |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  # no mapping
+    return next((name for code, name in _DTYPES.items() if code in found), "float32")

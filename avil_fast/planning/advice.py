@@ -1,0 +1,173 @@
+"""What to change so that a run fits, the cheapest changes first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from avil_fast.engine.zero.config import resolve
+from avil_fast.planning.memory import Setting, parts, total
+
+MOST_RANKS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that saves memory, and what it costs."""
+
+    words: str
+    """The setting as it is given."""
+    cost: str
+    make: Callable[[Setting], Setting | None]
+    """None where it does not apply."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The least changes found that make a run fit."""
+
+    changes: list[Change]
+    ranks: int
+    nbytes: float
+    """On a GPU, afterwards."""
+    host: float
+    """In the CPU's memory beside it."""
+
+
+def advise(run: Setting, room: float) -> Advice | None:
+    """The cheapest changes under which the run takes `room` bytes of a GPU; with more GPUs where they do not do.
+
+    None if nothing helps. Changes are tried from the cheapest to the dearest, kept where they save something, and
+    at the end those are taken back that are not needed.
+    """
+    ranks = run.ranks
+    while ranks <= MOST_RANKS:
+        needed = ranks * run.config.gradient_accumulation_steps
+        batch = max(run.config.batch_size, needed)
+        config = run.config.model_copy(update={"batch_size": batch})
+        begin = replace(run, config=config, ranks=ranks)
+        found = _fitting(replace(begin, zero=_again(begin)), room)
+        if found is not None:
+            larger = [] if batch == run.config.batch_size else [_larger_batch(batch)]
+            return replace(found, changes=[*larger, *found.changes])
+        ranks *= 2
+    return None
+
+
+def _fitting(run: Setting, room: float) -> Advice | None:
+    taken: list[Change] = []
+    now, size = run, _size(run)
+    for change in _changes():
+        if size <= room:
+            break
+        changed = change.make(now)
+        if changed is not None and (smaller := _size(changed)) < size:
+            now, size = changed, smaller
+            taken.append(change)
+    if size > room:
+        return None
+    for change in taken[:-1]:
+        fewer = [other for other in taken if other is not change]
+        without = _with(run, fewer)
+        if without is not None and (larger := _size(without)) <= room:
+            taken, size = fewer, larger
+    changed = _with(run, taken)
+    assert changed is not None
+    return Advice(taken, run.ranks, size, total(parts(changed), "host", on_gpu=True))
+
+
+def _with(run: Setting, changes: Sequence[Change]) -> Setting | None:
+    now: Setting | None = run
+    for change in changes:
+        now = change.make(now) if now is not None else None
+    return now
+
+
+def _size(run: Setting) -> float:
+    return total(parts(run), "device", run.on_gpu)
+
+
+def _changes() -> Iterator[Change]:
+    yield Change("deltas.dtype=bf16", "the α gradient within 0.05 %", _deltas("dtype", "bf16", ("fp32",)))
+    yield Change("deltas.dtype=int8", "the α gradient within 0.5 %", _deltas("dtype", "int8", ("fp32", "bf16")))
+    yield Change("eval_batch_size=8", "more, smaller passes over the dev set", _config(eval_batch_size=8))
+    yield Change("optimizer.moments=reset", "moments start afresh for every task", _reset)
+    yield Change("gradient_accumulation_steps=BATCH/RANKS", "one example at a time", _one_at_a_time)
+    yield Change(
+        "model.gradient_checkpointing=true", "a third more time per step", _model(gradient_checkpointing=True)
+    )
+    yield Change("--deepspeed_config configs/zero2.json", "none", _zero(2))
+    yield Change("--deepspeed_config configs/zero3.json", "more communication in every pass", _zero(3))
+    yield Change(
+        "deltas.device=cpu", "deltas are streamed twice in every α step", _deltas("device", "cpu", ("model",))
+    )
+    yield Change(
+        "--deepspeed_config configs/zero3_offload.json", "optimizer steps on the CPU", _zero(3, offload=True)
+    )
+    yield Change("model.dtype=bf16", "parameters in 16 bits", _model(dtype="bf16"))
+
+
+def _config(**updates: Any) -> Callable[[Setting], Setting | None]:
+    def make(run: Setting) -> Setting | None:
+        return replace(run, config=run.config.model_copy(update=updates))
+
+    return make
+
+
+def _deltas(name: str, value: str, before: Sequence[str]) -> Callable[[Setting], Setting | None]:
+    def make(run: Setting) -> Setting | None:
+        if getattr(run.config.deltas, name) not in before or not run.alphas:
+            return None
+        deltas = run.config.deltas.model_copy(update={name: value})
+        return replace(run, config=run.config.model_copy(update={"deltas": deltas}))
+
+    return make
+
+
+def _larger_batch(size: int) -> Change:
+    return Change(f"batch_size={size}", "an example for every GPU", lambda run: None)
+
+
+def _reset(run: Setting) -> Setting | None:
+    optimizer = run.config.optimizer.model_copy(update={"moments": "reset"})
+    return replace(run, config=run.config.model_copy(update={"optimizer": optimizer}))
+
+
+def _one_at_a_time(run: Setting) -> Setting | None:
+    pieces = max(1, run.config.batch_size // run.ranks)
+    return replace(run, config=run.config.model_copy(update={"gradient_accumulation_steps": pieces}))
+
+
+def _model(**updates: Any) -> Callable[[Setting], Setting | None]:
+    def make(run: Setting) -> Setting | None:
+        shape = run.shape.changed(**updates)
+        return None if shape is None else replace(run, shape=shape)
+
+    return make
+
+
+def _zero(stage: int, offload: bool = False) -> Callable[[Setting], Setting | None]:
+    def make(run: Setting) -> Setting | None:
+        if run.stage >= stage and not offload:
+            return None
+        section: dict[str, Any] = {"stage": stage}
+        if offload:
+            section |= {"offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}}
+        bf16 = {"enabled": run.zero.bf16} if run.zero else {"enabled": False}
+        settings = {"zero_optimization": section, "bf16": bf16}
+        return replace(run, zero=resolve(settings, run.config, run.ranks))
+
+    return make
+
+
+def _again(run: Setting) -> Any:
+    """The DeepSpeed settings for the ranks and the batch that there are now."""
+    if run.zero is None:
+        return None
+    kept: dict[str, Any] = {
+        key: run.zero.settings[key]
+        for key in ("zero_optimization", "bf16", "data_types")
+        if key in run.zero.settings
+    }
+    return resolve(kept, run.config, run.ranks, run.zero.name)

@@ -1,0 +1,285 @@
+"""The model card of an exported run: README.md, with the front matter that Hugging Face reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import jinja2
+import yaml
+
+from avil_fast.config import Config, TrainConfig
+from avil_fast.model_config import CausalLMConfig, ConvNetConfig, EncoderConfig
+from avil_fast.report.numbers import NONE, number
+from avil_fast.task_config import TextTasksConfig
+
+MARK = "<!-- Written by avil-fast export. -->"
+"""By which an export knows an earlier one."""
+
+_HUB, _FILE = "hub:", "file:"
+_TEXTS = {"prompt", "completion", "separator", "labels"}
+"""Settings that are no paths, whatever they begin with."""
+
+_PIPELINES = {"encoder": "text-classification", "causal_lm": "text-generation"}
+"""What a hub calls the task of each kind of model."""
+
+_SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run.
+
+    Attributes:
+        summary: what summary.json holds.
+        history: the lines of metrics.jsonl.
+        config: its settings.
+        versions: of other packages, by name.
+        is_transformers: `model/` is one that transformers loads.
+    """
+
+    summary: dict[str, Any]
+    history: list[dict[str, Any]]
+    config: TrainConfig
+    versions: dict[str, str]
+    is_transformers: bool
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The line of the kept round."""
+        return next(row for row in self.history if row["round"] == self.summary["best_round"])
+
+    @property
+    def model(self) -> ConvNetConfig | EncoderConfig | CausalLMConfig | None:
+        """The settings of its model, where the run came from a file."""
+        return self.config.model if isinstance(self.config, Config) else None
+
+
+def render(run: Finished, vectors: Mapping[str, tuple[str, float]] | None = None) -> str:
+    """The card.
+
+    Args:
+        run: the run.
+        vectors: folder and α of each task's vector, if they are beside the model.
+    """
+    summary, target = run.summary, run.summary["target"]
+    text = yaml.safe_dump(hidden(run.config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+    auxiliaries = [name for name in summary["tasks"] if name != target]
+    metric = summary.get("metric") or ({"name": "metric"} if summary["dev_metric"] is not None else None)
+    return _template().render(
+        front=yaml.safe_dump(_front(run), sort_keys=False, allow_unicode=True).rstrip(),
+        mark=MARK,
+        title=_title(run),
+        method=summary["method"],
+        target=target,
+        auxiliaries=_counted(len(auxiliaries), "other dataset"),
+        auto=_auto(run),
+        generates=isinstance(run.model, CausalLMConfig),
+        pair=_has_pairs(run),
+        metric=metric["name"] if metric else None,
+        results=_results(summary, metric),
+        data=[_sizes(summary, name) for name in summary["tasks"]],
+        shares=[(name, _share(run, name)) for name in summary["tasks"]],
+        settings=list(_settings(run)),
+        vectors=_vectors(run, vectors),
+        before_finetune=", before the fine-tune" if summary["finetune_epoch"] else "",
+        versions=", ".join(f"{name} {version}" for name, version in (summary["versions"] | run.versions).items()),
+        config=text.rstrip(),
+        fence="`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0)),
+    )
+
+
+def plain(value: object) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_{}\[\]()<>#|~&$])", r"\\\1", " ".join(str(value).split()))
+
+
+def hidden(value: Any, name: str = "") -> Any:
+    """Settings with nothing but the last part of absolute paths, which tell about somebody's machine."""
+    if isinstance(value, Mapping):
+        return {key: hidden(of_key, str(key)) for key, of_key in value.items()}
+    if isinstance(value, list | tuple):
+        return [hidden(item, name) for item in value]
+    return without_folders(value) if isinstance(value, str) and name not in _TEXTS else value
+
+
+def without_folders(path: str) -> str:
+    """The last part of an absolute path; what is none as it is."""
+    if path.startswith(_FILE):
+        path = path.removeprefix(_FILE)
+    elif not (PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute() or path.startswith("~")):
+        return path
+    return PureWindowsPath(path).name or "/"
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # Markdown
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["plain"] = plain
+    return environment.get_template("card.md.j2")
+
+
+def _front(run: Finished) -> dict[str, Any]:
+    """What a hub finds the model by."""
+    tags = ["avil-fast", "multi-task-learning", "auxiliary-tasks", "task-arithmetic"]
+    kind = _PIPELINES.get(run.model.name) if run.model else None
+    front: dict[str, Any] = {"library_name": "transformers" if run.is_transformers else "avil-fast"}
+    if base := _base_model(run):
+        front["base_model"] = base
+    if kind:
+        front["pipeline_tag"] = kind
+    lora = getattr(run.model, "lora", None)
+    front["tags"] = [*tags, *(["lora"] if lora else [])]
+    metric, target = run.summary.get("metric"), run.summary["target"]
+    found = [(split, run.summary[f"{split}_metric"]) for split in ("dev", "test")]
+    values = [(split, value) for split, value in found if value is not None]
+    if metric and values:
+        front["metrics"] = [metric["name"]]
+        front["model-index"] = [
+            {
+                "name": _title(run),
+                "results": [
+                    {
+                        "task": {"type": kind or "other"},
+                        "dataset": {"name": target, "type": _slug(target), "split": split},
+                        "metrics": [{"type": metric["name"], "value": value, "name": f"{split} {metric['name']}"}],
+                    }
+                    for split, value in values
+                ],
+            }
+        ]
+    return front
+
+
+def _base_model(run: Finished) -> str | None:
+    """A name on a hub, or a folder's own name; None for a model that was not trained before."""
+    path = getattr(run.model, "path", None)
+    if path is None or getattr(run.model, "init", "saved") == "random":
+        return None
+    return str(path).removeprefix(_HUB) if path.startswith(_HUB) else PureWindowsPath(path).name
+
+
+def _title(run: Finished) -> str:
+    base = _base_model(run)
+    return "-".join([*([base.rpartition("/")[2]] if base else []), run.summary["target"]])
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "task"
+
+
+def _auto(run: Finished) -> str | None:
+    """The class of transformers that loads the model."""
+    if not run.is_transformers:
+        return None
+    return (
+        "AutoModelForCausalLM" if isinstance(run.model, CausalLMConfig) else "AutoModelForSequenceClassification"
+    )
+
+
+def _has_pairs(run: Finished) -> bool:
+    """The target is on pairs of texts."""
+    tasks = run.config.tasks if isinstance(run.config, Config) else None
+    return isinstance(tasks, TextTasksConfig) and bool(tasks.by_name[run.summary["target"]].columns.pair)
+
+
+def _results(summary: dict[str, Any], metric: dict[str, Any] | None) -> list[dict[str, str]]:
+    """Rows of the table: this run, then its baselines."""
+    runs = [summary, *summary["baselines"].values()]
+    values = [run[f"{split}_metric"] for run in runs for split in ("dev", "test")]
+    percent = bool(metric and metric.get("percent")) and all(0 <= v <= 1 for v in values if v is not None)
+    return [
+        {
+            "name": f"`{run['method']}`" + (", this model" if run is summary else ""),
+            "dev": number(run["dev_metric"], percent),
+            "test": number(run["test_metric"], percent),
+            "loss": number(run["dev_loss"]),
+            "test_loss": number(run["test_loss"]),
+        }
+        for run in runs
+    ]
+
+
+def _sizes(summary: dict[str, Any], name: str) -> dict[str, str]:
+    """A task's row of the table of data."""
+    known = summary.get("examples", {}).get(name, {})
+    return {"name": name} | {split: f"{known[split]:,}" if split in known else NONE for split in _SPLITS}
+
+
+def _share(run: Finished, name: str) -> str:
+    """What a run made of a task."""
+    summary = run.summary
+    if not summary["steps"].get(name):
+        return "it was not trained."
+    if summary["method"] != "avil":
+        return "the only task that was trained."
+    alpha, mean, weight = run.kept["alpha"][name], summary["alpha_mean"][name], summary["weight_last"][name]
+    ended = "stayed at 1" if run.config.weights.rule == "off" else f"ended at {weight:.2f}"
+    sentence = (
+        f"α was {alpha:.2f} in round {summary['best_round']}, the kept one, and {mean:.2f} on average, so "
+        f"{_merged(alpha)}; its weight {ended}."
+    )
+    gain = summary.get("benefit", {}).get(name)
+    if gain is not None and abs(gain) >= 0.0005:
+        verb = "lowered" if gain > 0 else "raised"
+        sentence += f" Over the rounds up to that one it {verb} the target's dev loss by {abs(gain):.3f}."
+    return sentence
+
+
+def _merged(alpha: float) -> str:
+    """How much of a task's update became part of the model."""
+    if alpha < -0.005:
+        return f"{_percent(-alpha)} of its update was taken out of the model"
+    if alpha < 0.005:
+        return "its update was left out"
+    if alpha > 1.005:
+        return f"its update was merged at {_percent(alpha)} of its size"
+    return f"{_percent(alpha)} of its update was merged" if alpha < 0.995 else "all of its update was merged"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _settings(run: Finished) -> Sequence[tuple[str, str]]:
+    """Those that matter most."""
+    config, summary = run.config, run.summary
+    rounds, kept, epoch = summary["rounds"], summary["best_round"], summary["finetune_epoch"]
+    optimizer, alpha, lora = config.optimizer, config.alpha, getattr(run.model, "lora", None)
+    found = [
+        ("method", f"{summary['method']}, preset {summary['preset']}, seed {summary['seed']}"),
+        ("rounds", f"{rounds}, of which round {kept} was kept"),
+        ("steps per task in a round", f"{config.steps_per_task}, {config.batch_size} examples each"),
+        ("optimizer", f"{optimizer.name}, learning rate {optimizer.lr:g}"),
+        ("fine-tune on the target", f"epoch {epoch} was kept" if epoch else "changed nothing"),
+    ]
+    if summary["method"] == "avil":
+        bounds = f"within {alpha.bounds[0]:g} to {alpha.bounds[1]:g}" if alpha.bounds else "without bounds"
+        found += [
+            ("α", f"{alpha.steps} steps of {alpha.optimizer} at {alpha.lr:g}, {bounds}"),
+            ("weights", config.weights.rule),
+            ("deltas", config.deltas.dtype),
+        ]
+    if lora is not None:
+        found.append(("adapters", f"LoRA of rank {lora.rank}, space {lora.space}, merged into the weights"))
+    return found
+
+
+def _vectors(run: Finished, vectors: Mapping[str, tuple[str, float]] | None) -> dict[str, Any] | None:
+    if vectors is None:
+        return None
+    rows = [{"name": name, "folder": folder, "alpha": f"{alpha:.4f}"} for name, (folder, alpha) in vectors.items()]
+    return {"round": run.summary["best_round"], "rows": rows}
+
+
+def _counted(count: int, what: str) -> str:
+    return "no other dataset" if count == 0 else f"{count} {what}{'' if count == 1 else 's'}"

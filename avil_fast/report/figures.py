@@ -1,0 +1,87 @@
+"""The figures of a page: a plot, and the numbers in it as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from avil_fast.report import plots
+from avil_fast.report.numbers import number
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text; the first of a row is its name."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot and what belongs to it.
+
+    Attributes:
+        name: its own on the page.
+        keys: the legend.
+        numbers: what is drawn, for whoever does not see it.
+    """
+
+    name: str
+    title: str
+    caption: str
+    plot: Markup
+    keys: Sequence[tuple[str, plots.Style]]
+    numbers: Table
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A value by round, and how it is drawn."""
+
+    style: plots.Style
+    values: Sequence[float | None]
+
+
+def over_rounds(
+    name: str,
+    title: str,
+    caption: str,
+    label: str,
+    curves: Mapping[str, Curve],
+    rounds: Sequence[int],
+    percent: bool = False,
+    mark: tuple[str, int] | None = None,
+) -> Figure:
+    """Curves over rounds; those that end early leave their last cells empty."""
+    padded = {key: [*curve.values, *[None] * (len(rounds) - len(curve.values))] for key, curve in curves.items()}
+    series = [(curve.style, padded[key]) for key, curve in curves.items()]
+    rows = [
+        [str(round_), *(number(values[i], percent) for values in padded.values())]
+        for i, round_ in enumerate(rounds)
+    ]
+    plot = plots.lines(name, label, series, rounds, percent, mark)
+    keys = [(key, curve.style) for key, curve in curves.items()]
+    return Figure(name, title, caption, plot, keys, Table(["round", *curves], rows))
+
+
+def cosines(tasks: Sequence[str], cosine: Sequence[Sequence[float]]) -> Figure:
+    """Between the updates of tasks."""
+    label = f"Cosines between the updates of {len(tasks)} tasks in the last round"
+    caption = "Last round. Blue: two tasks pull the same way; orange: against each other."
+    rows = [
+        [task, *(f"{round(value, 2) + 0.0:.2f}" for value in of_task)]
+        for task, of_task in zip(tasks, cosine, strict=True)
+    ]
+    plot = plots.heat_map("cosine", label, cosine, tasks)
+    return Figure("cosine", "Agreement of updates", caption, plot, [], Table(["task", *tasks], rows))
+
+
+def seconds(parts: dict[str, float]) -> Figure:
+    """Where the time went."""
+    label = "Seconds by part: " + ", ".join(f"{part} {value:.2f}" for part, value in parts.items())
+    rows = [[part, f"{value:.2f}"] for part, value in parts.items()]
+    plot = plots.bars("time", label, parts)
+    return Figure("time", "Time by part", "Without the baselines.", plot, [], Table(["part", "seconds"], rows))

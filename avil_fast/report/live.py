@@ -1,0 +1,272 @@
+"""A run's report while it goes on, served to this machine alone."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import math
+import secrets
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from avil_fast.config import TrainConfig, dump
+from avil_fast.errors import AvilError
+from avil_fast.methods.loop import Observer
+from avil_fast.report import page
+from avil_fast.report.folder import METRICS
+from avil_fast.report.of_rounds import so_far
+from avil_fast.report.templates import template
+
+_HOST = "127.0.0.1"
+_OPEN = 5.0
+"""A page that asked so many seconds ago is open still, and the end of the run waits as long for it to be seen."""
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A page, and the nonce of its script."""
+
+    version: str
+    body: bytes
+    nonce: str
+    last: bool
+
+
+class Live(Observer):
+    """Serves the page of a run, as a context manager, and is told how the run goes.
+
+    Whatever is done to draw a page is done in a thread of the server, when a browser asks for it; a run pays for
+    no more than a list of its rounds.
+
+    Args:
+        config: of the run.
+        tasks: their names.
+        metric: what summary.json says of it.
+        history: rounds that are done already.
+        baselines: summaries to report beside it.
+        port: on 127.0.0.1; any free one by default.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        tasks: Sequence[str],
+        metric: dict[str, Any] | None,
+        history: Sequence[dict[str, Any]] = (),
+        baselines: dict[str, dict[str, Any]] | None = None,
+        port: int = 0,
+    ) -> None:
+        self._config, self._tasks, self._metric = config, list(tasks), metric
+        self._baselines = dict(baselines or {})
+        self._history = list(history)
+        self._summary: dict[str, Any] | None = None
+        self._end = ""
+        self._changed = threading.Lock()
+        """Held for as long as it takes to change, or to copy, what a page is made of."""
+        self._drawing = threading.Lock()
+        self._drawn = _Drawn("", b"", "", last=False)
+        self._asked = -math.inf
+        self._end_seen = threading.Event()
+        self._port = port
+
+    @property
+    def address(self) -> str:
+        """Where the page is; nobody who does not know it sees the page."""
+        return f"http://{_HOST}:{self._server.server_port}/{self._server.token}/"
+
+    def __enter__(self) -> Self:
+        try:
+            self._server = _Server(self, self._port)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise AvilError(
+                f"port {self._port} of {_HOST} cannot be served: {reason}; name another, or 0"
+            ) from error
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="live", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._end = self._end or ("ended" if kind is None else "stopped")
+        try:
+            if time.monotonic() - self._asked < _OPEN:
+                self._end_seen.wait(_OPEN)
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+
+    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
+        earlier = _earlier(self._config.output_dir, rounds)
+        with self._changed:
+            self._history = self._history[:rounds] if len(self._history) >= rounds else earlier
+
+    def round(self, row: dict[str, Any]) -> None:
+        with self._changed:
+            self._history.append(row)
+
+    def ended(self, summary: dict[str, Any]) -> None:
+        """The run is finished: show what it came to."""
+        with self._changed:
+            self._summary, self._end = summary, "ended"
+
+    def state(self) -> bytes:
+        """How far the run is, as JSON, for a page to tell whether it is out of date."""
+        with self._changed:
+            version, said, end = self._version, self._said, self._end
+        self._asked = time.monotonic()
+        return json.dumps({"version": version, "said": said, "ended": bool(end)}).encode()
+
+    def drawn(self) -> _Drawn:
+        """The page, which is drawn once for each version."""
+        with self._drawing:
+            with self._changed:
+                version, said, history = self._version, self._said, list(self._history)
+                summary, end = self._summary, self._end
+            if self._drawn.version != version:
+                live = page.Live(secrets.token_urlsafe(16), version, said, 0 if end else self._config.rounds)
+                body = self._draw(summary, history, live).encode()
+                self._drawn = _Drawn(version, body, live.nonce, bool(end))
+            return self._drawn
+
+    def seen(self, drawn: _Drawn) -> None:
+        """A browser has this page."""
+        if drawn.last:
+            self._end_seen.set()
+
+    def _draw(self, summary: dict[str, Any] | None, history: list[dict[str, Any]], live: page.Live) -> str:
+        config = dump(self._config)
+        reason = "The numbers come with the first round."
+        if history:
+            try:
+                if summary is None:
+                    summary = so_far(self._config, self._tasks, self._metric, history)
+                    summary["baselines"] = self._baselines
+                return page.render(summary, history, config, live)
+            except Exception as error:  # of whatever kind: a page is no reason to stop a run
+                reason = f"This page cannot be drawn ({type(error).__name__}: {error}); the run is not harmed."
+        waiting = template("waiting")
+        return waiting.render(target=self._config.target, reason=reason, config=config, live=live)
+
+    @property
+    def _version(self) -> str:
+        return f"{len(self._history)} {self._end}"
+
+    @property
+    def _said(self) -> str:
+        done, planned = len(self._history), self._config.rounds
+        if self._end == "ended":
+            return "The run has ended."
+        if self._end:
+            return f"The run was stopped after round {done}."
+        if done >= planned:
+            return f"All {planned} rounds are done; the rest follows."
+        return f"Round {done} of {planned} is done." if done else f"Waiting for round 1 of {planned}."
+
+
+def _earlier(folder: Path | None, rounds: int) -> list[dict[str, Any]]:
+    """The rounds before those that a resumed run goes on with, as far as its folder tells."""
+    rows: list[dict[str, Any]] = []
+    if folder is not None:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
+            rows = [row for row in map(json.loads, lines) if row["round"] <= rounds]
+    return rows
+
+
+class _Server(ThreadingHTTPServer):
+    """Asks no name server who it is, and leaves no thread behind that waits for a silent client."""
+
+    daemon_threads = False
+
+    def __init__(self, live: Live, port: int) -> None:
+        self.live = live
+        self.token = secrets.token_urlsafe(24)
+        self._open: set[socket.socket] = set()
+        super().__init__((_HOST, port), _Handler)
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = _HOST, self.server_address[1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        for request in list(self._open):
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+        super().server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that went away is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers who knows the token, and tells nobody else anything."""
+
+    server: _Server
+    timeout = 10
+
+    def do_GET(self) -> None:
+        live, what = self.server.live, self._asked_for()
+        if what == "":
+            drawn = live.drawn()
+            self._answer(200, "text/html; charset=utf-8", drawn.body, drawn.nonce)
+            live.seen(drawn)
+        elif what == "state":
+            self._answer(200, "application/json", live.state())
+        else:
+            self.send_error(404)
+
+    do_HEAD = do_GET
+
+    def _asked_for(self) -> str | None:
+        """What of the page; None for whoever is not to have it.
+
+        A name of another host is that of a site which had it point here, to read the page with its own script.
+        """
+        host = self.headers.get("Host", "").rpartition(":")[0]
+        start, token, *what = self.path.split("/", 2) if self.path.count("/") > 1 else ("", "", "")
+        known = hmac.compare_digest(token.encode(), self.server.token.encode())
+        return what[0] if known and not start and host in (_HOST, "localhost") else None
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        self._answer(code, "text/plain", b"")
+
+    def _answer(self, code: int, kind: str, body: bytes, nonce: str = "") -> None:
+        script = f"script-src 'nonce-{nonce}'; connect-src 'self'; style-src 'unsafe-inline'; " if nonce else ""
+        self.send_response_only(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header(
+            "Content-Security-Policy",
+            f"default-src 'none'; {script}base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        )
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """The terminal is the run's."""

@@ -1,0 +1,34 @@
+"""Numbers as a page shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.filesize import decimal
+
+NONE = "–"
+
+
+def number(value: float | None, percent: bool = False, digits: int = 3) -> str:
+    """A metric, a loss or a coefficient."""
+    if value is None:
+        return NONE
+    return f"{100 * value:.1f} %" if percent else f"{value:.{digits}f}"
+
+
+def difference(value: float, other: float, percent: bool) -> str:
+    """How far a value lies from another, in the digits that are shown; empty if they look the same."""
+    size, unit = (f"{100 * abs(value - other):.1f}", " points") if percent else (f"{abs(value - other):.3f}", "")
+    return f"{size}{unit} {'higher' if value > other else 'lower'}" if float(size) else ""
+
+
+def size(value: float) -> str:
+    """A change of a loss, without its sign, in two digits."""
+    return f"{abs(value):.0f}" if abs(value) >= 100 else f"{abs(value):#.2g}".rstrip(".")
+
+
+def memory(summary: Mapping[str, Any]) -> tuple[str, str]:
+    """What θ and the deltas take on each rank, of a run that tells."""
+    known = summary.get("memory")
+    return (decimal(known["base"]), decimal(known["bank"])) if known else (NONE, NONE)

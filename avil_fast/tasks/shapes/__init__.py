@@ -1,0 +1,1 @@
+"""A run's model as numbers, before it is loaded."""

@@ -1,0 +1,59 @@
+"""Arguments that several verbs take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from avil_fast.config import Config
+
+
+def completions(incomplete: str) -> list[str]:
+    """What the shell offers: YAML files, and settings with = at their end."""
+    from avil_fast.config import Config
+    from avil_fast.settings import known_names
+
+    files = [str(path) for path in sorted(Path().glob(f"{incomplete}*")) if path.suffix in (".yaml", ".yml")]
+    folders = [f"{path}/" for path in sorted(Path().glob(f"{incomplete}*")) if path.is_dir()]
+    names = [f"{name}=" for name in known_names(Config) if name.startswith(incomplete) and "*" not in name]
+    return [*files, *folders, *names]
+
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[CONFIG] [KEY=VALUE]...",
+        help="A YAML file, and settings that override it.",
+        autocompletion=completions,
+    ),
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]
+DeepSpeed = Annotated[
+    Path | None, typer.Option("--deepspeed_config", metavar="FILE", help="DeepSpeed's JSON file.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+def split(arguments: Sequence[str] | None) -> tuple[Path | None, list[str]]:
+    """The config file, if there is one, and the overrides."""
+    given = list(arguments or [])
+    is_file = bool(given) and "=" not in given[0]
+    return (Path(given[0]) if is_file else None), given[is_file:]
+
+
+def as_config(arguments: Sequence[str] | None, deepspeed: Path | None = None) -> Config:
+    """The configuration that they mean."""
+    from avil_fast.config import load
+
+    config = load(*split(arguments))
+    return config if deepspeed is None else config.model_copy(update={"deepspeed": deepspeed})
+
+
+def show(found: Any) -> None:
+    """Print JSON."""
+    print(json.dumps(found, indent=2, ensure_ascii=False))

@@ -1,0 +1,29 @@
+"""avil-fast export"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avil_fast.verbs.arguments import Run
+
+
+def export(
+    run: Run,
+    to: Annotated[Path | None, typer.Option(help="A new folder; by default RUN-export.")] = None,
+    task_vectors: Annotated[
+        bool, typer.Option("--task-vectors", help="And every task's model, for tools that merge models.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+) -> None:
+    """Write a finished run's model as others load it, with a model card.
+
+    Example: avil-fast export runs/digits --overwrite
+    """
+    from avil_fast.exporting import export as write
+
+    folder = to or run.with_name(f"{run.resolve().name}-export")
+    files = write(run, folder, task_vectors=task_vectors, overwrite=overwrite)
+    print(f"{folder}: {len(files)} files; its README.md tells how to load the model")

@@ -1,0 +1,34 @@
+"""avil-fast inspect"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avil_fast.errors import AvilError
+from avil_fast.verbs.arguments import AsJson, show
+
+
+def inspect(
+    checkpoint: Annotated[Path, typer.Argument(help="Its folder, or that of a run: the newest one.")],
+    check: Annotated[bool, typer.Option(help="Read all of it and compare checksums.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what a checkpoint is and whether it is whole.
+
+    Example: avil-fast inspect runs/digits
+    """
+    from avil_fast.checkpoint.inspect import find
+    from avil_fast.checkpoint.inspect import inspect as look
+    from avil_fast.console import Console
+
+    path = find(checkpoint)
+    found = look(path, check)
+    if as_json:
+        show({"checkpoint": str(path)} | found.as_json())
+    else:
+        Console().checkpoint(path, found, check)
+    if found.damage:
+        raise AvilError("; ".join(found.damage))

@@ -16,6 +16,7 @@ from avil_fast.config import TrainConfig, from_dotted, from_settings
 from avil_fast.errors import AvilError
 from avil_fast.report.card import MARK, Finished, render, without_folders
 from avil_fast.report.folder import CONFIG, METRICS, MODEL, SUMMARY
+from avil_fast.report.run import read
 from avil_fast.report.vectors import BASE, FOLDER, TASKS, read_about
 
 CARD, MERGE = "README.md", "merge.yaml"
@@ -70,24 +71,16 @@ def export(run: Path, to: Path, task_vectors: bool = False, overwrite: bool = Fa
 
 
 def _read(run: Path) -> Finished:
-    if not (run / CONFIG).is_file():
-        raise AvilError(f"{str(run)!r} is no run: it has no {CONFIG}; name a run's folder, such as runs/digits")
-    if not (run / SUMMARY).is_file():
-        raise AvilError(
-            f"{str(run)!r} holds a run that is not finished: it has no {SUMMARY}; go on with --resume auto"
-        )
+    files = read(run)
     model = run / MODEL.parent
     _require_whole(model)
-    settings: dict[str, Any] = _parse(run / CONFIG, yaml.safe_load, dict)
-    summary: dict[str, Any] = _parse(run / SUMMARY, json.loads, dict)
-    history: list[Any] = _parse(run / METRICS, lambda text: [json.loads(line) for line in text.splitlines()], list)
     is_transformers = (model / "config.json").is_file()
     about = _parse(model / "config.json", json.loads, dict) if is_transformers else {}
     version = about.get("transformers_version")
     found = Finished(
-        summary,
-        history,
-        _config(settings, run / CONFIG),
+        files.summary,
+        files.history,
+        _config(files.settings, run / CONFIG),
         {"transformers": version} if isinstance(version, str) else {},
         is_transformers,
     )

@@ -54,6 +54,40 @@ def digits(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", about])
 
 
+def planned(result: dict[str, Any]) -> str:
+    """What the plan says beside what was measured."""
+    lines = ["| run | planned, MB | measured, MB | planned / measured |", "|---|---|---|---|"]
+    for run, found in result["runs"].items():
+        plan, measured = found["planned"]["in all"], found["measured"]["in all"]
+        lines.append(f"| {run} | {plan / 1e6:,.1f} | {measured / 1e6:,.1f} | {plan / measured:.3f} |")
+    return "\n".join(lines)
+
+
+def plans(result: dict[str, Any]) -> str:
+    """From how many GPUs on a large run fits, and what is in the way."""
+    rows = {(row["model"], row["tasks"], row["way"]): row for row in result["rows"]}
+    lines = [
+        "| parameters | tasks | fits from | largest part there | with int8, moments reset | largest part there | "
+        "αVIL's own work there, s a round |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for model, tasks in dict.fromkeys((row["model"], row["tasks"]) for row in result["rows"]):
+        default, small = (rows[model, tasks, way] for way in ("default", "small"))
+        size = f"{default['parameters'] / 1e9:.3g} billion"
+        cells = [size, str(tasks), *_fits(default), *_fits(small), f"{small['seconds']:.0f} ({small['slowest']})"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _fits(row: dict[str, Any]) -> tuple[str, str]:
+    gpus = (
+        "more than 4,096 GPUs"
+        if row["ranks"] is None
+        else f"{row['ranks']:,} GPU{'s' if row['ranks'] > 1 else ''}"
+    )
+    return gpus, f"{row['largest']} ({row['bytes'] / 1e9:.0f} GB in all)"
+
+
 def _result(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return found
@@ -66,6 +100,10 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "operations": floors.operations,
         "models": floors.models,
         "streamed": floors.streamed,
+    },
+    ROOT / "docs" / "planning.md": {
+        "plan": lambda: planned(_result("plan-cpu")),
+        "plans": lambda: plans(_result("plans")),
     },
 }
 

@@ -25,6 +25,11 @@ class Verdict:
     reason: str
     helped: bool = False
 
+    @property
+    def at_once(self) -> bool:
+        """Whether it is about what updates did within their rounds."""
+        return self.verdict.endswith("at once")
+
 
 def verdicts(summary: dict[str, Any], history: Sequence[dict[str, Any]]) -> list[Verdict]:
     """One for each auxiliary, in the order of the tasks."""
@@ -52,4 +57,4 @@ def _verdict(summary: dict[str, Any], name: str, weights_moved: bool) -> Verdict
     reason = f": its updates {moved}{beside}; {use}."
     if abs(gain) < _LITTLE * abs(own or 0.0):
         return Verdict(name, "made little difference", reason)
-    return Verdict(name, "helped" if gain > 0 else "did not help", reason, gain > 0)
+    return Verdict(name, "helped at once" if gain > 0 else "did not help at once", reason, gain > 0)

@@ -40,7 +40,7 @@ def test_it_tells_what_the_newest_checkpoint_of_a_run_is(
     for text in (
         "checkpoint-000029",
         "avil for t, with a, b",
-        "round 2, α, step 1, of 3 rounds",
+        "round 2, α, step 0, of 3 rounds",
         "1 process, local",
         "deltas",
         "optimizer",

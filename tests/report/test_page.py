@@ -112,10 +112,10 @@ def test_answer_comes_first_with_the_baseline_beside_it() -> None:
     assert "a, test accuracy 78.5 %" in text
     assert "Baseline single reached 77.0 %: this run is 1.5 points higher." in text
     assert (
-        "b helped: its updates lowered the target's dev loss by 0.30 over the kept rounds (the target's own "
+        "b helped at once: its updates lowered the target's dev loss by 0.30 over the kept rounds (the target's own "
         "lowered it by 0.90); its mean α is 1.20 and its final weight 0.05, so that it was set aside."
     ) in text
-    assert "c did not help: its updates raised the target's dev loss by 0.30 over" in text
+    assert "c did not help at once: its updates raised the target's dev loss by 0.30 over" in text
     assert "its mean α is 3.20 and its final weight 1.40, so that it was turned up." in text
     assert "avil-fast train config.yaml output_dir=again" in text
     assert "memory for θ4.0 MB4.0 MB" in text
@@ -158,12 +158,12 @@ def test_what_became_of_an_auxiliary(influence: float, verdict: str) -> None:
 @pytest.mark.parametrize(
     ("gain", "sentence"),
     [
-        (0.21, "b helped: its updates lowered the target's dev loss by 0.21 over"),
+        (0.21, "b helped at once: its updates lowered the target's dev loss by 0.21 over"),
         (0.01, "b made little difference: its updates lowered the target's dev loss by 0.010 over"),
         (-0.01, "b made little difference: its updates raised the target's dev loss by 0.010 over"),
-        (-0.3456, "b did not help: its updates raised the target's dev loss by 0.35 over"),
+        (-0.3456, "b did not help at once: its updates raised the target's dev loss by 0.35 over"),
         (0.0, "b made no difference: its updates left the target's dev loss as it was; its mean α is 1.20"),
-        (123.4, "b helped: its updates lowered the target's dev loss by 123 over"),
+        (123.4, "b helped at once: its updates lowered the target's dev loss by 123 over"),
     ],
 )
 def test_by_how_much_an_auxiliary_helped(gain: float, sentence: str) -> None:

@@ -103,8 +103,8 @@ def test_folders_of_one_name_are_told_apart() -> None:
 
 
 def test_runs_that_do_not_tell_benefits_have_no_table_of_them() -> None:
-    assert "Which tasks helped" in render(run("one"), run("two", benefit={})).text
-    assert "Which tasks helped" not in render(run("one", benefit={}), run("two", benefit={"a": None})).text
+    assert "Which tasks helped at once" in render(run("one"), run("two", benefit={})).text
+    assert "Which tasks helped at once" not in render(run("one", benefit={}), run("two", benefit={"a": None})).text
 
 
 def test_names_stay_text_and_nothing_is_loaded() -> None:

@@ -64,9 +64,13 @@ def measured(config: Config) -> dict[str, float]:
 
 def _once(config: Config, device: torch.device, ranks: Ranks) -> dict[str, float]:
     tasks: list[Task] = []
+    before = heap.used()
     deltas, found = _levels(config, device, ranks, tasks)
     gc.collect()
     rest = heap.used()  # the data, and what the process has learned
+    zero = zero_of(config, ranks.size)
+    if zero is not None and zero.stage == 3:  # of which DeepSpeed keeps the model beyond its end
+        rest = before
     ours = {name: float(nbytes - rest) for name, nbytes in found.items()}
     return {"base and bank": deltas} | ours | {"in all": max(ours.values())}
 
@@ -156,7 +160,7 @@ def compare(name: str, folder: Path) -> dict[str, Any]:
 def main() -> None:
     parser = command.parser("plan", __doc__)
     parser.add_argument("--data", type=Path, default=ROOT, help="the folder in which data/sentiment lies")
-    parser.add_argument("--only", default="", help="runs whose names begin so")
+    parser.add_argument("--only", default="", help="runs whose names begin so; others keep their figures")
     parser.add_argument("--worker", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -164,6 +168,8 @@ def main() -> None:
         print(json.dumps(measured(load(Path(options.worker[0]), options.worker[1:]))))
         return
     figures = {}
+    if options.only and options.json and options.json.is_file():
+        figures = json.loads(options.json.read_text(encoding="utf-8"))["runs"]
     for name in RUNS:
         if not name.startswith(options.only):
             continue

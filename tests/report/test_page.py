@@ -112,8 +112,8 @@ def test_answer_comes_first_with_the_baseline_beside_it() -> None:
     assert "a, test accuracy 78.5 %" in text
     assert "Baseline single reached 77.0 %: this run is 1.5 points higher." in text
     assert (
-        "b helped at once: its updates lowered the target's dev loss by 0.30 over the kept rounds (the target's own "
-        "lowered it by 0.90); its mean α is 1.20 and its final weight 0.05, so that it was set aside."
+        "b helped at once: its updates lowered the target's dev loss by 0.30 over the kept rounds (the target's "
+        "own lowered it by 0.90); its mean α is 1.20 and its final weight 0.05, so that it was set aside."
     ) in text
     assert "c did not help at once: its updates raised the target's dev loss by 0.30 over" in text
     assert "its mean α is 3.20 and its final weight 1.40, so that it was turned up." in text

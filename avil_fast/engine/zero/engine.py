@@ -195,7 +195,7 @@ class ZeroEngine(SavedEngine):
             for parameter in self.model.parameters():
                 with internals.whole(parameter):
                     full[parameter] = parameter.detach().clone()
-        self._zero.destroy()
+        internals.destroy(self._zero)
         if self._came_whole:
             internals.release(self.model, full, self._attributes)
 

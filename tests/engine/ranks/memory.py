@@ -73,7 +73,7 @@ class MemoryCase:
             engine.merge([1.0, 0.5, 0.5])
 
         found = []
-        for _ in range(11):
+        for _ in range(5):
             engine.begin_round()
             found.append((heap.peak(train, heap.mapped), heap.peak(learn_alpha, heap.mapped)))
         # The first round makes moments and what else stays. Of the others the most: a buffer of gloo's is there in

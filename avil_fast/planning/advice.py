@@ -9,7 +9,7 @@ from typing import Any
 from avil_fast.engine.zero.config import resolve
 from avil_fast.planning.memory import Setting, parts, total
 
-MOST_RANKS = 1 << 16
+MOST_RANKS = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,21 @@ def advise(run: Setting, room: float) -> Advice | None:
     at the end those are taken back that are not needed.
     """
     ranks = run.ranks
-    while ranks <= MOST_RANKS:
-        needed = ranks * run.config.gradient_accumulation_steps
-        batch = max(run.config.batch_size, needed)
-        config = run.config.model_copy(update={"batch_size": batch})
-        begin = replace(run, config=config, ranks=ranks)
-        found = _fitting(replace(begin, zero=_again(begin)), room)
-        if found is not None:
-            larger = [] if batch == run.config.batch_size else [_larger_batch(batch)]
-            return replace(found, changes=[*larger, *found.changes])
+    if _on(run, max(ranks, MOST_RANKS), room) is None:
+        return None
+    while (found := _on(run, ranks, room)) is None:
         ranks *= 2
-    return None
+    return found
+
+
+def _on(run: Setting, ranks: int, room: float) -> Advice | None:
+    """The changes for so many ranks, with a batch that is large enough for them."""
+    batch = max(run.config.batch_size, ranks * run.config.gradient_accumulation_steps)
+    begin = replace(run, config=run.config.model_copy(update={"batch_size": batch}), ranks=ranks)
+    found = _fitting(replace(begin, zero=_again(begin)), room)
+    if found is None or batch == run.config.batch_size:
+        return found
+    return replace(found, changes=[_larger_batch(batch), *found.changes])
 
 
 def _fitting(run: Setting, room: float) -> Advice | None:

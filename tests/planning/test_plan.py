@@ -26,9 +26,9 @@ LLAMA = {
 }
 
 
-def config(folder: Path, model: dict[str, Any] | None = None, tasks: int = 3, **settings: Any) -> Config:
+def config(folder: Path, shape: dict[str, Any] | None = None, tasks: int = 3, **settings: Any) -> Config:
     """A run on a model of which there is nothing but config.json."""
-    (folder / "config.json").write_text(json.dumps(LLAMA | (model or {})), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(LLAMA | (shape or {})), encoding="utf-8")
     task = {"kind": "language_modelling", "files": str(folder), "limits": {"dev": 32}}
     given = {
         "target": "task0",
@@ -138,9 +138,15 @@ def test_the_cheapest_change_comes_alone_where_it_is_enough(tmp_path: Path) -> N
 
 
 def test_more_gpus_are_advised_where_no_setting_is_enough(tmp_path: Path) -> None:
-    found = plan(config(tmp_path, {"num_hidden_layers": 40}, tasks=64), 1, GPUS["h100"], 4e6)
-    assert found.advice is not None
-    assert found.advice.ranks > 1
+    """As the room becomes less, more GPUs are needed, until no number of them does."""
+    asked = config(tmp_path, {"num_hidden_layers": 40}, tasks=64)
+    advised = [plan(asked, 1, GPUS["h100"], room * 1e6).advice for room in range(40, 10, -3)]
+    ranks = [advice.ranks if advice else None for advice in advised]
+    known = [number for number in ranks if number]
+    assert known == sorted(known)
+    assert known[0] == 1
+    assert known[-1] > 1
+    assert ranks[-1] is None
 
 
 def test_no_advice_where_nothing_helps(tmp_path: Path) -> None:

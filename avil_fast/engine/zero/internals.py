@@ -269,8 +269,8 @@ def destroy(engine: Any) -> None:
     """Have DeepSpeed's engine let go of the model, and of the memory.
 
     Its hooks on gradients hold its optimizer, which holds them, in circles that Python does not see; and a cache
-    of stage 3's coordinator, which knows all parameters, is that of its class. Without this a run's memory would be
-    there for as long as the process.
+    of stage 3's coordinator, which knows all parameters, is that of its class. Without this a run's memory would
+    be there for as long as the process.
     """
     z = engine.optimizer
     offload = getattr(z, "parameter_offload", None)

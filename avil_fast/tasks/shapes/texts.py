@@ -38,6 +38,7 @@ class TextShape(Shape):
         require("transformers")
         self._given = tasks, target
         self._kept: dict[tuple[int, Pass], Kept] = {}
+        self._changed: dict[tuple[tuple[str, Any], ...], TextShape] = {}
         self._config = model.model_copy(update={"compile": False})
         self._settings = settings_of(model)
         self.tokens = model.max_length
@@ -59,7 +60,10 @@ class TextShape(Shape):
     def changed(self, **settings: Any) -> TextShape | None:
         if all(getattr(self._config, name) == value for name, value in settings.items()):
             return None
-        return TextShape(*self._given, self._config.model_copy(update=settings))
+        key = tuple(sorted(settings.items()))
+        if key not in self._changed:
+            self._changed[key] = TextShape(*self._given, self._config.model_copy(update=settings))
+        return self._changed[key]
 
     def kept(self, examples: int, kind: Pass) -> Kept:
         if kind == "alpha" and self._plain:

@@ -137,18 +137,6 @@ def test_the_cheapest_change_comes_alone_where_it_is_enough(tmp_path: Path) -> N
     assert found.largest.name == "bank"
 
 
-def test_more_gpus_are_advised_where_no_setting_is_enough(tmp_path: Path) -> None:
-    """As the room becomes less, more GPUs are needed, until no number of them does."""
-    asked = config(tmp_path, {"num_hidden_layers": 40}, tasks=64)
-    advised = [plan(asked, 1, GPUS["h100"], room * 1e6).advice for room in range(40, 10, -3)]
-    ranks = [advice.ranks if advice else None for advice in advised]
-    known = [number for number in ranks if number]
-    assert known == sorted(known)
-    assert known[0] == 1
-    assert known[-1] > 1
-    assert ranks[-1] is None
-
-
 def test_no_advice_where_nothing_helps(tmp_path: Path) -> None:
     found = plan(config(tmp_path), 1, GPUS["h100"], 1e3)
     assert found.fits is False

@@ -91,12 +91,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("export")
-    made_up.encoder(root / "encoder")
-    made_up.causal_lm(root / "lm")
-    for seed, name in enumerate(("news", "tweets")):
-        made_up.task(root / name, seed=seed)
-    return root
+    return made_up.models_and_tasks(tmp_path_factory.mktemp("export"))
 
 
 @pytest.fixture(scope="module")

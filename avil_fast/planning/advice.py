@@ -62,7 +62,7 @@ def _on(run: Setting, ranks: int, room: float) -> Advice | None:
 def _fitting(run: Setting, room: float) -> Advice | None:
     taken: list[Change] = []
     now, size = run, _size(run)
-    for change in _changes():
+    for change in _changes(run):
         if size <= room:
             break
         changed = change.make(now)
@@ -92,14 +92,21 @@ def _size(run: Setting) -> float:
     return total(parts(run), "device", run.on_gpu)
 
 
-def _changes() -> Iterator[Change]:
+def _changes(run: Setting) -> Iterator[Change]:
+    pieces = max(1, run.config.batch_size // run.ranks)
     yield Change("deltas.dtype=bf16", "the α gradient within 0.05 %", _deltas("dtype", "bf16", ("fp32",)))
     yield Change("deltas.dtype=int8", "the α gradient within 0.5 %", _deltas("dtype", "int8", ("fp32", "bf16")))
     yield Change("eval_batch_size=8", "more, smaller passes over the dev set", _config(eval_batch_size=8))
     yield Change("optimizer.moments=reset", "moments start afresh for every task", _reset)
-    yield Change("gradient_accumulation_steps=BATCH/RANKS", "one example at a time", _one_at_a_time)
     yield Change(
-        "model.gradient_checkpointing=true", "a third more time per step", _model(gradient_checkpointing=True)
+        f"gradient_accumulation_steps={pieces}",
+        "one example at a time",
+        _config(gradient_accumulation_steps=pieces),
+    )
+    yield Change(
+        "model.gradient_checkpointing=true",
+        "forward passes are computed twice",
+        _model(gradient_checkpointing=True),
     )
     yield Change("--deepspeed_config configs/zero2.json", "none", _zero(2))
     yield Change("--deepspeed_config configs/zero3.json", "more communication in every pass", _zero(3))
@@ -136,11 +143,6 @@ def _larger_batch(size: int) -> Change:
 def _reset(run: Setting) -> Setting | None:
     optimizer = run.config.optimizer.model_copy(update={"moments": "reset"})
     return replace(run, config=run.config.model_copy(update={"optimizer": optimizer}))
-
-
-def _one_at_a_time(run: Setting) -> Setting | None:
-    pieces = max(1, run.config.batch_size // run.ranks)
-    return replace(run, config=run.config.model_copy(update={"gradient_accumulation_steps": pieces}))
 
 
 def _model(**updates: Any) -> Callable[[Setting], Setting | None]:

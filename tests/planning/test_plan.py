@@ -168,3 +168,18 @@ def test_json_holds_all_of_it(tmp_path: Path) -> None:
     found = plan(config(tmp_path), 1, GPUS["h100"], 1e6).as_json()
     assert json.loads(json.dumps(found)) == found
     assert found["fits"] is False
+
+
+def test_a_smaller_piece_of_the_batch_is_advised_by_its_number(tmp_path: Path) -> None:
+    """Activations of 512 examples at once are in the way, and nothing that is cheaper helps enough."""
+    settings = {
+        "batch_size": 512,
+        "eval_batch_size": 8,
+        "optimizer": {"moments": "reset"},
+        "deltas": {"dtype": "int8"},
+    }
+    asked = config(tmp_path, **settings)
+    whole = plan(asked, 1, GPUS["h100"], None)
+    found = plan(asked, 1, GPUS["h100"], whole.device / 4)
+    assert found.advice is not None
+    assert "gradient_accumulation_steps=512" in [change.words for change in found.advice.changes]

@@ -137,3 +137,12 @@ def package(files: dict[str, bytes] | None = None) -> bytes:
     texts = {domain: ratings(domain, 10).replace(b"\n", b"\r\n") for domain in MEMBERS} | (files or {})
     inner = archive({f"hutto_ICWSM_2014/{MEMBERS[domain]}": text for domain, text in texts.items()})
     return archive({"vaderSentiment-3.3.2/setup.py": b"", f"vaderSentiment-3.3.2/{INNER}": inner})
+
+
+def models_and_tasks(root: Path) -> Path:
+    """A folder with the models `encoder` and `lm` and the tasks `news` and `tweets`."""
+    encoder(root / "encoder")
+    causal_lm(root / "lm")
+    for seed, name in enumerate(("news", "tweets")):
+        task(root / name, seed=seed)
+    return root

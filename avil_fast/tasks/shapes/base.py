@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from avil_fast.tasks.shapes.live import LiveBytes
+from avil_fast.tasks.shapes.live_bytes import LiveBytes
 
 Pass = Literal["training", "alpha", "evaluation"]
 """Of task training; of an α step, which is forward and backward in eval mode; of an evaluation, forward alone."""

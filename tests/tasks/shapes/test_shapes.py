@@ -13,7 +13,7 @@ from avil_fast.config import from_settings
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.shapes.base import Pass, traced
 from avil_fast.tasks.shapes.images import ImageShape
-from avil_fast.tasks.shapes.live import LiveBytes
+from avil_fast.tasks.shapes.live_bytes import LiveBytes
 from avil_fast.tasks.shapes.texts import TextShape
 from tests.tasks import made_up
 

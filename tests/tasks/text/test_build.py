@@ -40,11 +40,7 @@ def _one_thread() -> Any:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two models and three tasks."""
-    root = tmp_path_factory.mktemp("text")
-    made_up.encoder(root / "encoder")
-    made_up.causal_lm(root / "lm")
-    for seed, name in enumerate(("news", "tweets")):
-        made_up.task(root / name, seed=seed)
+    root = made_up.models_and_tasks(tmp_path_factory.mktemp("text"))
     pairs = [
         {"s1": row["text"], "s2": other["text"], "score": str(float(row["label"] == other["label"]))}
         for row, other in zip(made_up.rows(60, 3), made_up.rows(60, 4), strict=True)

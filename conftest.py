@@ -23,6 +23,12 @@ RUN_BARE = (HERE / "tests" / "ops", HERE / "tests" / "deltas")
 """The tests of what needs no more; a conftest.py there leaves out the files that do."""
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests remember of models is not the user's."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     needs_more = collection_path.name.startswith("test_") and collection_path.parent not in RUN_BARE
     return True if BARE and needs_more else None

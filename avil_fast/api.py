@@ -6,6 +6,8 @@ import importlib.metadata
 import json
 import math
 import platform
+import resource
+import sys
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -30,6 +32,7 @@ from avil_fast.errors import AvilError, Stopped
 from avil_fast.home import Home, opened, require_free
 from avil_fast.keeping import Keeper
 from avil_fast.logs import loggers, require_loggers
+from avil_fast.methods import find
 from avil_fast.methods.loop import Observer, Outcome, Several
 from avil_fast.ops.checks import MAX_TASKS
 from avil_fast.randomness import apart
@@ -117,7 +120,8 @@ def train(
             "the model", [f"{n} {tuple(p.shape)} {p.dtype} {p.requires_grad}" for n, p in model.named_parameters()]
         )
         home = home or scope.enter_context(opened(config, ranks, resume))
-        engine = scope.enter_context(_closing(make_engine(model, tasks, target, config, ranks)))
+        trained = find(config.method).trained(tasks, target)
+        engine = scope.enter_context(_closing(make_engine(model, trained, target, config, ranks)))
         scope.enter_context(apart(derive_seed(config.seed, "run", ranks.rank), device_of(model)))
         stop = scope.enter_context(noting()) if home.checkpoints else Stop()
         told = ranks.first or observer.on_all_ranks
@@ -134,7 +138,8 @@ def train(
         if number and home.is_baseline:  # it came after the last point, and what follows is not to begin
             raise Stopped(number, "go on with --resume auto")
         summary = _summary(tasks, config, outcome) | {"baselines": baselines}
-        summary |= {"ranks": ranks.size, "memory": asdict(engine.memory()), "checkpoints": saved}
+        held = asdict(engine.memory()) | {"peak": _peak_bytes(device_of(model))}
+        summary |= {"ranks": ranks.size, "memory": held, "checkpoints": saved}
         folder = home.folder
         if folder is not None:
             report = page.render(summary, outcome.history, dump(config))
@@ -202,6 +207,14 @@ def check_tasks(tasks: Sequence[Task], config: TrainConfig) -> int:
     return target
 
 
+def _peak_bytes(device: torch.device) -> int:
+    """The most memory that this process has had: of the GPU where the model is on one, else of the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 class _Writer(Observer):
     """Writes rounds to the run's folder."""
 
@@ -244,8 +257,11 @@ def _summary(tasks: Sequence[Task], config: TrainConfig, outcome: Outcome) -> di
         "test_metric": outcome.test.metric if outcome.test else None,
         **of_rounds(config, names, outcome.history, outcome.best_round),
         "steps": outcome.steps,
+        "examples_seen": {name: count * config.batch_size for name, count in outcome.steps.items()},
+        "dev_passes": outcome.dev_passes,
         "examples": {task.name: _examples(task) for task in tasks},
         "seconds": outcome.seconds,
+        "cpu_seconds": outcome.cpu_seconds,
         "versions": {
             "avil_fast": importlib.metadata.version("avil-fast"),
             "torch": torch.__version__,

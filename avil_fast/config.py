@@ -7,23 +7,44 @@ algorithm.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from avil_fast.errors import AvilError
+from avil_fast.methods import METHODS, find
 from avil_fast.model_config import CausalLMConfig, ConvNetConfig, EncoderConfig
 from avil_fast.presets import PRESETS
-from avil_fast.section import Count, Positive, Section
-from avil_fast.settings import assign, explain, is_known, known_names, merge, require_ordered, unknown_setting
+from avil_fast.section import Count, NonNegative, Positive, Section
+from avil_fast.settings import (
+    assign,
+    explain,
+    explain_options,
+    is_known,
+    known_names,
+    merge,
+    require_ordered,
+    unknown_setting,
+)
 from avil_fast.task_config import DigitsConfig, IdxConfig, TextTasksConfig
 
 Bounds = tuple[float, float]
-NonNegative = Annotated[float, Field(ge=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _known_method(name: str) -> str:
+    if name in METHODS:
+        return name
+    near = difflib.get_close_matches(name, METHODS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(f"method is {name!r}, but the methods are {', '.join(METHODS)}{hint}")
+
+
+MethodName = Annotated[str, AfterValidator(_known_method), Field(json_schema_extra={"enum": list(METHODS)})]
 
 
 class OptimizerConfig(Section):
@@ -154,7 +175,10 @@ TasksConfig = Annotated[DigitsConfig | IdxConfig | TextTasksConfig, Field(discri
 class TrainConfig(Section):
     """How to train: what `fit` takes, whose caller brings the model and the tasks."""
 
-    method: Literal["avil", "single"] = "avil"
+    method: MethodName = "avil"
+    """How the target is trained: by αVIL, or by what it is compared with."""
+    options: dict[str, Any] = Field(default={})
+    """Settings of a method other than avil; each has its own."""
     preset: Literal["default", "paper"] = "default"
     target: str = "upper_left"
     """Name of the task whose dev loss α is learned on."""
@@ -191,6 +215,17 @@ class TrainConfig(Section):
     deepspeed: Path | None = None
     """DeepSpeed's JSON file, as after --deepspeed_config: trains on the launcher's ranks with its ZeRO stage."""
 
+    @model_validator(mode="after")
+    def _options_of_the_method(self) -> TrainConfig:
+        if not self.options:
+            return self
+        options = find(self.method).Options
+        try:
+            options.model_validate(self.options)
+        except ValidationError as error:
+            raise ValueError(explain_options(error, self.method, options)) from error
+        return self
+
     def warnings(self) -> list[str]:
         """Combinations that are allowed, but known to fail; one sentence each."""
         found: list[str] = []
@@ -213,7 +248,7 @@ class Config(TrainConfig):
     """A run from a file: how to train, on what, and beside what."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    baselines: tuple[Literal["single"], ...] = ("single",)
+    baselines: tuple[MethodName, ...] = ("single",)
     """Methods to run beside this one, at the same budget, for comparison."""
     model: ModelConfig = ConvNetConfig()
     tasks: TasksConfig = DigitsConfig()

@@ -19,7 +19,8 @@ from avil_fast.report.folder import REPORT
 
 if TYPE_CHECKING:
     from avil_fast.checkpoint.inspect import Inspection
-    from avil_fast.comparing import Compared
+    from avil_fast.comparing.configs import Compared
+    from avil_fast.comparing.methods import Comparison
     from avil_fast.evaluating import Evaluated
     from avil_fast.planning.plan import Plan
     from avil_fast.tasks.text.overview import Overview
@@ -100,6 +101,24 @@ class Console:
             table.add_row(name, summary["method"], *values, steps, f"{summary['seconds']:.1f}")
         self._rich.print(table)
         self._rich.print(f"report: {found.report}", soft_wrap=True, markup=False)
+
+    def methods(self, found: Comparison) -> None:
+        """Methods side by side."""
+        from avil_fast.report.comparison import budgets, results
+
+        for made in (results(found), budgets(found)):
+            table = Table()
+            for name in made.head:
+                table.add_column(name, justify="left" if name in ("method", "against") else "right")
+            for row in made.rows:
+                table.add_row(*row)
+            self._rich.print(table)
+        self.say(
+            f"p: paired t-test over {len(found.seeds)} seeds against the best other method, corrected (Holm)"
+            if len(found.seeds) > 1
+            else "one seed tells little; give --seeds 5 or more"
+        )
+        self._rich.print(f"page: {found.page}", soft_wrap=True, markup=False)
 
     def plan(self, found: Plan) -> None:
         """What a run takes on each rank."""

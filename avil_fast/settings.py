@@ -58,6 +58,8 @@ def _names(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield prefix + name
         yield from _of_type(field.annotation, f"{prefix}{name}.")
+        if get_origin(field.annotation) is dict:
+            yield f"{prefix}{name}.*"
     extra = get_type_hints(model).get("__pydantic_extra__") if model.model_config.get("extra") == "allow" else None
     if extra is not None:
         yield f"{prefix}*"
@@ -105,6 +107,16 @@ def explain(error: ValidationError, where: str, names: list[str]) -> str:
             more = f" ({len(error.errors()) - 1} more problems)" if len(error.errors()) > 1 else ""
             message = problem["msg"][0].lower() + problem["msg"][1:]
             return f"{where}: {name} is {problem['input']!r}, but {message}{more}"
+
+
+def explain_options(error: ValidationError, method: str, options: type[BaseModel]) -> str:
+    """The first problem with a method's own settings, in one sentence."""
+    problem = error.errors()[0]
+    name = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(f"options.{own}" for own in options.model_fields)
+        return f"options.{name} is no setting of method {method}, which has {known or 'none'}"
+    return f"options.{name} is {problem['input']!r}, but {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
 def _without_tags(loc: list[str], names: list[str]) -> str:

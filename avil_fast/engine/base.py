@@ -27,6 +27,8 @@ class TaskRun:
     """Mean training loss over the steps, unweighted; NaN if there were none."""
     delta_norm: float
     """‖δ_i‖ over the shared parameters."""
+    losses: Sequence[float] = ()
+    """Of every step."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,14 @@ class Engine(ABC):
         """Make ready to train a task from θ; `seed` fixes dropout and the like until `end_task`."""
 
     @abstractmethod
-    def train_step(self, batch: Batch, *, loss_weight: float = 1.0, lr_scale: float = 1.0) -> Tensor:
-        """One optimizer step of the current task on loss_weight · L_i at lr_scale · lr.
+    def train_step(
+        self, batch: Batch, *, task: int | None = None, loss_weight: float = 1.0, lr_scale: float = 1.0
+    ) -> Tensor:
+        """One optimizer step on loss_weight · L_i at lr_scale · lr.
+
+        Args:
+            task: i, whose loss it is and whose head is stepped; by default the task whose turn it is. Shared
+                parameters are stepped with the moments of the turn, a head with its own.
 
         Returns:
             L_i before the step, of this rank's share of the batch: a scalar on the device, read at a wait.

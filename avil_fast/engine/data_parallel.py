@@ -60,8 +60,8 @@ class DataParallelEngine(LocalEngine):
         return value.chunk(self.ranks.size)[self.ranks.rank] if divided else value
 
     def _agree_on_moments(self) -> None:
-        for optimizer in self._optimizers:
-            for state in optimizer.moments():
+        for task in range(len(self.tasks)):
+            for state in self._optimizer.moments(task):
                 for value in state.values():
                     if isinstance(value, Tensor) and value.dim() > 0:
                         self.ranks.gather_(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -59,9 +59,7 @@ class LocalEngine(SavedEngine):
         self._scaled_head = self._shards(self._parameters.heads[target]) if scale_target_head else []
         self._all, self._owners = self._shards(self._parameters.all), self._parameters.owners
         self._dots_of_each = any(partition.low for partition in self._parameters.all)
-        self._optimizers = [
-            TaskOptimizer([*self._parameters.shared, *head], optimizer) for head in self._parameters.heads
-        ]
+        self._optimizer = TaskOptimizer(self._parameters.shared, self._parameters.heads, optimizer)
         self._make_banks(deltas)
 
     def _shards(self, partitions: Sequence[Partition]) -> Sequence[Shard]:
@@ -69,8 +67,8 @@ class LocalEngine(SavedEngine):
         return partitions
 
     def _used(self) -> list[Partition]:
-        """The partitions of the task that trains, or in the α phase of the target."""
-        task = self.target if self._current is None else self._current
+        """The partitions that the loss which is trained depends on; in the α phase it is the target's."""
+        task = self.target if self._loss_of is None else self._loss_of
         return [*self._parameters.shared, *self._parameters.heads[task]]
 
     def _call(self, function: Callable[[nn.Module, Batch], Tensor], batch: Batch) -> Tensor:
@@ -84,7 +82,8 @@ class LocalEngine(SavedEngine):
         loss.backward()  # type: ignore[no-untyped-call]
 
     def _step(self, lr_scale: float) -> None:
-        self._optimizers[self._training()].step(lr_scale)
+        assert self._loss_of is not None
+        self._optimizer.step(self._training(), self._loss_of, lr_scale)
 
     def _publish(self) -> None:
         for shards, partitions in (
@@ -96,7 +95,7 @@ class LocalEngine(SavedEngine):
                     partition.push()
 
     def end_task(self, *, restore: bool = True) -> TaskRun:
-        self._optimizers[self._training()].end_task()
+        self._optimizer.end_task()
         return super().end_task(restore=restore)
 
     def _publish_all(self) -> None:
@@ -118,15 +117,14 @@ class LocalEngine(SavedEngine):
         return Placement(shapes, [shard.master.numel() for shard in self._all], as_table(slices))
 
     def _moments(self, task: int) -> dict[int, dict[str, Any]]:
-        found = zip(self._of_task(task), self._optimizers[task].moments(), strict=True)
+        found = zip(self._of_task(task), self._optimizer.moments(task), strict=True)
         return {k: {name: self._part(value) for name, value in state.items()} for k, state in found if state}
 
-    def _make_moments(self, task: int, names: Sequence[str], step: int | None) -> None:
-        self._optimizers[task].make_moments(names, step)
+    def _make_moments(self, task: int, names: Sequence[str], steps: Mapping[str, int | None]) -> None:
+        self._optimizer.make_moments(task, names, steps)
 
     def _forget_moments(self) -> None:
-        for optimizer in self._optimizers:
-            optimizer.forget()
+        self._optimizer.forget()
 
     def _of_task(self, task: int) -> list[int]:
         """The partitions that a task trains, as its optimizer has them."""

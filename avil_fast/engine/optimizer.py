@@ -1,8 +1,8 @@
-"""The optimizer of one task, over flat partitions."""
+"""The optimizer of all tasks, over flat partitions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,44 +33,76 @@ def new_moments(like: Tensor, names: Sequence[str], step: int | None) -> dict[st
 
 
 class TaskOptimizer:
-    """Steps the partitions that a task trains, with moments that are the task's own.
+    """Steps what a turn trains: shared partitions with moments that are the turn's own, a head with the head's.
 
-    Moments shared across tasks leak from one task into the next and cost accuracy; they are kept per
-    task (`per_task`) or dropped when the task ends (`reset`).
+    Moments shared across turns leak from one task into the next and cost accuracy; they are kept per task
+    (`per_task`) or dropped when the turn ends (`reset`).
     """
 
-    def __init__(self, partitions: Sequence[Partition], config: OptimizerConfig) -> None:
-        self._partitions = partitions
+    def __init__(
+        self, shared: Sequence[Partition], heads: Sequence[Sequence[Partition]], config: OptimizerConfig
+    ) -> None:
         self._config = config
-        parameters = [partition.trained for partition in partitions]
-        kind, options = of_torch(config)
-        self._torch = kind(parameters, **options)
+        self._shared = [_Moments(shared, config) for _ in heads]
+        self._heads = [_Moments(head, config) for head in heads]
 
-    def step(self, lr_scale: float) -> None:
-        for partition in self._partitions:
+    def step(self, turn: int, task: int, lr_scale: float) -> None:
+        """One step on the gradients of `task`'s loss in the turn of another, or in its own."""
+        stepped = self._shared[turn], self._heads[task]
+        partitions = [partition for moments in stepped for partition in moments.partitions]
+        for partition in partitions:
             partition.attach_grad()
         if self._config.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_([p.trained for p in self._partitions], self._config.clip_norm)
-        for group in self._torch.param_groups:
-            group["lr"] = lr_scale * self._config.lr
-        self._torch.step()
-        for partition in self._partitions:
+            torch.nn.utils.clip_grad_norm_([p.trained for p in partitions], self._config.clip_norm)
+        for moments in stepped:
+            moments.step(lr_scale * self._config.lr)
+        for partition in partitions:
             partition.push()
 
-    def moments(self) -> list[dict[str, Any]]:
-        """torch's state of each partition; empty ones before the first step."""
-        return [self._torch.state.get(partition.trained, {}) for partition in self._partitions]
+    def moments(self, task: int) -> list[dict[str, Any]]:
+        """torch's state of the shared partitions and of the task's head; empty ones before the first step."""
+        return [*self._shared[task].states(), *self._heads[task].states()]
 
-    def make_moments(self, names: Sequence[str], step: int | None) -> None:
-        """Allocate the state of these tensors, after so many steps."""
-        for partition in self._partitions:
-            self._torch.state[partition.trained] = new_moments(partition.trained, names, step)
+    def make_moments(self, task: int, names: Sequence[str], steps: Mapping[str, int | None]) -> None:
+        """Allocate the state of these tensors: "shared" and "head", those of the two that are in `steps`."""
+        for where, moments in (("shared", self._shared[task]), ("head", self._heads[task])):
+            if where in steps:
+                moments.make(names, steps[where])
 
     def forget(self) -> None:
-        """Drop the moments."""
-        self._torch.state.clear()
+        """Drop all moments."""
+        for moments in (*self._shared, *self._heads):
+            moments.forget()
 
     def end_task(self) -> None:
         """Drop the moments if they are to start afresh, and the memory they took."""
         if self._config.moments == "reset":
             self.forget()
+
+
+class _Moments:
+    """torch's optimizer over some partitions, or over none."""
+
+    def __init__(self, partitions: Sequence[Partition], config: OptimizerConfig) -> None:
+        self.partitions = partitions
+        kind, options = of_torch(config)
+        self._torch = kind([p.trained for p in partitions], **options) if partitions else None
+
+    def step(self, lr: float) -> None:
+        if self._torch is None:
+            return
+        for group in self._torch.param_groups:
+            group["lr"] = lr
+        self._torch.step()
+
+    def states(self) -> list[dict[str, Any]]:
+        return [self._torch.state.get(p.trained, {}) for p in self.partitions] if self._torch else []
+
+    def make(self, names: Sequence[str], step: int | None) -> None:
+        for partition in self.partitions:
+            assert self._torch is not None
+            self._torch.state[partition.trained] = new_moments(partition.trained, names, step)
+
+    def forget(self) -> None:
+        if self._torch is not None:
+            self._torch.state.clear()

@@ -104,6 +104,9 @@ class PartitionedEngine(Engine):
         self._open = False
         """A round's base and deltas count; otherwise θ is all there is."""
         self._current: int | None = None
+        """The task whose turn it is."""
+        self._loss_of: int | None = None
+        """The task whose loss is trained in its turn, and so whose head is."""
         self._seed = 0
         self._outside: States = {}
         """The random numbers outside of the task that trains."""
@@ -142,7 +145,7 @@ class PartitionedEngine(Engine):
 
     @abstractmethod
     def _step(self, lr_scale: float) -> None:
-        """One optimizer step of the current task."""
+        """One optimizer step of the shared parameters and of the head whose loss is trained."""
 
     @abstractmethod
     def _publish(self) -> None:
@@ -165,7 +168,7 @@ class PartitionedEngine(Engine):
             self._open = True
 
     def begin_task(self, task: int, seed: int) -> None:
-        self._current, self._seed = task, seed
+        self._current, self._loss_of, self._seed = task, task, seed
         self._losses = []
         self._clock.enter("task_training")
         self._scope.callback(self._clock.leave)
@@ -175,13 +178,17 @@ class PartitionedEngine(Engine):
         randomness.seed_all(seed if self.ranks.first else derive_seed(seed, self.ranks.rank))
         self.model.train()
 
-    def train_step(self, batch: Batch, *, loss_weight: float = 1.0, lr_scale: float = 1.0) -> Tensor:
-        task = self.tasks[self._training()]
+    def train_step(
+        self, batch: Batch, *, task: int | None = None, loss_weight: float = 1.0, lr_scale: float = 1.0
+    ) -> Tensor:
+        turn = self._training()
+        self._loss_of = turn if task is None else task
+        owner = self.tasks[self._loss_of]
         parts = self.share.cut(batch)
         self._begin_gradient()
         mean = torch.zeros((), device=self.device)
         for part, last in _with_last(parts):
-            loss = self._measure.loss(task, part.batch)
+            loss = self._measure.loss(owner, part.batch)
             fraction = part.weight / part.total
             factor = loss_weight * fraction * self.ranks.size
             self._backward(loss if factor == 1.0 else loss * factor, last)
@@ -210,8 +217,8 @@ class PartitionedEngine(Engine):
                 if is_target and self._scaled_head:
                     _capture_(self._head_bank, 0, self._scaled_head, self._head_base)
                 self._publish()
-        self._current = None
-        return TaskRun(float(losses.mean()), self._over_ranks(norm))
+        self._current = self._loss_of = None
+        return TaskRun(float(losses.mean()), self._over_ranks(norm), losses.tolist())
 
     def target_gradient(self, batches: Iterable[Batch]) -> tuple[list[float], float]:
         task = self.tasks[self.target]
@@ -348,7 +355,8 @@ class PartitionedEngine(Engine):
     def _require_finite(self, losses: Tensor) -> None:
         """Refuse losses of the current task that are not finite. The base is untouched, so nothing is lost."""
         if not bool(losses.isfinite().all()):
-            step, name = int((~losses.isfinite()).int().argmax()), self.tasks[self._training()].name
+            step = int((~losses.isfinite()).int().argmax())
+            name = self.tasks[self._training()].name
             raise AvilError(
                 f"task {name!r}: its loss is {float(losses[step])} at step {step + 1} of this round; "
                 f"lower optimizer.lr or check the task's data"

@@ -43,8 +43,9 @@ class SavedEngine(PartitionedEngine):
         """The optimizer's state of a task on this rank by partition, as torch's optimizers name it; {} if none."""
 
     @abstractmethod
-    def _make_moments(self, task: int, names: Sequence[str], step: int | None) -> None:
-        """Allocate a task's optimizer state of these tensors, after so many steps."""
+    def _make_moments(self, task: int, names: Sequence[str], steps: Mapping[str, int | None]) -> None:
+        """Allocate a task's optimizer state of these tensors: of "shared" partitions and its "head", those of the
+        two that are in `steps`, after so many."""
 
     @abstractmethod
     def _forget_moments(self) -> None:
@@ -90,7 +91,11 @@ class SavedEngine(PartitionedEngine):
             if moments := self._moments(task):
                 first = next(iter(moments.values()))
                 names = [name for name, value in first.items() if name != "step" and value is not None]
-                state.facts["moments"][str(task)] = {"names": names, "step": _number(first.get("step"))}
+                steps = {
+                    "shared" if self._owners[k] is None else "head": _number(of_partition.get("step"))
+                    for k, of_partition in moments.items()
+                }
+                state.facts["moments"][str(task)] = {"names": names, "steps": steps}
                 for name in names:
                     stored = [Stored(k, values[name]) for k, values in moments.items()]
                     state.sharded[f"moment/{task}/{name}"] = stored
@@ -124,7 +129,7 @@ class SavedEngine(PartitionedEngine):
         if facts["task"] is not None:
             self.begin_task(facts["task"], facts["seed"])
         for task, moments in facts["moments"].items():
-            self._make_moments(int(task), moments["names"], moments["step"])
+            self._make_moments(int(task), moments["names"], moments["steps"])
         self._prepared = facts
         return self.state()
 

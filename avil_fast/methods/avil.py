@@ -11,14 +11,12 @@ A round, from shared parameters θ:
 from __future__ import annotations
 
 import math
-from itertools import repeat
 
 import torch
 
 from avil_fast.config import AlphaConfig, WeightsConfig
 from avil_fast.errors import AvilError
-from avil_fast.methods.base import Method, RoundRecord, train_task
-from avil_fast.tasks.batches import derive_seed
+from avil_fast.methods.base import Method, RoundRecord
 
 
 class Avil(Method):
@@ -26,8 +24,7 @@ class Avil(Method):
 
     def round(self, round_: int) -> RoundRecord:
         done = self.so_far
-        if done.nothing:
-            self.engine.begin_round()
+        self.begin()
         for task in range(len(done.norm), len(self.engine.tasks)):
             self._collect(task, round_)
         benefit: list[float] = []
@@ -49,23 +46,15 @@ class Avil(Method):
 
     def _collect(self, task: int, round_: int) -> None:
         """Train a task, and keep its delta."""
-        name, weight, done = self.engine.tasks[task].name, self.weight[task], self.so_far
-        apply = self.config.weights.apply
-        factor = weight if apply == "sampling" else 1.0
-        steps, batches = self.data.training(task, round_, factor, skip=done.step)
-        train_task(
-            self.engine,
+        weight, apply = self.weight[task], self.config.weights.apply
+        self.take_turn(
             task,
-            derive_seed(self.config.seed, name, "train", round_),
-            batches,
-            done,
-            self.watch,
-            name=name,
-            steps=steps,
+            round_,
+            factor=weight if apply == "sampling" else 1.0,
             loss_weight=weight if apply == "loss" else 1.0,
-            lr_scale=repeat(weight if apply == "lr" else 1.0),
+            lr_scale=weight if apply == "lr" else 1.0,
+            restore=not self._alone,
         )
-        done.end_task(self.engine.end_task(restore=not self._alone))
         self.watch.point()
 
     def _solve_alpha(self, round_: int) -> tuple[list[float], list[list[float]], list[float]]:

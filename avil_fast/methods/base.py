@@ -7,14 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine, TaskRun
 from avil_fast.errors import AvilError
-from avil_fast.tasks.batches import ALL, Batches, in_order
+from avil_fast.section import Section
+from avil_fast.tasks.batches import ALL, Batches, derive_seed, in_order
 from avil_fast.tasks.share import Share
 from avil_fast.tasks.task import Batch, Task
 
@@ -64,6 +66,8 @@ class TaskData:
         self._train = [Batches(t, config.batch_size, config.seed, config.workers, share) for t in tasks]
         self.steps_taken = [0] * len(tasks)
         """Training batches drawn so far, by task: the run's budget."""
+        self.dev_passes = 0.0
+        """Passes over dev sets so far."""
         draw = config.alpha.dev_examples
         self._dev_draws = {
             t.name: Batches(
@@ -113,6 +117,12 @@ class TaskData:
         steps = round(factor * self.steps(task))
         return steps, self.cycle(task, steps - skip)
 
+    def mixed(self, order: Sequence[int]) -> Iterator[Batch]:
+        """The next full batches of these tasks, in this order of them."""
+        streams = {task: self.cycle(task, order.count(task)) for task in dict.fromkeys(order)}
+        for task in order:
+            yield next(streams[task])
+
     def _counted(self, task: int, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
             self.steps_taken[task] += 1
@@ -122,6 +132,7 @@ class TaskData:
         """What has been drawn so far, for `load`; in JSON's types."""
         return {
             "steps_taken": list(self.steps_taken),
+            "dev_passes": self.dev_passes,
             "train": [batches.state() for batches in self._train],
             "dev_draws": {name: batches.state() for name, batches in self._dev_draws.items()},
         }
@@ -129,6 +140,7 @@ class TaskData:
     def load(self, state: dict[str, Any]) -> None:
         """Go on where another run stood."""
         self.steps_taken = list(state["steps_taken"])
+        self.dev_passes = state["dev_passes"]
         for batches, saved in zip(self._train, state["train"], strict=True):
             batches.load(saved)
         for name, batches in self._dev_draws.items():
@@ -136,6 +148,7 @@ class TaskData:
 
     def dev(self, task: int) -> Iterator[Batch]:
         """The whole dev set of a task, in order."""
+        self.dev_passes += 1
         return self._evaluation(task, "dev")
 
     def test(self, task: int) -> Iterator[Batch]:
@@ -145,7 +158,10 @@ class TaskData:
     def dev_draw(self, task: int) -> Iterator[Batch]:
         """Dev batches for one α step: the whole set, or `alpha.dev_examples` drawn anew."""
         draws = self._dev_draws.get(self.tasks[task].name)
-        return self.dev(task) if draws is None else draws.cycle(1)
+        if draws is None:
+            return self.dev(task)
+        self.dev_passes += min(1.0, draws.part_of_pass)
+        return draws.cycle(1)
 
     def _evaluation(self, task: int, split: str) -> Iterator[Batch]:
         owner = self.tasks[task]
@@ -194,6 +210,7 @@ def train_task(
     before: int = 0,
     loss_weight: float = 1.0,
     lr_scale: Iterable[float] = repeat(1.0),
+    losses: Iterable[int | None] = repeat(None),
 ) -> None:
     """A step on each batch, from `begin_task` to just before `end_task`.
 
@@ -204,11 +221,12 @@ def train_task(
         name, steps: what it is told.
         before: steps that it is to count besides.
         lr_scale: the factor on the learning rate for each step that is left.
+        losses: for each of these the task whose loss is trained; None: the one whose turn it is.
     """
     if so_far.step == 0:
         engine.begin_task(task, seed)
-    for batch, scale in zip(engine.fetch(batches), lr_scale, strict=False):
-        loss = engine.train_step(batch, loss_weight=loss_weight, lr_scale=scale)
+    for batch, scale, of in zip(engine.fetch(batches), lr_scale, losses, strict=False):
+        loss = engine.train_step(batch, task=of, loss_weight=loss_weight, lr_scale=scale)
         so_far.step += 1
         watch.progress(name, before + so_far.step, steps, loss)
         watch.point()
@@ -218,17 +236,32 @@ class Method(ABC):
     """A training method: scalars and order. It never touches a tensor of the model.
 
     Attributes:
+        options: its own settings, `options` in a run's file.
         weight: w_i, changed at the end of a round at the earliest.
         so_far: what of a round is done; a round goes on from there, and leaves it complete.
     """
+
+    class Options(Section):
+        """Its own settings; none."""
+
+    keeps_deltas: ClassVar[bool] = True
+    """Every task has its turn in a round, and its delta is there at the end."""
+    early_stops: ClassVar[bool] = True
+    """The best round and epoch on dev are kept; else the last ones are."""
 
     def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, watch: Watch) -> None:
         self.engine = engine
         self.data = data
         self.config = config
         self.watch = watch
+        self.options: Any = self.Options(**config.options)
         self.weight = [1.0] * len(engine.tasks)
         self.so_far = SoFar()
+
+    @classmethod
+    def trained(cls, tasks: Sequence[Task], target: int) -> list[Task]:
+        """The tasks as they are trained, for a method that trains on other data or has no head of the target."""
+        return list(tasks)
 
     def training(self, turn: int) -> str:
         """The name of the task that trains in a round's turn, counted from 0."""
@@ -237,3 +270,65 @@ class Method(ABC):
     @abstractmethod
     def round(self, round_: int) -> RoundRecord:
         """Run one round, or what is left of it; θ is better afterwards, or at least different."""
+
+    def state(self) -> dict[str, Any]:
+        """What the next round depends on besides the engine and the data, for `load`; in JSON's types."""
+        return {"weight": list(self.weight)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on where another run stood."""
+        self.weight = list(state["weight"])
+
+    def begin(self) -> None:
+        """Begin a round, unless it has begun."""
+        if self.so_far.nothing:
+            self.engine.begin_round()
+
+    def take_turn(
+        self,
+        turn: int,
+        round_: int,
+        *,
+        losses: Sequence[int] | None = None,
+        factor: float = 1.0,
+        loss_weight: float = 1.0,
+        lr_scale: float = 1.0,
+        restore: bool = True,
+    ) -> TaskRun:
+        """Train in a task's turn, or what is left of it.
+
+        Args:
+            losses: of every step the task whose loss is trained; by default all are the turn's own.
+            factor: multiplies the turn's length.
+            restore: keep the delta and put θ back; else θ stays where the turn has left it.
+        """
+        done, task = self.so_far, self.engine.tasks[turn]
+        left: Iterable[int | None]
+        if losses is None:
+            left = repeat(None)
+            steps, batches = self.data.training(turn, round_, factor, skip=done.step)
+        else:
+            steps, left = len(losses), losses[done.step :]
+            batches = self.data.mixed(losses[done.step :])
+        train_task(
+            self.engine,
+            turn,
+            derive_seed(self.config.seed, task.name, "train", round_),
+            batches,
+            done,
+            self.watch,
+            name=self.training(turn),
+            steps=steps,
+            loss_weight=loss_weight,
+            lr_scale=repeat(lr_scale),
+            losses=left,
+        )
+        run = self.engine.end_task(restore=restore)
+        done.end_task(run)
+        return run
+
+    def shuffled(self, steps: Sequence[int], *seed: object) -> list[int]:
+        """So many steps of every task, as an order in which they are taken."""
+        order = [task for task, count in enumerate(steps) for _ in range(count)]
+        generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "order", *seed))
+        return [order[place] for place in torch.randperm(len(order), generator=generator).tolist()]

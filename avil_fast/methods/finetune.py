@@ -24,12 +24,19 @@ class Finetune:
 
 
 def finetune(
-    engine: Engine, data: TaskData, config: TrainConfig, best: Best, done: Finetune, watch: Watch
+    engine: Engine,
+    data: TaskData,
+    config: TrainConfig,
+    best: Best,
+    done: Finetune,
+    watch: Watch,
+    always: bool = False,
 ) -> None:
     """Linear decay from the full learning rate to 0; `best` is the best epoch on dev afterwards, or as it was.
 
     Args:
         done: where to go on from; complete afterwards.
+        always: every epoch counts as the best.
     """
     target, epochs = engine.target, config.finetune.epochs
     steps = data.steps_per_pass(target)
@@ -52,7 +59,7 @@ def finetune(
         )
         engine.end_task(restore=False)
         done.epoch, done.so_far = epoch, SoFar()
-        if best.offer(engine.evaluate(target, data.dev(target)), engine):
+        if best.offer(engine.evaluate(target, data.dev(target)), engine, always=always):
             done.best_epoch = epoch
         watch.point()
         if watch.enough():

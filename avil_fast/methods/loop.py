@@ -15,7 +15,7 @@ from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine, Evaluation
 from avil_fast.engine.state import Snapshot
 from avil_fast.errors import AvilError
-from avil_fast.methods import METHODS
+from avil_fast.methods import find
 from avil_fast.methods.base import RoundRecord, SoFar, TaskData, Watch
 from avil_fast.methods.best import Best
 from avil_fast.methods.finetune import Finetune, finetune
@@ -91,7 +91,11 @@ class Outcome:
     test: Evaluation | None
     steps: dict[str, int]
     """Optimizer steps by task, the fine-tune included."""
+    dev_passes: float
+    """Over the target's dev set."""
     seconds: float
+    cpu_seconds: float
+    """Of this process, all threads together."""
 
 
 class Run:
@@ -121,11 +125,12 @@ class Run:
         self._on_round = on_round
         self._on_best = on_best
         self._data = TaskData(engine.tasks, config, engine.share)
-        self._method = METHODS[config.method](engine, self._data, config, watch)
+        self._method = find(config.method)(engine, self._data, config, watch)
+        self._always = config.keep == "last" or not self._method.early_stops
         self._best_round = 0
         self._finetune: Finetune | None = None
         """None as long as the rounds go on."""
-        self._began = time.perf_counter()
+        self._began, self._cpu_began = time.perf_counter(), time.process_time()
         self._round_began = self._began
 
     def where(self) -> dict[str, Any]:
@@ -152,11 +157,12 @@ class Run:
             "history": list(self.history),
             "best_round": self._best_round,
             "best": [best.loss, best.metric, best.higher_is_better] if best else None,
-            "weight": self._method.weight,
+            "method": self._method.state(),
             "so_far": asdict(self._method.so_far),
             "finetune": asdict(self._finetune) if self._finetune else None,
             "data": self._data.state(),
             "seconds": now - self._began,
+            "cpu_seconds": time.process_time() - self._cpu_began,
             "round_seconds": now - self._round_began,
         }
 
@@ -166,13 +172,14 @@ class Run:
         self._best_round = state["best_round"]
         if state["best"]:
             self.best = Best(Evaluation(*state["best"]), kept)
-        self._method.weight = list(state["weight"])
+        self._method.load(state["method"])
         self._method.so_far = SoFar(**state["so_far"])
         if finetune := state["finetune"]:
             self._finetune = Finetune(**finetune | {"so_far": SoFar(**finetune["so_far"])})
         self._data.load(state["data"])
         now = time.perf_counter()
         self._began, self._round_began = now - state["seconds"], now - state["round_seconds"]
+        self._cpu_began = time.process_time() - state["cpu_seconds"]
 
     def run(self) -> Outcome:
         """Train for the rounds that are left, then fine-tune; leaves the best model in the engine."""
@@ -190,7 +197,8 @@ class Run:
             self._engine.restore(self.best.model)
             self._finetune = Finetune()
         if self._config.finetune.epochs and not enough:
-            finetune(self._engine, self._data, self._config, self.best, self._finetune, self._watch)
+            always = not self._method.early_stops
+            finetune(self._engine, self._data, self._config, self.best, self._finetune, self._watch, always)
             self._engine.restore(self.best.model)
         dev, test = _measure(self._engine, self._data)
         steps = zip(self._engine.tasks, self._data.steps_taken, strict=True)
@@ -201,7 +209,9 @@ class Run:
             dev,
             test,
             {task.name: count for task, count in steps},
+            self._data.dev_passes,
             time.perf_counter() - self._began,
+            time.process_time() - self._cpu_began,
         )
 
     def _round(self, round_: int) -> None:
@@ -209,7 +219,7 @@ class Run:
         self._method.so_far = SoFar()
         dev, test = _measure(self._engine, self._data)
         _require_finite(self._engine.tasks[self._engine.target].name, round_, dev, test)
-        if self.best.offer(dev, self._engine, always=self._config.keep == "last"):
+        if self.best.offer(dev, self._engine, always=self._always):
             self._best_round = round_
             self._on_best(round_, record.alpha)
         now = time.perf_counter()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from avil_fast.deltas.codec import CODECS
 from avil_fast.deltas.streamed import WINDOW
+from avil_fast.methods import find
 from avil_fast.tasks.shapes.base import Pass, Shape
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Setting:
     @property
     def alphas(self) -> bool:
         """Whether there are deltas at all."""
-        return self.config.method == "avil"
+        return find(self.config.method).keeps_deltas
 
     def zero_number(self, name: str, default: int) -> int:
         value = self.zero.settings["zero_optimization"].get(name, default) if self.zero else default
@@ -149,7 +150,7 @@ def _model(run: Setting) -> Iterator[Part]:
     else:
         yield Part("gradients", 4 * trained / split, "4 N / R", masters_on if stage == 2 else "device")
     moments = {"sgd": 1 if run.config.optimizer.momentum else 0}.get(run.config.optimizer.name, 2)
-    sets = run.tasks if run.config.optimizer.moments == "per_task" else 1
+    sets = run.tasks if run.config.optimizer.moments == "per_task" and run.alphas else 1
     heads = sum(sizes.heads) if sets > 1 else max(sizes.heads, default=0)
     each = f"{4 * moments} N" + (" / R" if split > 1 else "")
     nbytes = 4 * moments * (sets * sizes.shared + heads) / split

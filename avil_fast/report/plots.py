@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -133,6 +133,23 @@ def bars(name: str, label: str, seconds: dict[str, float]) -> Markup:
         axes.bar_label(drawn, [f"{value:.2f} s" for _, value in parts], padding=4, color=INK, fontsize=9)
         axes.set(xmargin=0.2, xticks=[])
         return _svg(figure, name, label)
+
+
+def dots(name: str, label: str, values: Mapping[str, Sequence[float]], percent: bool = False) -> Markup:
+    """A row for each name, the first on top, with a dot for each value and a bar at their mean."""
+    names = list(values)[::-1]
+    with _axes(0.7 + 0.28 * len(names)) as (figure, axes):
+        shown, back = _drawable(names)
+        for row, own in enumerate(values[name] for name in names):
+            axes.plot(own, [row] * len(own), "o", color=BLUE, markersize=4, alpha=0.55, markeredgewidth=0)
+            axes.plot([float(np.mean(own))] * 2, [row - 0.32, row + 0.32], color=INK, linewidth=2)
+        axes.set_yticks(range(len(names)), shown, parse_math=False)
+        axes.set(ylim=(-0.6, len(names) - 0.4))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        if percent:
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
+        axes.grid(axis="x")
+        return _svg(figure, name, label, back)
 
 
 @contextmanager

@@ -100,6 +100,11 @@ class Batches:
             )
         return -(-self.length // self._batch_size)
 
+    @property
+    def part_of_pass(self) -> float:
+        """The fraction of a pass over the data that a batch is; 1 if its length is not known."""
+        return 1.0 if self.length is None else self._batch_size / self.length
+
     def state(self) -> list[int | None]:
         """Where the endless stream stands, for `load`."""
         return [self._cursor, self._walk]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from avil_fast.config import TrainConfig
 from avil_fast.logs import scalars
+from avil_fast.methods import find
 from avil_fast.methods.base import TaskData
 from avil_fast.methods.loop import Observer
 from avil_fast.randomness import apart
@@ -122,7 +123,8 @@ class Events(Observer):
         match where["phase"]:
             case "training":
                 names = list(self._steps)
-                before = names[: names.index(where["task"])] if self._config.method == "avil" else []
+                own_turns = find(self._config.method).keeps_deltas
+                before = names[: names.index(where["task"])] if own_turns else []
                 return int(where["step"]) + sum(self._steps[name] for name in before)
             case "α":
                 return self.steps_per_round

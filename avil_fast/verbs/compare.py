@@ -2,33 +2,64 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from avil_fast.verbs.arguments import AsJson, show
+from avil_fast.errors import AvilError
+from avil_fast.verbs.arguments import AsJson, completions, show
 
 
 def compare(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="CONFIG... [KEY=VALUE]...", help="YAML files, and settings that override each."),
+        typer.Argument(
+            metavar="CONFIG... [KEY=VALUE]...",
+            help="YAML files, and settings that override each.",
+            autocompletion=completions,
+        ),
     ],
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Methods to train by one config with, such as avil,paper,multitask,single."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 5,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default one for each CPU.")] = None,
     to: Annotated[Path, typer.Option(help="A folder for the runs and their report.")] = Path("runs/compare"),
     as_json: AsJson = False,
 ) -> None:
-    """Train by several configs and set them side by side; a comparison that was stopped goes on.
+    """Train by several configs, or by several methods over seeds, and set them side by side.
+
+    A comparison that was stopped goes on.
 
     Example: avil-fast compare configs/digits.yaml configs/paper.yaml rounds=6
+    Example: avil-fast compare configs/digits.yaml --methods avil,multitask,single --seeds 3
     """
-    from avil_fast.comparing import compare as run_all
+    from avil_fast.comparing import configs
     from avil_fast.console import Console
 
-    configs = [Path(argument) for argument in arguments if "=" not in argument]
+    files = [Path(argument) for argument in arguments if "=" not in argument]
     overrides = [argument for argument in arguments if "=" in argument]
-    found = run_all(configs, overrides, to, quiet=as_json)
+    if methods is None:
+        found = configs.compare(files, overrides, to, quiet=as_json)
+        if as_json:
+            show({"runs": {name: run.summary for name, run in found.runs.items()}, "report": str(found.report)})
+        else:
+            Console().compared(found)
+        return
+    from avil_fast.comparing import methods as of_methods
+    from avil_fast.comparing.entrants import parse
+
+    if len(files) != 1:
+        raise AvilError(f"--methods compares methods by one config, but {len(files)} are given; name one")
+
+    def told(name: str, seed: int, done: int, runs: int) -> None:
+        print(f"{done} of {runs}: {name}, seed {seed}", file=sys.stderr, flush=True)
+
+    compared = of_methods.compare(files[0], overrides, parse(methods), seeds, to, jobs, told)
     if as_json:
-        show({"runs": {name: run.summary for name, run in found.runs.items()}, "report": str(found.report)})
+        show(compared.as_json() | {"page": str(compared.page)})
     else:
-        Console().compared(found)
+        Console().methods(compared)

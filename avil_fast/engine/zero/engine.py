@@ -8,7 +8,7 @@ gradient shards before `step`, which then, with an optimizer that steps nothing,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -130,6 +130,8 @@ class ZeroEngine(SavedEngine):
         self._gradient_pending = True
 
     def _step(self, lr_scale: float) -> None:
+        assert self._loss_of is not None
+        self._client.on_loss_of(self._loss_of)
         self._client.set_lr(lr_scale * self._lr)
         self._zero_step()
         if not self._zero.was_step_applied():
@@ -165,11 +167,14 @@ class ZeroEngine(SavedEngine):
 
     def _moments(self, task: int) -> dict[int, dict[str, Any]]:
         state = self._client.moments(task)
-        return {k: state[shard.parameter] for k, shard in enumerate(self._all) if state.get(shard.parameter)}
+        own = ((k, s.parameter) for k, s in enumerate(self._all) if self._owners[k] in (None, task))
+        return {k: state[flat] for k, flat in own if state.get(flat)}
 
-    def _make_moments(self, task: int, names: Sequence[str], step: int | None) -> None:
-        flats = [s.parameter for s, owner in zip(self._all, self._owners, strict=True) if owner in (None, task)]
-        self._client.make_moments(task, flats, names, step)
+    def _make_moments(self, task: int, names: Sequence[str], steps: Mapping[str, int | None]) -> None:
+        for where, owner in (("shared", None), ("head", task)):
+            if where in steps:
+                flats = [s.parameter for s, whose in zip(self._all, self._owners, strict=True) if whose == owner]
+                self._client.make_moments(task, flats, names, steps[where])
 
     def _forget_moments(self) -> None:
         self._client.forget()

@@ -24,7 +24,8 @@ Group = dict[str, Any]
 class ByTask(torch.optim.Optimizer):
     """What `by_task` adds to a base optimizer; every group has a `task`, None for shared parameters."""
 
-    _active: int | None = None
+    _turn: int | None = None
+    _loss_of: int | None = None
     _states: dict[int, Any]
     _reset: bool
     _counts_in_python = False
@@ -37,22 +38,38 @@ class ByTask(torch.optim.Optimizer):
 
     def begin_task(self, task: int) -> None:
         """Step the shared groups and the task's head from now on, with the task's own moments."""
-        self.state = self._states.setdefault(0 if self._reset else task, defaultdict(dict))
+        self.state = self._of_task(task)
         if self._reset:
             _clear_(self.state)
-        self._active = task
+        self._turn = self._loss_of = task
+
+    def on_loss_of(self, task: int) -> None:
+        """Step this task's head from now on, with its own moments; shared groups with those of the turn."""
+        self._loss_of = task
+
+    def _of_task(self, task: int) -> Any:
+        return self._states.setdefault(0 if self._reset else task, defaultdict(dict))
+
+    def lend_moments(self) -> None:
+        """Where the head that is stepped is another's than the turn's, have its own moments at hand."""
+        if self._reset or self._loss_of is None or self._loss_of == self._turn:
+            return
+        own = self._of_task(self._loss_of)
+        for group in self.param_groups:
+            if group["task"] is not None:
+                self.state.update({partition: own[partition] for partition in group["params"]})
 
     def moments(self, task: int) -> Any:
         """The state of a task by partition; empty if it has none that outlives it."""
         if self._reset:
-            return self.state if task == self._active else {}
+            return self.state if task == self._turn else {}
         return self._states.get(task, {})
 
     def make_moments(
         self, task: int, partitions: Sequence[Tensor], names: Sequence[str], step: int | None
     ) -> None:
-        """Allocate the state of a task, after so many steps."""
-        state = self._states.setdefault(0 if self._reset else task, defaultdict(dict))
+        """Allocate the state of a task's partitions, after so many steps."""
+        state = self._of_task(task)
         for partition in partitions:
             made = new_moments(partition, names, step)
             state[partition] = made | {"step": step} if self._counts_in_python else made
@@ -60,14 +77,14 @@ class ByTask(torch.optim.Optimizer):
     def forget(self) -> None:
         """Drop all moments; tasks are to begin anew."""
         self.keep_moments(self._reset)
-        self._active = None
+        self.end_task()
 
     def end_task(self) -> None:
         """Step nothing from now on: ZeRO's `step` then only casts and gathers what the partitions hold."""
-        self._active = None
+        self._turn = self._loss_of = None
 
     def steps_group(self, group: Group) -> bool:
-        return self._active is not None and group["task"] in (None, self._active)
+        return self._loss_of is not None and group["task"] in (None, self._loss_of)
 
     def set_lr(self, lr: float) -> None:
         for group in self.param_groups:
@@ -91,6 +108,7 @@ def by_task(base: type[torch.optim.Optimizer]) -> type[ByTask]:
         def step(self, closure: Any = None) -> Any:
             groups = self.param_groups
             self.param_groups = [group for group in groups if self.steps_group(group)]
+            self.lend_moments()
             try:
                 return super().step(closure) if self.param_groups else None
             finally:

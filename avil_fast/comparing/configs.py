@@ -47,7 +47,7 @@ def compare(configs: Sequence[Path], overrides: Sequence[str], to: Path, quiet: 
         raise AvilError(f"output_dir is set, but each run gets a folder in --to, {str(to)!r}; leave it out")
     folders = {path: to / name for path, name in zip(configs, names, strict=True)}
     own = {path: [*overrides, f"output_dir={folder}"] for path, folder in folders.items()}
-    done = {path: _is_done(folder, load(path, own[path])) for path, folder in folders.items()}  # all are read
+    done = {path: is_done(folder, load(path, own[path])) for path, folder in folders.items()}  # all are read
     for path in configs:
         if not done[path]:
             launch.train(path, own[path], resume="auto", quiet=quiet)
@@ -55,7 +55,7 @@ def compare(configs: Sequence[Path], overrides: Sequence[str], to: Path, quiet: 
     return Compared({folder.name: read(folder) for folder in folders.values()}, report)
 
 
-def _is_done(folder: Path, config: Config) -> bool:
+def is_done(folder: Path, config: Config) -> bool:
     """Whether the folder holds this very run, finished."""
     if not (folder / SUMMARY).is_file():
         return False

@@ -1,0 +1,63 @@
+"""What takes part in a comparison of methods: a method, a preset of αVIL, or one of them with other settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from avil_fast.errors import AvilError
+from avil_fast.methods import METHODS
+from avil_fast.presets import PRESETS
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One of them.
+
+    Attributes:
+        name: as it was given, such as "multitask" or "avil:alpha.steps=5,rounds=6".
+        overrides: the settings that make it.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+
+    @property
+    def folder(self) -> str:
+        """The name as a folder's."""
+        return re.sub(r"[^\w.+-]+", "_", self.name)
+
+
+def parse(text: str) -> list[Entrant]:
+    """Entrants from names with commas in between; settings of one follow it after a colon.
+
+    Raises:
+        AvilError: there is no such method, or one is named twice.
+    """
+    found: list[Entrant] = []
+    for part in _parts(text):
+        name, _, settings = part.partition(":")
+        if name not in METHODS and name not in PRESETS:
+            known = ", ".join([*METHODS, *(preset for preset in PRESETS if preset != "default")])
+            raise AvilError(f"--methods names {name!r}, but the methods are {known}")
+        own = [f"method={name}"] if name in METHODS else ["method=avil", f"preset={name}"]
+        found.append(Entrant(part, (*own, *filter(None, settings.split(",")))))
+    folders = [entrant.folder for entrant in found]
+    if not found:
+        raise AvilError("--methods is empty; name some, such as --methods avil,multitask,single")
+    if len(set(folders)) < len(folders):
+        twice = next(entrant.name for entrant in found if folders.count(entrant.folder) > 1)
+        raise AvilError(f"--methods names {twice!r} twice; name it once")
+    return found
+
+
+def _parts(text: str) -> Sequence[str]:
+    """Split at commas, except those between the settings of one."""
+    parts: list[str] = []
+    for piece in filter(None, (piece.strip() for piece in text.split(","))):
+        if parts and ":" in parts[-1] and "=" in piece and ":" not in piece.partition("=")[0]:
+            parts[-1] += f",{piece}"
+        else:
+            parts.append(piece)
+    return parts

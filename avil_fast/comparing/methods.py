@@ -1,0 +1,212 @@
+"""Methods at the same budget, over several seeds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avil_fast.comparing.configs import is_done
+from avil_fast.comparing.entrants import Entrant
+from avil_fast.comparing.pool import run_all
+from avil_fast.comparing.statistics import Standing, standings
+from avil_fast.config import load
+from avil_fast.errors import AvilError
+from avil_fast.report.folder import SUMMARY
+from avil_fast.report.metric import Measure, measure
+
+PRELOAD = ("avil_fast.launch", "avil_fast.tasks.digits", "avil_fast.report.page")
+RESULTS, TABLE, PAGE = "comparison.json", "comparison.csv", "comparison.html"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a method used, means over seeds."""
+
+    target: float
+    """Training examples of the target."""
+    auxiliary: float
+    """Training examples of all other tasks."""
+    dev: float
+    """Passes over the target's dev set, with a gradient or without."""
+    cpu_seconds: float
+    peak_bytes: float
+
+
+@dataclass
+class Comparison:
+    """What was found.
+
+    Attributes:
+        target: name of the target.
+        measure: what methods are judged by.
+        seeds: in order.
+        values: by method and seed.
+        standings: by method; empty if there is one alone.
+        budgets: by method.
+        folder: where the runs and the page lie.
+    """
+
+    target: str
+    measure: Measure
+    seeds: list[int]
+    values: dict[str, list[float]]
+    standings: dict[str, Standing]
+    budgets: dict[str, Budget]
+    folder: Path
+    summaries: dict[str, list[dict[str, Any]]] = field(repr=False)
+
+    @property
+    def page(self) -> Path:
+        return self.folder / PAGE
+
+    @property
+    def ranked(self) -> list[str]:
+        """The best first."""
+        means = {name: float(np.mean(own)) for name, own in self.values.items()}
+        return sorted(means, key=lambda name: means[name], reverse=not self.measure.lower_is_better)
+
+    def as_json(self) -> dict[str, Any]:
+        """In JSON's types."""
+        return {
+            "target": self.target,
+            "measure": vars(self.measure),
+            "seeds": self.seeds,
+            "methods": {
+                name: {
+                    "values": self.values[name],
+                    **(vars(self.standings[name]) if name in self.standings else {}),
+                    "budget": vars(self.budgets[name]),
+                }
+                for name in self.values
+            },
+        }
+
+
+def compare(
+    config: Path | None,
+    overrides: Sequence[str],
+    entrants: Sequence[Entrant],
+    seeds: int,
+    to: Path,
+    at_once: int | None = None,
+    told: Callable[[str, int, int, int], None] = lambda name, seed, done, runs: None,
+) -> Comparison:
+    """Train by every method with every seed, each in the folder METHOD/seed-N, and set them side by side.
+
+    Runs that are finished there are taken as they are, and one that was stopped goes on.
+
+    Args:
+        config: a YAML file; None: the bundled digits.
+        overrides: settings for all of them.
+        seeds: how many, from the config's own seed on.
+        to: the folder.
+        at_once: runs at a time; by default one for each CPU, or one where there is a GPU.
+        told: called when a run is done, with its method and seed, and how many are of how many.
+
+    Raises:
+        AvilError: a setting cannot be used, or a finished run has other settings.
+        Stopped: a signal came; runs that had begun were saved.
+    """
+    for override in overrides:
+        if (name := override.partition("=")[0].strip()) in ("output_dir", "method", "baselines"):
+            raise AvilError(f"{name} is set, but a comparison sets it itself; leave it out")
+    first = load(config, overrides).seed
+    pairs = [(entrant, seed) for seed in range(first, first + seeds) for entrant in entrants]
+    own = {pair: _overrides(overrides, *pair, to) for pair in pairs}
+    left = [pair for pair in pairs if not is_done(_folder(to, *pair), load(config, own[pair]))]  # all are checked
+    finished = len(pairs) - len(left)
+
+    def done(number: int, _: Any) -> None:
+        nonlocal finished
+        finished += 1
+        entrant, seed = left[number]
+        told(entrant.name, seed, finished, len(pairs))
+
+    run_all([partial(_train, config, own[pair]) for pair in left], at_once or _at_once(), done, PRELOAD)
+    summaries = {
+        entrant.name: [
+            json.loads((_folder(to, entrant, seed) / SUMMARY).read_text(encoding="utf-8"))
+            for seed in range(first, first + seeds)
+        ]
+        for entrant in entrants
+    }
+    found = compared(summaries, list(range(first, first + seeds)), to)
+    _write(found)
+    return found
+
+
+def compared(summaries: Mapping[str, list[dict[str, Any]]], seeds: list[int], to: Path) -> Comparison:
+    """The comparison of finished runs, by method one for each seed."""
+    judged = measure([summary for own in summaries.values() for summary in own])
+    values = {name: [summary[judged.key] for summary in own] for name, own in summaries.items()}
+    return Comparison(
+        target=next(iter(summaries.values()))[0]["target"],
+        measure=judged,
+        seeds=seeds,
+        values=values,
+        standings=standings(values, judged.lower_is_better) if len(values) > 1 else {},
+        budgets={name: _budget(own) for name, own in summaries.items()},
+        folder=to,
+        summaries=dict(summaries),
+    )
+
+
+def _budget(summaries: Sequence[Mapping[str, Any]]) -> Budget:
+    def mean(values: list[float]) -> float:
+        return float(np.mean(values))
+
+    seen = [summary["examples_seen"] for summary in summaries]
+    targets = [own[summary["target"]] for own, summary in zip(seen, summaries, strict=True)]
+    return Budget(
+        target=mean(targets),
+        auxiliary=mean([sum(own.values()) - target for own, target in zip(seen, targets, strict=True)]),
+        dev=mean([summary["dev_passes"] for summary in summaries]),
+        cpu_seconds=mean([summary["cpu_seconds"] for summary in summaries]),
+        peak_bytes=mean([summary["memory"]["peak"] for summary in summaries]),
+    )
+
+
+def _folder(to: Path, entrant: Entrant, seed: int) -> Path:
+    return to / entrant.folder / f"seed-{seed}"
+
+
+def _overrides(overrides: Sequence[str], entrant: Entrant, seed: int, to: Path) -> list[str]:
+    own = [f"seed={seed}", f"output_dir={_folder(to, entrant, seed)}", "baselines=[]", "log.tensorboard=false"]
+    return [*overrides, *entrant.overrides, *own]
+
+
+def _train(config: Path | None, overrides: Sequence[str]) -> None:
+    from avil_fast import launch
+
+    launch.train(config, overrides, resume="auto", quiet=True)
+
+
+def _at_once() -> int:
+    import torch
+
+    return 1 if torch.cuda.is_available() else max(1, len(os.sched_getaffinity(0)))
+
+
+def _write(found: Comparison) -> None:
+    from avil_fast.report.comparison import render
+
+    found.folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(found.as_json(), indent=1, ensure_ascii=False)
+    (found.folder / RESULTS).write_text(text + "\n", encoding="utf-8")
+    with (found.folder / TABLE).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["method", "seed", found.measure.key])
+        writer.writerows(
+            [name, seed, value]
+            for name, own in found.values.items()
+            for seed, value in zip(found.seeds, own, strict=True)
+        )
+    found.page.write_text(render(found), encoding="utf-8")

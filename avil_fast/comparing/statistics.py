@@ -1,0 +1,83 @@
+"""Whether one method is better than another over the same seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.05
+"""Of significance."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a method does among others.
+
+    Attributes:
+        mean, sd: of its values; sd with n - 1, NaN for one seed.
+        rival: the best of the other methods, by its mean.
+        difference: mean over seeds of the method less its rival.
+        p: two-sided, of a paired t-test against the rival, corrected for as many comparisons as there are
+            methods (Holm, Scandinavian Journal of Statistics 6, 1979); NaN with fewer than two seeds.
+    """
+
+    mean: float
+    sd: float
+    rival: str
+    difference: float
+    p: float
+
+    def verdict(self, lower_is_better: bool) -> str:
+        """better, worse, or equal to the rival as far as these seeds tell."""
+        if not self.p < LEVEL:
+            return "equal"
+        return "better" if (self.difference < 0) == lower_is_better else "worse"
+
+
+def standings(values: Mapping[str, Sequence[float]], lower_is_better: bool = False) -> dict[str, Standing]:
+    """Every method against the best of the others.
+
+    Args:
+        values: by method one for each seed, the same seeds in the same order; two methods or more.
+    """
+    means = {name: float(np.mean(own)) for name, own in values.items()}
+    ranked = sorted(means, key=lambda name: means[name], reverse=not lower_is_better)
+    rivals = {name: ranked[1] if name == ranked[0] else ranked[0] for name in values}
+    raw = [paired_p(values[name], values[rivals[name]]) for name in values]
+    return {
+        name: Standing(
+            mean=means[name],
+            sd=float(np.std(own, ddof=1)) if len(own) > 1 else math.nan,
+            rival=rivals[name],
+            difference=means[name] - means[rivals[name]],
+            p=p,
+        )
+        for (name, own), p in zip(values.items(), holm(raw), strict=True)
+    }
+
+
+def paired_p(first: Sequence[float], second: Sequence[float]) -> float:
+    """Two-sided p of a paired t-test; NaN for one pair.
+
+    Where all pairs differ by the same, that is 1 if they are equal and 0 if not.
+    """
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    if len(differences) < 2:
+        return math.nan
+    if np.ptp(differences) <= 1e-12 * max(1.0, float(np.abs(differences).max())):
+        return 1.0 if abs(float(differences.mean())) <= 1e-12 else 0.0
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p corrected for their number; NaN stays NaN and does not count."""
+    known = sorted((value, place) for place, value in enumerate(p) if not math.isnan(value))
+    corrected, highest = list(p), 0.0
+    for rank, (value, place) in enumerate(known):
+        highest = max(highest, min(1.0, (len(known) - rank) * value))
+        corrected[place] = highest
+    return corrected

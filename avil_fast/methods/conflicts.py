@@ -1,0 +1,96 @@
+"""Gradient aggregation, from the library torchjd, on deltas in place of gradients."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avil_fast.errors import AvilError
+from avil_fast.methods.merging import Merging
+from avil_fast.randomness import seeded
+from avil_fast.section import NonNegative, Section
+from avil_fast.tasks.batches import derive_seed
+
+
+class Aggregated(Merging):
+    """Merges with the weights that an aggregator finds in the Gram matrix ⟨δ_i, δ_j⟩.
+
+    With one step of SGD per task δ_i is -lr times a gradient, and this is the method on gradients.
+    """
+
+    def coefficients(self, round_: int) -> list[float]:
+        gram = torch.tensor(self.engine.gram(), dtype=torch.float64)
+        gram = gram / gram.diagonal().max().clamp(min=1e-300)
+        with seeded(derive_seed(self.config.seed, "aggregation", round_)):
+            weights: list[float] = self.aggregator(_torchjd())(gram).tolist()
+        self.weight = [self.scale * weight for weight in weights]
+        return list(self.weight)
+
+    @property
+    def scale(self) -> float:
+        """By which weights are multiplied: n, where they are those of a mean."""
+        return float(len(self.engine.tasks))
+
+    @abstractmethod
+    def aggregator(self, library: Any) -> Callable[[Tensor], Tensor]:
+        """From a Gram matrix [n, n] to weights [n]."""
+
+
+class UPGrad(Aggregated):
+    """Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization" (arXiv 2406.16232): the mean of the
+    deltas, each projected onto the cone of those that conflict with none."""
+
+    def aggregator(self, library: Any) -> Callable[[Tensor], Tensor]:
+        found: Callable[[Tensor], Tensor] = library.UPGradWeighting()
+        return found
+
+
+class PCGrad(Aggregated):
+    """Yu and others, "Gradient Surgery for Multi-Task Learning" (NeurIPS 2020): each delta without what conflicts
+    with another, added up."""
+
+    @property
+    def scale(self) -> float:
+        return 1.0
+
+    def aggregator(self, library: Any) -> Callable[[Tensor], Tensor]:
+        found: Callable[[Tensor], Tensor] = library.PCGradWeighting()
+        return found
+
+
+class CAGrad(Aggregated):
+    """Liu and others, "Conflict-Averse Gradient Descent for Multi-task Learning" (NeurIPS 2021): near the mean,
+    where the task that gains least gains most."""
+
+    class Options(Section):
+        """How near."""
+
+        c: NonNegative = 0.4
+        """Of the paper; 0 is the mean."""
+
+    def aggregator(self, library: Any) -> Callable[[Tensor], Tensor]:
+        found: Callable[[Tensor], Tensor] = library.CAGradWeighting(c=self.options.c)
+        return found
+
+
+class MGDA(Aggregated):
+    """Désidéri, "Multiple-gradient descent algorithm for multiobjective optimization" (Comptes Rendus
+    Mathématique, 2012): the shortest convex combination of the deltas."""
+
+    def aggregator(self, library: Any) -> Callable[[Tensor], Tensor]:
+        found: Callable[[Tensor], Tensor] = library.MGDAWeighting()
+        return found
+
+
+def _torchjd() -> Any:
+    try:
+        from torchjd import aggregation
+    except ImportError as error:
+        raise AvilError(
+            "upgrad, pcgrad, cagrad and mgda need the package torchjd; pip install 'avil-fast[conflicts]'"
+        ) from error
+    return aggregation

@@ -1,0 +1,45 @@
+"""Discriminative importance weighting: a task counts by how well its own training does on the target's dev set."""
+
+from __future__ import annotations
+
+import math
+
+from avil_fast.methods.merging import Merging
+from avil_fast.section import Positive, Section
+
+
+class Diw(Merging):
+    """Sivasankaran, Vincent and Illina, "Discriminative importance weighting of augmented training data for
+    acoustic model training" (ICASSP 2017), on deltas: w_i ← w_i exp(-η L(θ + δ_i)), rescaled to mean 1, with L the
+    target's dev loss, and θ ← θ + Σ w_i δ_i. Where all score alike that is Σ δ_i: with one step of SGD the joint
+    step of multitask training.
+    """
+
+    class Options(Section):
+        """How fast weights follow scores."""
+
+        lr: Positive = 1.0
+        """η."""
+
+    def coefficients(self, round_: int) -> list[float]:
+        target, n = self.engine.target, len(self.engine.tasks)
+        scores = []
+        for task in range(n):
+            self.engine.apply([float(other == task) for other in range(n)])
+            scores.append(self.engine.evaluate(target, self.data.dev(target)).loss)
+        self.weight = reweighted(self.weight, [-self.options.lr * loss for loss in scores])
+        return list(self.weight)
+
+
+def reweighted(weight: list[float], log_factors: list[float]) -> list[float]:
+    """w_i exp(f_i), rescaled to mean 1: a step of exponentiated gradient descent.
+
+    Args:
+        weight: [n], above 0.
+        log_factors: [n].
+    """
+    logs = [math.log(w) + f if w > 0 else -math.inf for w, f in zip(weight, log_factors, strict=True)]
+    highest = max(logs)
+    raised = [math.exp(log - highest) for log in logs]
+    mean = sum(raised) / len(raised)
+    return [w / mean for w in raised]

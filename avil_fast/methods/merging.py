@@ -1,0 +1,43 @@
+"""What methods that merge deltas have in common: a turn for every task, then coefficients."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from avil_fast.methods.avil import cosines
+from avil_fast.methods.base import Method, RoundRecord
+
+
+class Merging(Method):
+    """Every task trains from θ; then θ ← θ + n Σ λ_i δ_i, with λ from the simplex as the method says.
+
+    n Σ λ_i δ_i is Σ δ_i where all λ_i are 1/n: as far as the tasks would go one after the other.
+    """
+
+    def round(self, round_: int) -> RoundRecord:
+        done, tasks = self.so_far, range(len(self.engine.tasks))
+        self.begin()
+        for task in tasks[len(done.norm) :]:
+            self.take_turn(task, round_, losses=self.losses(task, round_))
+            self.watch.point()
+        alpha = self.coefficients(round_)
+        self.engine.merge(alpha)
+        return RoundRecord(alpha, self.weight, done.norm, done.loss, cosine=cosines(self.engine.gram()))
+
+    def losses(self, task: int, round_: int) -> Sequence[int] | None:
+        """Of every step of a task's turn the task whose loss is trained; None: its own."""
+        return None
+
+    @abstractmethod
+    def coefficients(self, round_: int) -> list[float]:
+        """What to merge the deltas with; may change `weight`."""
+
+    def dev_gradient(self, alpha: Sequence[float]) -> list[float]:
+        """∂L/∂α of the target's dev loss at θ + Σ α_i δ_i; once in a round, also where it is taken up again."""
+        if not self.so_far.gradient:
+            self.engine.apply(alpha)
+            gradient, _ = self.engine.target_gradient(self.data.dev_draw(self.engine.target))
+            self.so_far.gradient.append(gradient)
+            self.watch.point()
+        return self.so_far.gradient[0]

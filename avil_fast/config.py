@@ -360,11 +360,11 @@ def from_dotted(settings: Mapping[str, Any]) -> TrainConfig:
     nested: dict[str, Any] = {}
     names, of_a_file = known_names(TrainConfig), known_names(Config)
     for name, value in settings.items():
-        if name in of_a_file and name not in names:
+        if is_known(name, of_a_file) and not is_known(name, names):
             raise AvilError(
                 f"fit(): {name} is a setting of a config file; fit() takes model and tasks as they are"
             )
-        if name not in names:
+        if not is_known(name, names):
             raise AvilError(unknown_setting(name, names, "fit()"))
         one: dict[str, Any] = {}
         assign(one, name, value)

@@ -101,7 +101,7 @@ def explain(error: ValidationError, where: str, names: list[str]) -> str:
         case "missing" if isinstance(problem["loc"][-1], str):
             return f"{where}: {name} is missing; set it"
         case "value_error":
-            place = f"{name}: " if name.startswith("tasks.") else ""
+            place = f"{name}: " if name.startswith(("tasks.", "baselines")) else ""
             return f"{where}: {place}{problem['ctx']['error']}"
         case _:
             more = f" ({len(error.errors()) - 1} more problems)" if len(error.errors()) > 1 else ""

@@ -131,7 +131,7 @@ def suggestion(error: AvilError) -> str:
         ("preset=[]", r"preset is \[\]"),
         ("device=tpu", "device is 'tpu'"),
         ("output_dir=5", "output_dir is 5"),
-        ("baselines=[avil]", "baselines is 'avil'"),
+        ("baselines=[avli]", "baselines.*.avli.*did you mean avil"),
         ("optimizer=3", "optimizer is 3"),
         ("optimizer.lr=0", "optimizer.lr is 0"),
         ("optimizer.lr=.nan", "optimizer.lr is nan"),

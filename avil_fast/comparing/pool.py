@@ -8,7 +8,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import ForkServerProcess
 from typing import Any, cast
 
 from avil_fast.errors import AvilError, Stopped
@@ -34,7 +34,7 @@ def run_all(jobs: Sequence[Job], at_once: int, done: Callable[[int, Any], None],
     context.set_forkserver_preload(list(preload))
     threads = max(1, (os.cpu_count() or 1) // at_once)
     waiting = deque(enumerate(jobs))
-    running: dict[Connection, tuple[int, BaseProcess]] = {}
+    running: dict[Connection, tuple[int, ForkServerProcess]] = {}
     failed: BaseException | None = None
     stopped = _Stopped()
     with stopped:

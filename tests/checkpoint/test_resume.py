@@ -24,6 +24,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "shuffled": {"data": "shuffled", "deltas.dtype": "bf16", "weights.apply": "sampling"},
     "accumulate": {"gradient_accumulation_steps": 2, "optimizer.clip_norm": 0.1, "alpha.momentum": 0.5},
     "single": {"method": "single", "data": "augmented"},
+    "multitask": {"method": "multitask", "data": "augmented"},
+    "forkmerge": {"method": "forkmerge", "optimizer.moments": "reset"},
+    "tartan": {"method": "tartan", "alpha.dev_examples": 5},
+    "network": {"method": "aux_weighting", "data": "shuffled"},
 }
 
 

@@ -1,0 +1,332 @@
+"""What the methods beside αVIL are, by their properties."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import TensorDataset
+
+import avil_fast as avil
+from avil_fast.config import from_dotted
+from avil_fast.engine.base import Evaluation
+from avil_fast.engine.choice import make_engine
+from avil_fast.engine.ranks import ALONE
+from avil_fast.errors import AvilError
+from avil_fast.methods import METHODS, find
+from avil_fast.methods.base import Method, TaskData, Watch
+from avil_fast.methods.diw import reweighted
+from avil_fast.methods.forkmerge import search
+from avil_fast.methods.single import joined
+from avil_fast.methods.tartan import steps
+from tests.methods.models import CASES, NAMES, Case, in_float64
+
+PLAIN = {"finetune.epochs": 0, "keep": "last", "optimizer.name": "sgd", "optimizer.lr": 0.05}
+MERGING = ["diw", "tartan", "aux_weighting", "upgrad", "pcgrad", "cagrad", "mgda"]
+OTHERS = sorted(set(METHODS) - {"avil"})
+
+
+def fit(case: Case, tasks: list[avil.Task] | None = None, **options: Any) -> tuple[avil.Result, Tensor]:
+    model = copy.deepcopy(case.model)
+    result = avil.fit(model, tasks or case.tasks(), "t", **(PLAIN | options))
+    return result, nn.utils.parameters_to_vector(model.parameters()).detach()
+
+
+def made(case: Case, **options: Any) -> Method:
+    """A method on an engine, before its first round."""
+    config = from_dotted({"target": "t", "output_dir": None} | PLAIN | options)
+    kind = find(config.method)
+    tasks = kind.trained(case.tasks(), 1)
+    engine = make_engine(copy.deepcopy(case.model), tasks, 1, config, ALONE)
+    return kind(engine, TaskData(tasks, config), config, Watch())
+
+
+def theta(method: Method) -> Tensor:
+    return nn.utils.parameters_to_vector(method.engine.model.parameters()).detach().clone()
+
+
+def gradient(case: Case, name: str, batch: Any) -> Tensor:
+    model = copy.deepcopy(case.model)
+    case.losses[name](model, batch).backward()
+    return torch.cat([p.new_zeros(p.numel()) if p.grad is None else p.grad.ravel() for p in model.parameters()])
+
+
+def first_batches(case: Case, seed: int = 0) -> dict[str, Any]:
+    """What the tasks' streams begin with."""
+    data = TaskData(case.tasks(), from_dotted({"target": "t", "output_dir": None, "seed": seed}))
+    return {name: next(data.cycle(i, 1)) for i, name in enumerate(NAMES)}
+
+
+@pytest.mark.parametrize("method", OTHERS)
+@pytest.mark.parametrize("name", CASES)
+def test_every_method_takes_its_budget_and_gives_the_same_bits_again(name: str, method: str) -> None:
+    case = CASES[name]()
+    options = {"method": method, "rounds": 3, "steps_per_task": 4, "optimizer.name": "adamw"}
+    result, first = fit(case, **options)
+    again, second = fit(case, **options)
+    assert torch.equal(first, second)
+    assert again.alphas.tolist() == result.alphas.tolist()
+    taken = result.summary["steps"]
+    assert sum(taken.values()) == (12 if method == "single_own" else 36)
+    assert (taken["a"] == taken["b"] == 0) == method.startswith("single")
+    assert not torch.equal(first, nn.utils.parameters_to_vector(case.model.parameters()))
+
+
+def test_multitask_is_a_plain_loop_over_shuffled_batches() -> None:
+    """With Adam, whose moments are one set for shared parameters and each head's own, as in any training loop."""
+    case = in_float64(CASES["convolutional"]())
+    options = {"method": "multitask", "optimizer.name": "adamw", "optimizer.lr": 0.01, "rounds": 2}
+    _, found = fit(case, **options)
+
+    method = made(case, **options)
+    model = copy.deepcopy(case.model).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.0)
+    for round_ in (1, 2):
+        order = method.shuffled([3, 3, 3], round_)
+        assert sorted(order) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+        for task, batch in zip(order, method.data.mixed(order), strict=True):
+            optimizer.zero_grad()  # to None: the heads of other tasks are not stepped
+            case.losses[NAMES[task]](model, batch).backward()
+            optimizer.step()
+    torch.testing.assert_close(found, nn.utils.parameters_to_vector(model.parameters()).detach())
+
+
+def test_proportional_sampling_shares_the_same_steps_by_size() -> None:
+    case = CASES["linear"]()
+    case.train["a"] = case.train["a"] * 4  # 12 batches beside 3 and 3
+    options = {"method": "multitask", "steps_per_task": 6, "rounds": 2}
+    result, _ = fit(case, **options, options={"sampling": "proportional"})
+    assert result.summary["steps"] == {"a": 24, "t": 6, "b": 6}
+    assert result.weights[1].tolist() == pytest.approx([2.0, 0.5, 0.5])
+
+
+def test_multitask_and_then_the_target_alone() -> None:
+    case = CASES["linear"]()
+    result, _ = fit(case, method="multitask_ft", steps_per_task=4, rounds=6, options={"target_rounds": 0.5})
+    assert result.summary["steps"] == {"a": 12, "t": 12 + 36, "b": 12}
+    joint, _ = fit(case, method="multitask", steps_per_task=4, rounds=3)
+    losses = [row["dev_loss"] for row in result.history]
+    assert losses[:3] == [row["dev_loss"] for row in joint.history]
+
+
+def test_single_all_is_single_on_both_sets() -> None:
+    case = CASES["linear"]()
+    both = [
+        avil.Task("t", [*case.train["t"], *case.dev], case.losses["t"], dev=case.dev) if task.name == "t" else task
+        for task in case.tasks()
+    ]
+    options = {"steps_per_task": 4, "rounds": 2}
+    _, found = fit(case, method="single_all", **options)
+    _, expected = fit(case, both, method="single", **options)
+    assert torch.equal(found, expected)
+
+
+def test_single_all_keeps_the_last_epoch_of_the_finetune() -> None:
+    case = CASES["linear"]()
+    result, _ = fit(
+        case, method="single_all", rounds=2, keep="best", **{"finetune.epochs": 3, "optimizer.lr": 0.4}
+    )
+    assert result.summary["best_round"] == 2
+    assert result.summary["finetune_epoch"] == 3
+
+
+def test_joined_sets_keep_what_they_have_besides_items() -> None:
+    class Weighed(TensorDataset):
+        weights = (1, 2)
+
+        def draw(self, index: int, seed: int) -> Any:
+            return (*self[index], seed)
+
+    first, second = Weighed(torch.arange(2.0)), Weighed(torch.arange(5.0, 7.0))
+    found: Any = joined("t", first, second)
+    assert [float(item[0]) for item in (found[i] for i in range(4))] == [0.0, 1.0, 5.0, 6.0]
+    assert found.weights == [1, 2, 1, 2]
+    assert found.draw(3, 9) == (torch.tensor(6.0), 9)
+    assert not hasattr(joined("t", first, TensorDataset(torch.zeros(1))), "weights")
+    with pytest.raises(AvilError, match="target 't'.*pass two Datasets"):
+        joined("t", first, [torch.zeros(1)])
+
+
+@pytest.mark.parametrize("name", ["linear", "transformer"])
+def test_diw_with_equal_scores_is_a_joint_step(name: str) -> None:
+    case = in_float64(CASES[name]())
+    method = made(case, method="diw", steps_per_task=1, options={"lr": 1e-12}, **{"alpha.target_head": "trained"})
+    record = method.round(1)
+    assert record.alpha == pytest.approx([1.0] * 3, abs=1e-9)
+    batches = first_batches(case)
+    joint = sum(gradient(case, task, batches[task]) for task in NAMES)
+    before = nn.utils.parameters_to_vector(case.model.parameters()).detach()
+    torch.testing.assert_close(theta(method), before - 0.05 * joint, atol=1e-9, rtol=0)
+
+
+def test_diw_follows_the_scores() -> None:
+    case = CASES["linear"]()  # b is mostly noise
+    result, _ = fit(case, method="diw", rounds=4, options={"lr": 5.0})
+    a, t, b = result.weights[-1]
+    assert min(a, t) > b
+    assert sum(result.weights[-1]) == pytest.approx(3.0)
+
+
+@given(
+    st.lists(st.floats(0.01, 5), min_size=1, max_size=6).flatmap(
+        lambda w: st.tuples(st.just(w), st.lists(st.floats(-800, 800), min_size=len(w), max_size=len(w)))
+    )
+)
+def test_weights_that_are_raised_keep_their_mean_and_order(given_: tuple[list[float], list[float]]) -> None:
+    weight, factors = given_
+    found = reweighted(weight, factors)
+    assert sum(found) == pytest.approx(len(weight))
+    assert min(found) >= 0
+    same = reweighted(weight, [factors[0]] * len(weight))
+    mean = sum(weight) / len(weight)
+    assert same == pytest.approx([w / mean for w in weight])
+
+
+def test_forkmerge_with_one_branch_is_plain_training() -> None:
+    case = in_float64(CASES["convolutional"]())
+    alone = [task for task in case.tasks() if task.name == "t"]
+    options = {"rounds": 3, "steps_per_task": 4, "optimizer.name": "adamw"}
+    result, found = fit(case, alone, method="forkmerge", **options)
+    plain, expected = fit(case, alone, method="single", **options)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)  # θ + δ for θ_i: rounding
+    assert result.alphas.tolist() == [[1.0]] * 3
+    assert [row["dev_loss"] for row in result.history] == pytest.approx([r["dev_loss"] for r in plain.history])
+
+
+def test_forkmerge_trains_the_target_and_its_head_in_every_branch() -> None:
+    case = CASES["convolutional"]()
+    method = made(case, method="forkmerge", steps_per_task=6)
+    before = theta(method)
+    method.begin()
+    order = method.losses(0, 1)
+    assert sorted(order) == [0, 0, 0, 1, 1, 1]
+    run = method.take_turn(0, 1, losses=order)
+    assert run.delta_norm > 0
+    head = dict(method.engine.deltas(0))["heads.t.weight"]
+    assert float(head.abs().sum()) > 0
+    own = dict(zip((name for name, _ in case.model.named_parameters()), before, strict=False))
+    assert own  # θ is put back, but for the auxiliary's head
+    after = dict(method.engine.model.named_parameters())
+    torch.testing.assert_close(after["heads.t.weight"], case.model.heads["t"].weight)
+    assert not torch.equal(after["heads.a.weight"], case.model.heads["a"].weight)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-2, 2), min_size=1, max_size=5), st.integers(1, 8), st.integers(0, 9))
+def test_the_search_stays_on_the_simplex_and_beats_every_branch(pull: list[float], grid: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    n = len(pull)
+    form = torch.randn(n, n, dtype=torch.float64)
+
+    def score(alpha: Any) -> Evaluation:
+        a = torch.tensor(alpha, dtype=torch.float64)
+        return Evaluation(float(a @ form @ form.T @ a + a @ torch.tensor(pull, dtype=torch.float64)), None)
+
+    found = search(score, n, grid)
+    assert sum(found) == pytest.approx(1.0)
+    assert min(found) >= 0
+    alone = [score([float(i == k) for i in range(n)]).loss for k in range(n)]
+    assert score(found).loss <= min(alone)
+
+
+def test_the_search_finds_a_mixture_that_is_better_than_its_parts() -> None:
+    found = search(lambda a: Evaluation((a[0] - 0.6) ** 2 + (a[1] - 0.4) ** 2 + a[2], None), 3, 5)
+    assert found == pytest.approx([0.6, 0.4, 0.0])
+
+
+@given(st.lists(st.tuples(st.floats(-3, 3), st.floats(-9, 9)), min_size=1, max_size=6))
+def test_tartan_s_step_is_the_gradient_of_its_softmax(pairs: list[tuple[float, float]]) -> None:
+    logits = torch.tensor([phi for phi, _ in pairs], dtype=torch.float64, requires_grad=True)
+    given_ = torch.tensor([g for _, g in pairs], dtype=torch.float64)
+    weight = len(pairs) * torch.softmax(logits, 0)
+    largest = float(given_.abs().max())
+    if largest > 0:
+        (weight * given_ / largest).sum().backward()
+    expected = [0.0] * len(pairs) if logits.grad is None else (-0.5 * logits.grad).tolist()
+    assert steps(weight.tolist(), given_.tolist(), 0.5) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_network_begins_at_equal_weights_and_learns_from_the_dev_gradient() -> None:
+    case = CASES["linear"]()
+    method: Any = made(case, method="aux_weighting", options={"lr": 0.5})
+    method.so_far.loss = [1.0, 2.0, 3.0]
+    assert method._weights(torch.ones(3, dtype=torch.float64)).tolist() == pytest.approx([1.0] * 3)
+    method.so_far.gradient = [[-1.0, 0.0, 1.0]]  # the first lowers the dev loss
+    first, second, third = method.coefficients(1)
+    assert first > second > third
+    assert first + second + third == pytest.approx(3.0)
+    other: Any = made(case, method="aux_weighting", options={"lr": 0.5})
+    other.load(method.state())
+    other.so_far = method.so_far
+    assert other.coefficients(2) == method.coefficients(2)
+
+
+@pytest.mark.parametrize("method", ["upgrad", "pcgrad", "cagrad", "mgda"])
+def test_with_one_step_of_sgd_it_is_torchjd_s_aggregation_of_gradients(method: str) -> None:
+    from torchjd import aggregation
+
+    case = in_float64(CASES["linear"]())
+    kinds: dict[str, Callable[[], Any]] = {
+        "upgrad": aggregation.UPGrad,
+        "pcgrad": aggregation.PCGrad,
+        "cagrad": lambda: aggregation.CAGrad(c=0.4),
+        "mgda": aggregation.MGDA,
+    }
+    own = made(case, method=method, steps_per_task=1)
+    own.round(1)
+    batches = first_batches(case)
+    jacobian = torch.stack([gradient(case, name, batches[name]) for name in NAMES])
+    step = kinds[method]()(jacobian) * (1 if method == "pcgrad" else 3)  # the others find a mean
+    before = nn.utils.parameters_to_vector(case.model.parameters()).detach()
+    tolerance = 1e-3 if method in ("pcgrad", "cagrad") else 1e-6  # one draws an order, one solves to a tolerance
+    moved = theta(own) - before
+    assert float((moved + 0.05 * step).norm()) <= tolerance * float(moved.norm()) or method == "pcgrad"
+
+
+def test_deltas_that_do_not_conflict_are_added_up() -> None:
+    """Each task has inputs of its own, so that gradients are orthogonal."""
+    torch.manual_seed(0)
+    model = nn.Linear(6, 1, bias=False)
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return functional.mse_loss(model(batch[0]), batch[1])
+
+    def task(name: str, place: int) -> avil.Task:
+        x = torch.zeros(8, 6)
+        x[:, 2 * place : 2 * place + 2] = torch.randn(8, 2)
+        batches = [(x, x.sum(1, keepdim=True))]
+        return avil.Task(name, batches, loss, dev=batches)
+
+    tasks = [task(name, place) for place, name in enumerate(NAMES)]
+    for method in ("upgrad", "pcgrad"):
+        result = avil.fit(copy.deepcopy(model), tasks, "t", rounds=1, method=method, **PLAIN)
+        assert result.alphas[0].tolist() == pytest.approx([1.0] * 3, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "said"),
+    [
+        ("forkmerge", {"grid": 0}, r"options\.grid is 0, but "),
+        ("forkmerge", {"gird": 3}, r"options\.gird is no setting of method forkmerge, which has options\.grid"),
+        ("avil", {"grid": 3}, r"options\.grid is no setting of method avil, which has none"),
+        ("multitask", {"sampling": "some"}, r"options\.sampling is 'some', but "),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(method: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(AvilError, match=said):
+        from_dotted({"method": method, "options": options})
+    (name,) = options
+    with pytest.raises(AvilError, match=said):
+        from_dotted({"method": method, f"options.{name}": options[name]})
+
+
+def test_a_method_that_is_not_there_is_named_with_the_nearest() -> None:
+    with pytest.raises(AvilError, match=r"method is 'forkmerg', but the methods are .*; did you mean forkmerge\?"):
+        from_dotted({"method": "forkmerg"})

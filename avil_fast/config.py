@@ -198,6 +198,8 @@ class TrainConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     keep: Literal["best", "last"] = "best"
     """Which round's model is the result: the best on dev, or the last."""
+    test_every_round: bool = True
+    """Measure the target's test set after every round, and not only at the end; nothing is learned from it."""
     task_vectors: bool = False
     """Keep the deltas of the kept round in the run's folder, as many bytes as the model in fp32 for every task and
     once more; for `avil-fast export --task-vectors`."""

@@ -111,20 +111,24 @@ def test_help_needs_nothing_that_takes_long_to_import() -> None:
     assert run.stdout.split() == []
 
 
-def example(name: str) -> list[str]:
-    """The command that a verb's help gives as an example."""
-    text = COMMAND.commands[name].help or ""  # type: ignore[attr-defined]
-    (line,) = [line for line in text.splitlines() if line.startswith("Example: avil-fast ")]
-    return shlex.split(line.removeprefix("Example: avil-fast "))
+def examples() -> list[list[str]]:
+    """The commands that the verbs' help gives as examples."""
+    found = []
+    for name in VERBS:
+        text = COMMAND.commands[name].help or ""  # type: ignore[attr-defined]
+        lines = [line for line in text.splitlines() if line.startswith("Example: avil-fast ")]
+        assert lines, name
+        found += [shlex.split(line.removeprefix("Example: avil-fast ")) for line in lines]
+    return found
 
 
-@pytest.mark.parametrize("name", [name for name in VERBS if name not in ("prepare", "data")])
+@pytest.mark.parametrize("arguments", [e for e in examples() if e[0] not in ("prepare", "data")], ids=" ".join)
 def test_the_example_of_a_verb_works(
-    name: str, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In a folder with the project's configs and a finished run in runs/digits."""
     monkeypatch.chdir(finished)
-    arguments = example(name)
+    name, *_ = arguments = list(arguments)
     if name in ("train", "compare"):  # smaller, and train beside the run that is there
         arguments += [*TINY, "baselines=[]"]
         arguments += ["output_dir=runs/other", "overwrite=true"] if name == "train" else []

@@ -116,7 +116,7 @@ def compare(
         Stopped: a signal came; runs that had begun were saved.
     """
     for override in overrides:
-        if (name := override.partition("=")[0].strip()) in ("output_dir", "method", "baselines"):
+        if (name := override.partition("=")[0].strip()) in ("output_dir", "method"):
             raise AvilError(f"{name} is set, but a comparison sets it itself; leave it out")
     first = load(config, overrides).seed
     pairs = [(entrant, seed) for seed in range(first, first + seeds) for entrant in entrants]
@@ -179,8 +179,8 @@ def _folder(to: Path, entrant: Entrant, seed: int) -> Path:
 
 
 def _overrides(overrides: Sequence[str], entrant: Entrant, seed: int, to: Path) -> list[str]:
-    own = [f"seed={seed}", f"output_dir={_folder(to, entrant, seed)}", "baselines=[]", "log.tensorboard=false"]
-    return [*overrides, *entrant.overrides, *own]
+    saving = ["test_every_round=false", "log.tensorboard=false", "baselines=[]"]
+    return [*saving, *overrides, *entrant.overrides, f"seed={seed}", f"output_dir={_folder(to, entrant, seed)}"]
 
 
 def _train(config: Path | None, overrides: Sequence[str]) -> None:

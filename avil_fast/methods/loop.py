@@ -217,7 +217,7 @@ class Run:
     def _round(self, round_: int) -> None:
         record = self._method.round(round_)
         self._method.so_far = SoFar()
-        dev, test = _measure(self._engine, self._data)
+        dev, test = _measure(self._engine, self._data, self._config.test_every_round)
         _require_finite(self._engine.tasks[self._engine.target].name, round_, dev, test)
         if self.best.offer(dev, self._engine, always=self._always):
             self._best_round = round_
@@ -244,11 +244,11 @@ def _require_finite(name: str, round_: int, dev: Evaluation, test: Evaluation | 
             )
 
 
-def _measure(engine: Engine, data: TaskData) -> tuple[Evaluation, Evaluation | None]:
+def _measure(engine: Engine, data: TaskData, with_test: bool = True) -> tuple[Evaluation, Evaluation | None]:
     """The target on dev, and on test if it has a test set."""
     target = engine.target
     dev = engine.evaluate(target, data.dev(target))
-    if engine.tasks[target].test is None:
+    if engine.tasks[target].test is None or not with_test:
         return dev, None
     return dev, engine.evaluate(target, data.test(target))
 

@@ -150,7 +150,7 @@ def test_joined_sets_keep_what_they_have_besides_items() -> None:
     assert found.weights == [1, 2, 1, 2]
     assert found.draw(3, 9) == (torch.tensor(6.0), 9)
     assert not hasattr(joined("t", first, TensorDataset(torch.zeros(1))), "weights")
-    with pytest.raises(AvilError, match="target 't'.*pass two Datasets"):
+    with pytest.raises(AvilError, match=r"target 't'.*pass two Datasets"):
         joined("t", first, [torch.zeros(1)])
 
 

@@ -1,0 +1,114 @@
+"""`avil-fast compare --methods`: every method with every seed, once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from avil_fast.comparing.entrants import parse
+from avil_fast.comparing.methods import compare
+from avil_fast.errors import AvilError
+
+TINY = [
+    "rounds=2",
+    "steps_per_task=2",
+    "finetune.epochs=0",
+    "tasks.train=20",
+    "tasks.auxiliary_train=20",
+    "tasks.dev=20",
+    "tasks.test=20",
+    "alpha.steps=2",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    to = tmp_path_factory.mktemp("compared") / "runs"
+    told: list[tuple[str, int, int, int]] = []
+    entrants = parse("avil,single,multitask:options.sampling=proportional")
+    found = compare(None, TINY, entrants, 2, to, 2, lambda *row: told.append(row))
+    assert sorted(told, key=lambda row: row[2])[-1][2:] == (6, 6)
+    assert found.seeds == [0, 1]
+    return to
+
+
+def test_what_is_found_is_in_the_folder(folder: Path) -> None:
+    found = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    assert list(found["methods"]) == ["avil", "single", "multitask:options.sampling=proportional"]
+    for name, place in (("avil", "avil"), ("single", "single")):
+        own = found["methods"][name]
+        for seed in (0, 1):
+            summary = json.loads((folder / place / f"seed-{seed}" / "summary.json").read_text(encoding="utf-8"))
+            assert own["values"][seed] == summary["test_metric"]
+            assert summary["seed"] == seed
+            assert summary["method"] == name
+    with (folder / "comparison.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert float(rows[0]["test_metric"]) == found["methods"]["avil"]["values"][0]
+    page = (folder / "comparison.html").read_text(encoding="utf-8")
+    assert "multitask:options.sampling=proportional" in page
+
+
+def test_the_budget_is_counted(folder: Path) -> None:
+    found = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["methods"]
+    avil, single = found["avil"]["budget"], found["single"]["budget"]
+    assert avil["target"] + avil["auxiliary"] == single["target"] == 2 * 4 * 2 * 32
+    assert (avil["target"], single["auxiliary"]) == (2 * 2 * 32, 0)
+    # Of a round: two α steps, the point for the benefit, the round's own measurement; and one at the end.
+    assert avil["dev"] == 2 * (2 + 1 + 1) + 1
+    assert single["dev"] == 2 + 1
+    assert avil["cpu_seconds"] > 0
+    assert 1e8 < avil["peak_bytes"] < 1e10
+
+
+def test_what_is_done_is_not_done_again_and_more_seeds_are_added(folder: Path) -> None:
+    before = (folder / "avil" / "seed-0" / "summary.json").stat().st_mtime_ns
+    told: list[str] = []
+    found = compare(None, TINY, parse("single,avil"), 3, folder, 2, lambda name, *_: told.append(name))
+    assert sorted(told) == ["avil", "single"]  # seed 2 of each
+    assert found.seeds == [0, 1, 2]
+    assert (folder / "avil" / "seed-0" / "summary.json").stat().st_mtime_ns == before
+    with pytest.raises(
+        AvilError, match=r"holds a finished run, but .*name another folder with --to, or remove it"
+    ):
+        compare(None, [*TINY, "alpha.lr=0.7"], parse("avil"), 1, folder, 1)
+
+
+@pytest.mark.parametrize("override", ["output_dir=x", "method=single"])
+def test_what_a_comparison_sets_cannot_be_set(override: str, tmp_path: Path) -> None:
+    with pytest.raises(AvilError, match="but a comparison sets it itself; leave it out"):
+        compare(None, [override], parse("avil"), 1, tmp_path)
+
+
+def test_a_comparison_that_is_stopped_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "avil_fast.cli", "compare", "digits.yaml", *TINY, "rounds=300"]
+    command += ["--methods", "avil", "--seeds", "1", "--to", "to"]
+    (tmp_path / "digits.yaml").write_text("{}", encoding="utf-8")
+    run = tmp_path / "to" / "avil" / "seed-0"
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not ((run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").stat().st_size):
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert "the same command goes on" in said
+    assert process.returncode == 128 + signal.SIGINT
+    assert list((run / "checkpoints").iterdir())
+    done = len((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert again.returncode == 0, again.stderr
+    rows = [json.loads(line)["round"] for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert rows == list(range(1, 301))
+    assert done < 300
+    shutil.rmtree(tmp_path / "to")

@@ -178,11 +178,13 @@ class TrainConfig(Section):
     method: MethodName = "avil"
     """How the target is trained: by αVIL, or by what it is compared with."""
     options: dict[str, Any] = Field(default={})
-    """Settings of a method other than avil; each has its own."""
+    """Settings of a method's own, where it has some: docs/methods.md."""
     preset: Literal["default", "paper"] = "default"
+    """Defaults: what has done best here, or the algorithm as it was published."""
     target: str = "upper_left"
     """Name of the task whose dev loss α is learned on."""
     rounds: Count = 12
+    """In each of them every task trains once, and the deltas are merged."""
     sample_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     """ρ, the fraction of a task's data that a round trains on."""
     steps_per_task: Literal["equal", "proportional"] | Count = "equal"
@@ -193,9 +195,11 @@ class TrainConfig(Section):
     gradient_accumulation_steps: Count = 1
     """Take a rank's share of a batch in so many passes, to save memory; the step is the same."""
     eval_batch_size: Count = 512
+    """Examples of a batch in evaluations and in the α phase."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that load data."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of everything that is drawn; the same seed gives the same bits."""
     keep: Literal["best", "last"] = "best"
     """Which round's model is the result: the best on dev, or the last."""
     test_every_round: bool = True

@@ -87,7 +87,8 @@ def _table(model: type[BaseModel], prefix: str) -> list[str]:
         if of_sections and _default(field) not in ("`null`", "needed"):
             continue
         kind = f"[{prefix}{name}](#{_anchor(prefix + name)})" if of_sections else _kind(properties[name])
-        rows.append(f"| `{prefix}{name}` | {kind} | {_default(field)} | {_text(field.description)} |")
+        by_name = ".NAME" if get_origin(field.annotation) is dict else ""
+        rows.append(f"| `{prefix}{name}{by_name}` | {kind} | {_default(field)} | {_text(field.description)} |")
     return ["| setting | takes | default | what it does |", "|---|---|---|---|", *rows] if rows else []
 
 

@@ -55,7 +55,7 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page: Path, reader: Path) 
         if block.language == "yaml":
             write(block)
         if block.language == "python" and not block.checked:
-            exec(compile(block.text, block.place, "exec"), names)
+            exec(compile(block.text, block.place, "exec", dont_inherit=True), names)
         if block.language == "sh":
             for command in commands(block.text):
                 if not block.only_checked(command.text) and str(page.relative_to(ROOT)) not in NOT_RUN:
@@ -67,7 +67,7 @@ def test_the_blocks_of_a_page_are_what_programs_take(page: Path, reader: Path) -
     for block in blocks(page):
         assert block.language in LANGUAGES, f"{block.place}: nobody knows how to test {block.language!r}"
         if block.language == "python":
-            compile(block.text, block.place, "exec")
+            compile(block.text, block.place, "exec", dont_inherit=True)
         if block.language == "yaml":
             assert from_settings(yaml.safe_load(block.text)).warnings() == [], block.place
             write(block)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from avil_fast import launch
 from avil_fast.checkpoint.resume import told_differences
-from avil_fast.config import Config, load
+from avil_fast.config import TrainConfig, load
 from avil_fast.errors import AvilError
 from avil_fast.report.folder import REPORT, SUMMARY
 from avil_fast.report.run import Run, read
@@ -55,7 +55,7 @@ def compare(configs: Sequence[Path], overrides: Sequence[str], to: Path, quiet: 
     return Compared({folder.name: read(folder) for folder in folders.values()}, report)
 
 
-def is_done(folder: Path, config: Config) -> bool:
+def is_done(folder: Path, config: TrainConfig) -> bool:
     """Whether the folder holds this very run, finished."""
     if not (folder / SUMMARY).is_file():
         return False

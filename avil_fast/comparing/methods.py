@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,12 +17,19 @@ from avil_fast.comparing.configs import is_done
 from avil_fast.comparing.entrants import Entrant
 from avil_fast.comparing.pool import run_all
 from avil_fast.comparing.statistics import Standing, standings
-from avil_fast.config import load
+from avil_fast.config import TrainConfig, load
 from avil_fast.errors import AvilError
 from avil_fast.report.folder import SUMMARY
 from avil_fast.report.metric import Measure, measure
 
-PRELOAD = ("avil_fast.launch", "avil_fast.tasks.digits", "avil_fast.report.page")
+PRELOAD = (
+    "avil_fast.launch",
+    "avil_fast.tasks.digits",
+    "sklearn.datasets",
+    "avil_fast.report.page",
+    "matplotlib.backends.backend_svg",
+    "torch._dynamo",  # which an optimizer imports, and which takes longer than a small run
+)
 RESULTS, TABLE, PAGE = "comparison.json", "comparison.csv", "comparison.html"
 
 
@@ -90,8 +97,33 @@ class Comparison:
         }
 
 
+class Trains(Protocol):
+    """What is trained by each method; it is handed to other processes."""
+
+    def config(self, overrides: Sequence[str]) -> TrainConfig:
+        """The checked settings of a run."""
+
+    def train(self, overrides: Sequence[str]) -> None:
+        """Train into `output_dir`, or go on there."""
+
+
+@dataclass(frozen=True)
+class FromFile:
+    """A run from a YAML file; None: the bundled digits."""
+
+    path: Path | None = None
+
+    def config(self, overrides: Sequence[str]) -> TrainConfig:
+        return load(self.path, overrides)
+
+    def train(self, overrides: Sequence[str]) -> None:
+        from avil_fast import launch
+
+        launch.train(self.path, overrides, resume="auto", quiet=True)
+
+
 def compare(
-    config: Path | None,
+    what: Trains,
     overrides: Sequence[str],
     entrants: Sequence[Entrant],
     seeds: int,
@@ -104,7 +136,7 @@ def compare(
     Runs that are finished there are taken as they are, and one that was stopped goes on.
 
     Args:
-        config: a YAML file; None: the bundled digits.
+        what: is trained.
         overrides: settings for all of them.
         seeds: how many, from the config's own seed on.
         to: the folder.
@@ -118,10 +150,10 @@ def compare(
     for override in overrides:
         if (name := override.partition("=")[0].strip()) in ("output_dir", "method"):
             raise AvilError(f"{name} is set, but a comparison sets it itself; leave it out")
-    first = load(config, overrides).seed
+    first = what.config(overrides).seed
     pairs = [(entrant, seed) for seed in range(first, first + seeds) for entrant in entrants]
     own = {pair: _overrides(overrides, *pair, to) for pair in pairs}
-    left = [pair for pair in pairs if not is_done(_folder(to, *pair), load(config, own[pair]))]  # all are checked
+    left = [pair for pair in pairs if not is_done(_folder(to, *pair), what.config(own[pair]))]  # all are checked
     finished = len(pairs) - len(left)
 
     def done(number: int, _: Any) -> None:
@@ -130,7 +162,7 @@ def compare(
         entrant, seed = left[number]
         told(entrant.name, seed, finished, len(pairs))
 
-    run_all([partial(_train, config, own[pair]) for pair in left], at_once or _at_once(), done, PRELOAD)
+    run_all([partial(what.train, own[pair]) for pair in left], at_once or _at_once(), done, PRELOAD)
     summaries = {
         entrant.name: [
             json.loads((_folder(to, entrant, seed) / SUMMARY).read_text(encoding="utf-8"))
@@ -181,12 +213,6 @@ def _folder(to: Path, entrant: Entrant, seed: int) -> Path:
 def _overrides(overrides: Sequence[str], entrant: Entrant, seed: int, to: Path) -> list[str]:
     saving = ["test_every_round=false", "log.tensorboard=false", "baselines=[]"]
     return [*saving, *overrides, *entrant.overrides, f"seed={seed}", f"output_dir={_folder(to, entrant, seed)}"]
-
-
-def _train(config: Path | None, overrides: Sequence[str]) -> None:
-    from avil_fast import launch
-
-    launch.train(config, overrides, resume="auto", quiet=True)
 
 
 def _at_once() -> int:

@@ -58,7 +58,7 @@ def compare(
     def told(name: str, seed: int, done: int, runs: int) -> None:
         print(f"{done} of {runs}: {name}, seed {seed}", file=sys.stderr, flush=True)
 
-    compared = of_methods.compare(files[0], overrides, parse(methods), seeds, to, jobs, told)
+    compared = of_methods.compare(of_methods.FromFile(files[0]), overrides, parse(methods), seeds, to, jobs, told)
     if as_json:
         show(compared.as_json() | {"page": str(compared.page)})
     else:

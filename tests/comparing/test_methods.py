@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from avil_fast.comparing.entrants import parse
-from avil_fast.comparing.methods import compare
+from avil_fast.comparing.methods import FromFile, compare
 from avil_fast.errors import AvilError
 
 TINY = [
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("compared") / "runs"
     told: list[tuple[str, int, int, int]] = []
     entrants = parse("avil,single,multitask:options.sampling=proportional")
-    found = compare(None, TINY, entrants, 2, to, 2, lambda *row: told.append(row))
+    found = compare(FromFile(), TINY, entrants, 2, to, 2, lambda *row: told.append(row))
     assert sorted(told, key=lambda row: row[2])[-1][2:] == (6, 6)
     assert found.seeds == [0, 1]
     return to
@@ -73,20 +73,20 @@ def test_the_budget_is_counted(folder: Path) -> None:
 def test_what_is_done_is_not_done_again_and_more_seeds_are_added(folder: Path) -> None:
     before = (folder / "avil" / "seed-0" / "summary.json").stat().st_mtime_ns
     told: list[str] = []
-    found = compare(None, TINY, parse("single,avil"), 3, folder, 2, lambda name, *_: told.append(name))
+    found = compare(FromFile(), TINY, parse("single,avil"), 3, folder, 2, lambda name, *_: told.append(name))
     assert sorted(told) == ["avil", "single"]  # seed 2 of each
     assert found.seeds == [0, 1, 2]
     assert (folder / "avil" / "seed-0" / "summary.json").stat().st_mtime_ns == before
     with pytest.raises(
         AvilError, match=r"holds a finished run, but .*name another folder with --to, or remove it"
     ):
-        compare(None, [*TINY, "alpha.lr=0.7"], parse("avil"), 1, folder, 1)
+        compare(FromFile(), [*TINY, "alpha.lr=0.7"], parse("avil"), 1, folder, 1)
 
 
 @pytest.mark.parametrize("override", ["output_dir=x", "method=single"])
 def test_what_a_comparison_sets_cannot_be_set(override: str, tmp_path: Path) -> None:
     with pytest.raises(AvilError, match="but a comparison sets it itself; leave it out"):
-        compare(None, [override], parse("avil"), 1, tmp_path)
+        compare(FromFile(), [override], parse("avil"), 1, tmp_path)
 
 
 def test_a_comparison_that_is_stopped_goes_on(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""`python -m benchmarks.evidence [SETTING...] --seeds 10`: trains what is not trained yet, and writes the results.
+
+Settings lie in benchmarks/evidence/settings, results in benchmarks/results/evidence; `python -m benchmarks.pages`
+makes docs/evidence.md of them. What a setting needs is told where it is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import yaml
+
+from avil_fast.comparing.entrants import parse
+from avil_fast.comparing.methods import FromFile, compare
+from avil_fast.errors import AvilError, Stopped
+from benchmarks import command
+from benchmarks.evidence.domains import Domains, embed
+
+SETTINGS = Path(__file__).parent / "settings"
+RESULTS = Path(__file__).parents[1] / "results" / "evidence"
+METHODS = (
+    "avil,paper,paper:finetune.epochs=10,single,single_own,single_all,multitask,multitask_ft,diw,forkmerge,tartan,"
+    "aux_weighting,upgrad,pcgrad,cagrad,mgda"
+)
+
+
+def main() -> None:
+    names = sorted(path.stem for path in SETTINGS.glob("*.yaml"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"of {', '.join(names)}; all by default")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--to", type=Path, default=Path("runs/evidence"))
+    parser.add_argument(
+        "--texts", type=Path, default=Path("data/sentiment"), help="of avil-fast prepare sentiment"
+    )
+    arguments = parser.parse_args()
+    for name in arguments.settings or names:
+        path = SETTINGS / f"{name}.yaml"
+        if name not in names:
+            raise AvilError(f"there is no setting {name!r}; name one of {', '.join(names)}")
+        what: FromFile | Domains = FromFile(path)
+        if "data" in yaml.safe_load(path.read_text(encoding="utf-8")):
+            embeddings = arguments.to / "embeddings.safetensors"
+            if not embeddings.is_file():
+                embed(arguments.texts, embeddings)
+            what = Domains(path, embeddings)
+
+        def told(method: str, seed: int, done: int, runs: int, setting: str = name) -> None:
+            print(f"{setting}: {done} of {runs}: {method}, seed {seed}", file=sys.stderr, flush=True)
+
+        found = compare(
+            what, [], parse(arguments.methods), arguments.seeds, arguments.to / name, told=told
+        ).as_json()
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        command.write(RESULTS / f"{name}.json", found)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (AvilError, Stopped) as error:
+        sys.exit(f"{error}")

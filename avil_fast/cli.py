@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -29,6 +30,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train a model for one target task and learn which auxiliary datasets help (αVIL).",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(importlib.metadata.version("avil-fast"))
+        raise typer.Exit
+
+
+@app.callback(help=app.info.help)
+def _of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
 for verb in (train, evaluate, compare, plan, report, export, data, inspect, schema, env):
     app.command()(verb)
 app.add_typer(prepare.app, name="prepare")

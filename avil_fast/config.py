@@ -340,7 +340,8 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
-            raise AvilError(f"{override!r} is not a setting; write it as key=value, e.g. rounds=10")
+            hint = "a file goes before all settings" if Path(override).is_file() else "write it as key=value"
+            raise AvilError(f"{override!r} is not a setting; {hint}, e.g. run.yaml rounds=10")
         names = known_names(Config)
         if not is_known(name.strip(), names):
             raise AvilError(unknown_setting(name.strip(), names, "the settings"))
@@ -348,8 +349,21 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
             value = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
             raise AvilError(f"the value of {name.strip()} in {override!r} is not valid YAML") from error
+        _require_task(settings, name.strip(), str(path))
         assign(settings, name.strip(), value)
     return from_settings(settings, where=str(path) if path else "the settings")
+
+
+def _require_task(settings: Mapping[str, Any], name: str, where: str) -> None:
+    """Refuse an override of a task that is not there, unless it brings data, which makes a task of it."""
+    section, _, rest = name.partition(".")
+    task, _, setting = rest.partition(".")
+    named = {key for key, value in (settings.get("tasks") or {}).items() if isinstance(value, Mapping)}
+    if section != "tasks" or not named or task in named or not setting or setting.startswith(("files", "dataset")):
+        return
+    near = difflib.get_close_matches(task, named, n=1)
+    hint = f"; did you mean tasks.{near[0]}.{setting}?" if near else ""
+    raise AvilError(f"{name}: {where} has no task {task!r}, but {', '.join(sorted(named))}{hint}")
 
 
 def from_settings(settings: Mapping[str, Any], where: str = "the settings") -> Config:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from avil_fast.api import metric_of
 from avil_fast.config import Config, load
@@ -46,20 +47,25 @@ class Evaluated:
         return {"run": str(self.run.path), "target": self.run.summary["target"], "metric": self.metric, **splits}
 
 
-def evaluate(run: Path, overrides: Sequence[str] = ()) -> Evaluated:
+def evaluate(run: Path, overrides: Sequence[str] = (), test: Sequence[Path] = ()) -> Evaluated:
     """Measure the target.
 
     Args:
         run: the folder of a finished run.
-        overrides: settings other than the run's: files, limits, device, eval_batch_size.
+        overrides: settings other than the run's: device, eval_batch_size, the target's files and columns.
+        test: files to measure on in place of the run's own dev and test sets, of which nothing is needed then.
 
     Raises:
-        AvilError: the run is not finished, or its model or data cannot be used.
+        AvilError: the run is not finished, its model or data cannot be used, or an override would measure it on
+            what it was trained on.
     """
     found = read(run)
-    config = _alone(load(run / CONFIG, overrides), run)
+    given = load(run / CONFIG, overrides)
+    for override in overrides:
+        _require_measuring(override.partition("=")[0].strip(), given)
+    config = _alone(given, run)
     device = pick_device(config.device)
-    model, tasks, _ = build(config)
+    model, tasks = _on_files(config, test) if test else build(config)[:2]
     if not isinstance(config.tasks, TextTasksConfig):
         read_weights(run / MODEL.parent, model)
     model.to(device).eval()
@@ -71,6 +77,31 @@ def evaluate(run: Path, overrides: Sequence[str] = ()) -> Evaluated:
         if data is not None
     }
     return Evaluated(found, metric_of(tasks, config.target), splits)
+
+
+def _require_measuring(name: str, config: Config) -> None:
+    """Refuse a setting that draws other rows for train, dev and test than the run did, or that changes nothing."""
+    of_target = f"tasks.{config.target}." if isinstance(config.tasks, TextTasksConfig) else "tasks."
+    inner = name.removeprefix(of_target)
+    if name == "seed" or inner.startswith("hold_out") or inner == "limits.train":
+        raise AvilError(
+            f"{name} decides which rows the run was trained on, and with another it would be measured on some of "
+            f"these; leave it out, or name files to measure on with --test"
+        )
+    if name not in ("device", "eval_batch_size", "workers") and inner == name:
+        raise AvilError(f"{name} changes nothing of an evaluation; leave it out")
+
+
+def _on_files(config: Config, files: Sequence[Path]) -> tuple[nn.Module, list[Task]]:
+    """The run's model, and the target with these files as its test set."""
+    if not isinstance(config.tasks, TextTasksConfig):
+        raise AvilError("--test names files, but the run's tasks are on images, which are drawn; leave it out")
+    from avil_fast.tasks.text.build import build_test
+
+    assert not isinstance(config.model, ConvNetConfig)
+    task = config.tasks.by_name[config.target]
+    model, measured = build_test(config.target, task, config.model, files)
+    return model, [measured]
 
 
 def _alone(config: Config, run: Path) -> Config:

@@ -34,9 +34,9 @@ def export(run: Path, to: Path, task_vectors: bool = False, overwrite: bool = Fa
 
     Args:
         run: the run's folder.
-        to: new, empty, or an earlier export, which is replaced once the new one is whole.
+        to: new or empty.
         task_vectors: write the model before the kept round and as each task left it, too, and how to merge these.
-        overwrite: replace whatever lies in `to`.
+        overwrite: replace whatever lies in `to`, once the new one is whole.
 
     Returns:
         The files, sorted.
@@ -168,8 +168,9 @@ def _require_free(run: Path, to: Path, overwrite: bool) -> None:
         raise AvilError(f"the model cannot be exported to {str(to)!r}, which holds more; name a folder of its own")
     if place.exists() and not place.is_dir():
         raise AvilError(f"the model cannot be exported to {str(to)!r}, which is a file; name a folder")
-    if not overwrite and not _is_replaceable(place):
-        raise AvilError(f"{str(to)!r} holds files that are no export; name another folder, or give --overwrite")
+    if not overwrite and place.is_dir() and any(place.iterdir()):
+        what = "an earlier export" if _is_replaceable(place) else "files that are no export"
+        raise AvilError(f"{str(to)!r} holds {what}; name another folder, or give --overwrite")
 
 
 def _is_replaceable(folder: Path) -> bool:

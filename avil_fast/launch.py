@@ -56,22 +56,21 @@ def train(
         api.check_run(tasks, config, ranks)
         with opened(config, ranks, resume) as home:
             baselines = dict(home.baselines)
-            for method in config.baselines:
-                if method != config.method and method not in baselines:
-                    own = home.of_baseline(method, baseline_of(config, method), ranks)
-                    baselines[method] = run_baseline(config, method, device, console, zero3, own)
             lines = JsonLines(config.method) if as_json and ranks.first else None
             with ExitStack() as scope:
-                observers = [scope.enter_context(console.running(config.method, config.rounds))]
-                observers += [] if lines is None else [lines]
                 live = None
                 if watch and ranks.first:
-                    live = Live(
-                        config, [task.name for task in tasks], api.metric_of(tasks, config.target), (), baselines
-                    )
-                    observers.append(scope.enter_context(live))
+                    names = [task.name for task in tasks]
+                    live = Live(config, names, api.metric_of(tasks, config.target), (), baselines)
+                    scope.enter_context(live)
                     where = f"the report of this run: {live.address}"
                     print(where, file=sys.stderr if as_json else sys.stdout, flush=True)
+                for method in config.baselines:
+                    if method != config.method and method not in baselines:
+                        own = home.of_baseline(method, baseline_of(config, method), ranks)
+                        baselines[method] = run_baseline(config, method, device, console, zero3, own)
+                observers = [scope.enter_context(console.running(config.method, config.rounds))]
+                observers += [own for own in (lines, live) if own is not None]
                 observer = Several(*observers)
                 result = api.train(model.to(device), tasks, config, observer, baselines, home=home, export=export)
                 if live is not None:

@@ -28,7 +28,11 @@ def assign(settings: dict[str, Any], name: str, value: Any) -> None:
     for section in sections:
         inner = settings.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise AvilError(f"{name} cannot be set, because {section} is {inner!r} and not a section")
+            before = name[: name.index(f"{section}.") + len(section)]
+            raise AvilError(
+                f"{name} cannot be set, because {before} is {inner!r} and not a section; set all of it, as in "
+                f"'{before}={{{last}: {value}, ...}}'"
+            )
         settings = inner
     settings[last] = value
 
@@ -100,6 +104,10 @@ def explain(error: ValidationError, where: str, names: list[str]) -> str:
             return unknown_setting(name, names, where)
         case "missing" if isinstance(problem["loc"][-1], str):
             return f"{where}: {name} is missing; set it"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return (
+                f"{where}: {name} is {problem['input']!r}, but has settings of its own; write {name}: {{...: ...}}"
+            )
         case "value_error":
             place = f"{name}: " if name.startswith(("tasks.", "baselines")) else ""
             return f"{where}: {place}{problem['ctx']['error']}"

@@ -385,7 +385,10 @@ def test_an_earlier_export_is_replaced_whole(run: Path, tmp_path: Path) -> None:
     (tmp_path / "to").mkdir()
     export(run, tmp_path / "to", task_vectors=True)
     assert (tmp_path / "to" / "base").is_dir()
-    export(run, tmp_path / "to")
+    with pytest.raises(AvilError, match="holds an earlier export; name another folder, or give --overwrite"):
+        export(run, tmp_path / "to")
+    assert (tmp_path / "to" / "base").is_dir()
+    export(run, tmp_path / "to", overwrite=True)
     assert names(tmp_path / "to") == {
         "README.md",
         "config.json",
@@ -396,14 +399,14 @@ def test_an_earlier_export_is_replaced_whole(run: Path, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"run", "to"}
 
 
-@pytest.mark.parametrize("name", ["photo.jpg", ".git", "README.md", "notes"])
+@pytest.mark.parametrize("name", ["photo.jpg", ".git", "README.md", "notes", "notes.txt"])
 def test_other_files_are_replaced_only_when_asked(name: str, run: Path, tmp_path: Path) -> None:
     if name != "README.md":
         export(run, tmp_path / "to")
     (tmp_path / "to").mkdir(exist_ok=True)
     (tmp_path / "to" / name).write_text("mine", encoding="utf-8")
     with pytest.raises(
-        AvilError, match=r"holds files that are no export; name another folder, or give --overwrite"
+        AvilError, match=r"holds (files that are no|an earlier) export; name another folder, or give --overwrite"
     ):
         export(run, tmp_path / "to")
     assert (tmp_path / "to" / name).read_text(encoding="utf-8") == "mine"
@@ -466,7 +469,7 @@ def test_a_full_disk_leaves_the_earlier_export(
 
     monkeypatch.setattr(exporting.shutil, "copyfile", full)
     with pytest.raises(AvilError, match="to' cannot be written: No space left on device; make room"):
-        export(run, tmp_path / "to", task_vectors=True)
+        export(run, tmp_path / "to", task_vectors=True, overwrite=True)
     assert names(tmp_path) == before
 
 
@@ -483,7 +486,7 @@ def test_the_earlier_export_comes_back_when_the_new_one_cannot_take_its_place(
 
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(AvilError, match="cannot be written: Permission denied"):
-        export(run, tmp_path / "to", task_vectors=True)
+        export(run, tmp_path / "to", task_vectors=True, overwrite=True)
     assert names(tmp_path) == before
 
 

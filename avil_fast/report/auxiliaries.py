@@ -57,4 +57,6 @@ def _verdict(summary: dict[str, Any], name: str, weights_moved: bool) -> Verdict
     reason = f": its updates {moved}{beside}; {use}."
     if abs(gain) < _LITTLE * abs(own or 0.0):
         return Verdict(name, "made little difference", reason)
-    return Verdict(name, "helped at once" if gain > 0 else "did not help at once", reason, gain > 0)
+    if gain > 0:
+        return Verdict(name, "helped at once", reason, helped=True)
+    return Verdict(name, "did not help at once", f"{reason} See whether a run without it does better.")

@@ -52,7 +52,7 @@ class Live(Observer):
         tasks: their names.
         metric: what summary.json says of it.
         history: rounds that are done already.
-        baselines: summaries to report beside it.
+        baselines: summaries to report beside it; more may come.
         port: on 127.0.0.1; any free one by default.
     """
 
@@ -66,7 +66,7 @@ class Live(Observer):
         port: int = 0,
     ) -> None:
         self._config, self._tasks, self._metric = config, list(tasks), metric
-        self._baselines = dict(baselines or {})
+        self._baselines = {} if baselines is None else baselines
         self._history = list(history)
         self._summary: dict[str, Any] | None = None
         self._end = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,16 +16,20 @@ def evaluate(
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Settings that override the run's, such as other files."),
     ] = None,
+    test: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file to measure on in place of the run's own data; may be given again."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a finished run's model on its dev and test sets, or on others.
+    """Measure a finished run's model on its dev and test sets, or on other files.
 
     Example: avil-fast evaluate runs/digits device=cpu
     """
     from avil_fast.console import Console
     from avil_fast.evaluating import evaluate as measure
 
-    found = measure(run, overrides or [])
+    found = measure(run, overrides or [], test or [])
     if as_json:
         show(found.as_json())
     else:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 
 from avil_fast.errors import AvilError
 from avil_fast.model_config import CausalLMConfig, EncoderConfig
-from avil_fast.task_config import METRICS, TextTaskConfig
+from avil_fast.task_config import METRICS, SplitFiles, TextTaskConfig
 from avil_fast.tasks.batches import derive_seed
 from avil_fast.tasks.export import Export
 from avil_fast.tasks.task import Task
@@ -22,7 +23,14 @@ from avil_fast.tasks.text.completions import IGNORED, Completions
 from avil_fast.tasks.text.demonstrations import Demonstrated
 from avil_fast.tasks.text.heads import SharedBody, attach
 from avil_fast.tasks.text.labelled_texts import Texts
-from avil_fast.tasks.text.loading import Zero3, load_causal_lm, load_encoder, load_tokenizer, prepare_
+from avil_fast.tasks.text.loading import (
+    Zero3,
+    load_causal_lm,
+    load_encoder,
+    load_tokenizer,
+    prepare_,
+    settings_of,
+)
 from avil_fast.tasks.text.losses import HeadLoss, next_token_loss
 from avil_fast.tasks.text.metrics import TextMetric
 from avil_fast.tasks.text.packing import Packed, pad_packed
@@ -114,6 +122,34 @@ def build(
         used = clean[name] if name == target else {"train": clean[name]["train"]}
         tasks.append(_task(name, config, used, data, model, seed))
     return network, tasks, export
+
+
+def build_test(name: str, config: TextTaskConfig, model: Model, files: Sequence[Path]) -> tuple[nn.Module, Task]:
+    """A model that was trained on a task, and the task with these files as its test set; its own are not read.
+
+    Raises:
+        AvilError: a file or the model cannot be used.
+    """
+    if config.demonstrations:
+        raise AvilError(
+            f"tasks.{name}.demonstrations are drawn from train, which a file to measure on does not bring; "
+            f"set tasks.{name}.files={{train: ..., test: ...}} in place of --test"
+        )
+    own: dict[str, Any] = {
+        "files": SplitFiles(train=tuple(files), test=tuple(files)),
+        "dataset": None,
+        "subset": None,
+    }
+    if config.kind == "classification" and config.labels is None:
+        own["labels"] = tuple(settings_of(model).id2label.values())
+    config = config.model_copy(update=own | {"splits": None, "hold_out": None})
+    tokenizer = load_tokenizer(model)
+    table = tables.read(name, config, ("test",))["test"]
+    classes = examples.classes_of(name, config, table) if config.kind == "classification" else ()
+    part = {"test": examples.read(name, config, table, classes, tokenizer)}
+    data = TextData({name: config}, {name: part}, tokenizer, {name: classes})
+    network, _ = _network(data, model, name, 0, None)
+    return network, _task(name, config, part | {"train": part["test"]}, data, model, 0)
 
 
 def encode(

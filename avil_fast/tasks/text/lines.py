@@ -26,6 +26,11 @@ def read_csv(path: Path) -> dict[str, list[str]]:
     for line, row in _csv_rows(path):
         if not header:
             header, columns = row, [[] for _ in row]
+            if len(row) == 1 and (other := next((c for c in ";\t|" if c in row[0]), None)):
+                raise AvilError(
+                    f"{path}, line {line}: there is one column, {row[0]!r}; its names seem to be separated by "
+                    f"{other!r}: save the file with {DELIMITERS[path.suffix]!r} between columns"
+                )
             if len(set(header)) != len(header):
                 twice = next(name for name in header if header.count(name) > 1)
                 raise AvilError(f"{path}, line {line}: two columns are named {twice!r}; rename one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -53,7 +54,13 @@ class Table:
             AvilError: there is no such column.
         """
         if name not in self.names:
-            raise AvilError(f"{self.name} has no column {name!r}, but {', '.join(self.names)}; set {setting}")
+            near = difflib.get_close_matches(
+                name.strip().lower(), [own.strip().lower() for own in self.names], n=1
+            )
+            like = [own for own in self.names if [own.strip().lower()] == near]
+            hint = f"{setting}={like[0]!r}?" if like else setting
+            known = ", ".join(map(repr, self.names))
+            raise AvilError(f"{self.name} has no column {name!r}, but {known}; set {hint}")
         return list(self.rows[name] if isinstance(self.rows, dict) else self.rows[name][:])
 
     def classes(self, column: str) -> tuple[str, ...] | None:
@@ -91,8 +98,10 @@ def read(task: str, config: TextTaskConfig, splits: Sequence[str] = tuple(NAMES)
 
 def _in_folder(task: str, folder: Path) -> SplitFiles:
     if not folder.is_dir():
-        what = "a file; write files: {train: ...}" if folder.is_file() else "no folder that is there"
-        raise AvilError(f"tasks.{task}.files is {str(folder)!r}, which is {what}; check it")
+        setting = f"tasks.{task}.files is {str(folder)!r}"
+        if folder.is_file():
+            raise AvilError(f"{setting}, which is a file; write files: {{train: {folder}}}, or name a folder")
+        raise AvilError(f"{setting}, but {str(Path.cwd())!r} has no such folder; check the path")
     found: dict[str, Path] = {}
     for split, names in NAMES.items():
         paths = [path for name in names for kind in KINDS if (path := folder / (name + kind)).is_file()]
@@ -133,7 +142,8 @@ def _file(task: str, split: str, path: Path) -> Any:
     """A file's columns, or the Dataset that a parquet file is."""
     setting = f"tasks.{task}.files.{split} is {str(path)!r}"
     if not path.is_file():
-        raise AvilError(f"{setting}, but there is no such file; check the path")
+        where = "" if path.is_absolute() else f" in {str(Path.cwd())!r}"
+        raise AvilError(f"{setting}, but there is no such file{where}; check the path")
     if path.suffix not in KINDS:
         raise AvilError(f"{setting}, but its name must end in {', '.join(KINDS)}")
     try:

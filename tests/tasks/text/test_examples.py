@@ -111,7 +111,7 @@ def test_a_data_sets_own_classes_are_used() -> None:
         ([{"text": "x", "label": "a"}, {"text": "y", "label": " "}], {}, "row 2: the label is missing"),
         ([{"text": "x", "label": 1.0}, {"text": "y", "label": float("nan")}], {}, "row 2: the label is missing"),
         ([{"text": "x", "label": "a"}], {}, "rows has 1 classes in its column 'label'"),
-        ([{"text": "x"}], {}, "rows has no column 'label', but text; set tasks.news.columns.label"),
+        ([{"text": "x"}], {}, "rows has no column 'label', but 'text'; set tasks.news.columns.label"),
         (
             [{"text": "x", "label": "high"}],
             {"kind": "regression"},

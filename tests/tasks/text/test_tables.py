@@ -152,8 +152,8 @@ def test_a_broken_file_is_one_sentence_with_file_and_line(name: str, tmp_path: P
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ("nowhere", "tasks.news.files is 'nowhere', which is no folder that is there"),
-        ("a.csv", "which is a file; write files: {train: ...}"),
+        ("nowhere", "tasks.news.files is 'nowhere', but "),
+        ("a.csv", "which is a file; write files: {train: a.csv}, or name a folder"),
         (".", "which has no train.csv, train.tsv"),
         ({"train": "nowhere.csv"}, "tasks.news.files.train is 'nowhere.csv', but there is no such file"),
         ({"train": "a.csv", "dev": "."}, "tasks.news.files.dev is '.', but there is no such file"),
@@ -169,10 +169,20 @@ def test_what_is_not_there_is_named(
 
 def test_a_column_that_is_missing_is_answered_with_those_that_are_there(tmp_path: Path) -> None:
     table = read(files={"train": made_up.write(tmp_path / "a.csv", ROWS)})["train"]
-    with pytest.raises(
-        AvilError, match=r"a\.csv has no column 'txt', but text, label; set tasks.news.columns.text"
-    ):
-        table.column("txt", "tasks.news.columns.text")
+    known = r"a\.csv has no column '.*', but 'text', 'label'; set tasks\.news\.columns\.text"
+    for name in ("txt", "Text", "text "):
+        with pytest.raises(AvilError, match=known + r"='text'\?$"):
+            table.column(name, "tasks.news.columns.text")
+    with pytest.raises(AvilError, match=known + "$"):
+        table.column("what", "tasks.news.columns.text")
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_another_mark_between_columns_is_seen(mark: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"text{mark}label\nSome, text{mark}good\n", encoding="utf-8")
+    with pytest.raises(AvilError, match=r"line 1: there is one column, .* save the file with ',' between columns"):
+        read(files={"train": path})
 
 
 def test_a_file_that_has_changed_is_read_anew(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""A finished run's model on other files, and never on what it was trained on."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from avil_fast.errors import AvilError
+from avil_fast.evaluating import evaluate
+from avil_fast.launch import train
+from tests.tasks import made_up
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on one csv file whose dev and test are held out, and one on a folder of files."""
+    root = tmp_path_factory.mktemp("evaluated")
+    made_up.encoder(root / "encoder")
+    made_up.write(root / "own.csv", made_up.rows(80))
+    made_up.task(root / "three")
+    common = [f"model.path={root / 'encoder'}", "model.max_length=16", "rounds=1", "steps_per_task=2"]
+    common += ["alpha.steps=1", "finetune.epochs=0", "baselines=[]", "target=a", "log.tensorboard=false"]
+    for name, files in (("held_out", f"{{train: {root / 'own.csv'}}}"), ("whole", str(root / "three"))):
+        held = ["tasks.a.hold_out.dev=15", "tasks.a.hold_out.test=15"] if name == "held_out" else []
+        train(None, [*common, f"tasks.a.files={files}", *held, f"output_dir={root / name}"], quiet=True)
+    return root
+
+
+@pytest.mark.parametrize("run", ["held_out", "whole"])
+def test_other_files_are_measured_without_the_run_s_own(run: str, folder: Path, tmp_path: Path) -> None:
+    """As they were when training, if they are the run's test set."""
+    later = made_up.write(tmp_path / "later.csv", made_up.rows(12, seed=5))
+    both = made_up.write(tmp_path / "more.csv", made_up.rows(7, seed=6))
+    found = evaluate(folder / run, ["device=cpu"], [later])
+    assert list(found.splits) == ["test"]
+    assert 0 <= (found.splits["test"].metric or 0) <= 1
+    assert evaluate(folder / run, [], [later, both]).splits["test"].loss != found.splits["test"].loss
+    if run == "whole":
+        moved = folder / "three" / "test.csv"
+        again = evaluate(folder / run, [], [moved]).splits["test"]
+        summary = found.run.summary
+        assert again.loss == pytest.approx(summary["test_loss"], rel=1e-5)
+        assert again.metric == summary["test_metric"]
+
+
+def test_its_columns_may_have_other_names(folder: Path, tmp_path: Path) -> None:
+    rows = made_up.rows(12, seed=5)
+    plain = evaluate(folder / "whole", [], [made_up.write(tmp_path / "a.csv", rows)])
+    named = [{"review text": row["text"], "stars": row["label"]} for row in rows]
+    other = made_up.write(tmp_path / "b.csv", named)
+    with pytest.raises(AvilError, match=r"b\.csv has no column 'text', but 'review text', 'stars'"):
+        evaluate(folder / "whole", [], [other])
+    found = evaluate(
+        folder / "whole", ["tasks.a.columns.text=review text", "tasks.a.columns.label=stars"], [other]
+    )
+    assert found.splits["test"] == plain.splits["test"]
+
+
+def test_a_class_that_the_model_does_not_know_is_named(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "strange.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["text", "label"], ["a text", "sideways"]])
+    with pytest.raises(AvilError, match="'sideways'"):
+        evaluate(folder / "whole", [], [path])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=1", "seed decides which rows the run was trained on"),
+        ("tasks.a.hold_out.test=30", r"tasks\.a\.hold_out\.test decides which rows"),
+        ("tasks.a.limits.train=10", r"tasks\.a\.limits\.train decides which rows"),
+        ("rounds=3", "rounds changes nothing of an evaluation; leave it out"),
+        ("optimizer.lr=0.1", r"optimizer\.lr changes nothing"),
+    ],
+)
+def test_rows_that_were_trained_on_are_never_measured(override: str, said: str, folder: Path) -> None:
+    with pytest.raises(AvilError, match=said):
+        evaluate(folder / "held_out", [override])
+
+
+def test_one_file_of_a_folder_cannot_be_set_alone(folder: Path) -> None:
+    with pytest.raises(
+        AvilError, match=r"tasks\.a\.files is .* and not a section; set all of it, as in 'tasks\.a"
+    ):
+        evaluate(folder / "whole", ["tasks.a.files.test=later.csv"])
+
+
+def test_images_have_no_files_to_measure_on(tmp_path: Path) -> None:
+    small = ["rounds=1", "steps_per_task=1", "finetune.epochs=0", "tasks.train=8", "tasks.auxiliary_train=8"]
+    small += ["tasks.dev=8", "tasks.test=8", "alpha.steps=1", "baselines=[]", f"output_dir={tmp_path / 'run'}"]
+    train(None, small, quiet=True)
+    with pytest.raises(AvilError, match="--test names files, but the run's tasks are on images"):
+        evaluate(tmp_path / "run", [], [tmp_path / "a.csv"])
+    with pytest.raises(AvilError, match=r"tasks\.train decides|tasks\.train changes|seed decides"):
+        evaluate(tmp_path / "run", ["seed=2"])

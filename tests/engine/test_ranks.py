@@ -18,9 +18,12 @@ import torch
 from torch import Tensor
 
 from avil_fast.engine.local import LocalEngine
+from avil_fast.methods import find
+from avil_fast.tasks.task import Task
 from tests.engine.ranks.cases import TARGET, Case, Encoder, model, repeated, rounds, tasks
 from tests.engine.ranks.launch import on_ranks
 from tests.engine.ranks.memory import MemoryCase, Wide, whole_pages
+from tests.engine.ranks.methods import MethodCase, after_rounds
 from tests.engine.ranks.nan import NanCase, after_nan
 from tests.engine.ranks.worker import RepeatCase
 
@@ -84,6 +87,11 @@ MEMORY = {f"memory-{stage}": MemoryCase(Case(stage, zero=BUCKETS)) for stage in 
 NAN = {f"nan-{stage}": NanCase(Case(stage)) for stage in range(4)} | {
     f"nan-offload-{stage}": NanCase(Case(stage, zero=OFFLOAD)) for stage in (1, 3)
 }
+METHODS = {
+    f"{method}-{stage}": MethodCase(Case(stage), method)
+    for method in ("multitask", "forkmerge", "aux_weighting")
+    for stage in (0, 2, 3)
+}
 REPEAT = {f"repeat-{stage}": RepeatCase(Case(stage, settings=BF16)) for stage in range(4)}
 EXACT = [
     pytest.param(ranks, name, marks=pytest.mark.xdist_group(f"{ranks} ranks"), id=f"{ranks}-ranks-{name}")
@@ -98,7 +106,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
 
     @cache
     def start(ranks: int) -> dict[str, list[Any]] | AssertionError:
-        cases = CASES[ranks] | (LOW | MEMORY | NAN | REPEAT if ranks == 2 else {})
+        cases = CASES[ranks] | (LOW | MEMORY | NAN | REPEAT | METHODS if ranks == 2 else {})
         try:
             return on_ranks(ranks, cases, tmp_path_factory.mktemp("ranks") / "out", timeout=400)
         except AssertionError as failure:
@@ -125,9 +133,10 @@ def alone(optimizer: str, bf16: bool, scale_target_head: bool) -> dict[str, Any]
     return rounds(local_engine(case, network))
 
 
-def local_engine(case: Case, network: Encoder) -> LocalEngine:
+def local_engine(case: Case, network: Encoder, trained: list[Task] | None = None) -> LocalEngine:
     config, deltas = case.optimizer_config(), case.deltas_config()
-    return LocalEngine(network, tasks(), TARGET, config, deltas, scale_target_head=case.scale_target_head)
+    scaled = case.scale_target_head
+    return LocalEngine(network, trained or tasks(), TARGET, config, deltas, scale_target_head=scaled)
 
 
 def flat(value: Any) -> Tensor:
@@ -192,6 +201,17 @@ def test_what_is_not_finite_loses_no_write_and_is_told_on_every_rank(name: str, 
         assert difference(ours["applied"], expected) <= 1e-6
         assert ours["error"].startswith("task 'a': its ")
         assert "at step 1 of this round" in ours["error"]
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group("2 ranks")) for n in METHODS])
+def test_a_method_finds_on_ranks_what_it_finds_on_one_process(name: str, found: Found) -> None:
+    """The losses of all tasks in one turn, and a target whose head is shared, among them."""
+    method = METHODS[name].method
+    engine = local_engine(METHODS[name].case, model(), find(method).trained(tasks(), TARGET))
+    expected = after_rounds(engine, method)
+    for ours in found(2)[name]:
+        for key, value in expected.items():
+            assert difference(ours[key], value) <= 1e-5, key
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group("2 ranks")) for n in COMPILED])

@@ -1,0 +1,40 @@
+"""Rounds of a method on many ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from avil_fast.config import TrainConfig
+from avil_fast.engine.base import Engine
+from avil_fast.engine.ranks import Ranks
+from avil_fast.methods import find
+from avil_fast.methods.base import SoFar, TaskData, Watch
+from tests.engine.ranks.cases import TARGET, Case, tasks, theta
+from tests.engine.ranks.worker import engine_of
+
+
+def after_rounds(engine: Engine, method: str) -> dict[str, Any]:
+    """What two rounds come to, over all batches of every task, and what is merged."""
+    config = TrainConfig(method=method, steps_per_task=3, target="t", batch_size=8)
+    run = find(method)(engine, TaskData(engine.tasks, config, engine.share), config, Watch())
+    found: dict[str, Any] = {"alpha": []}
+    for round_ in (1, 2):
+        record = run.round(round_)
+        run.so_far = SoFar()
+        found["alpha"].append(record.alpha)
+    return found | {"theta": theta(engine), "losses": record.train_loss, "state": run.state()["weight"]}
+
+
+@dataclass(frozen=True)
+class MethodCase:
+    """Two rounds of a method."""
+
+    case: Case
+    method: str
+
+    def __call__(self, ranks: Ranks) -> dict[str, Any]:
+        engine = engine_of(self.case, ranks, trained=find(self.method).trained(tasks(), TARGET))
+        found = after_rounds(engine, self.method)
+        engine.close()
+        return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import floors
+from benchmarks.evidence import page as evidence
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parents[1]
@@ -100,6 +101,11 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "operations": floors.operations,
         "models": floors.models,
         "streamed": floors.streamed,
+    },
+    ROOT / "docs" / "evidence.md": {
+        "summary": evidence.summary,
+        "counts": evidence.counts,
+        "details": evidence.details,
     },
     ROOT / "docs" / "planning.md": {
         "plan": lambda: planned(_result("plan-cpu")),

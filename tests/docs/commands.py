@@ -206,6 +206,11 @@ def _mkdocs(arguments: list[str]) -> None:
         raise ValueError(f"mkdocs {' '.join(arguments)}: only serve and build --strict are known here")
 
 
+def _installs(arguments: list[str]) -> None:
+    if arguments[:1] != ["install"] or len(arguments) < 2:
+        raise ValueError(f"{' '.join(arguments)}: only install PACKAGE is known here")
+
+
 def _exists(path: str) -> None:
     if not Path(path).exists():
         raise ValueError(f"{path} is not there")
@@ -225,6 +230,8 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "make": _make,
     "tensorboard": _tensorboard,
     "mkdocs": _mkdocs,
+    "npm": _installs,
+    "apt-get": _installs,
     "cat": _as_it_is,
     "mkdir": _as_it_is,
     "export": _as_it_is,

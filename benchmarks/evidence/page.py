@@ -1,0 +1,116 @@
+"""The tables of docs/evidence.md, from benchmarks/results/evidence."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from avil_fast.comparing.statistics import LEVEL, paired_p
+
+RESULTS = Path(__file__).parents[1] / "results" / "evidence"
+SETTINGS = Path(__file__).parent / "settings"
+OURS = "avil"
+AGAINST = ("multitask", "single", "single_all")
+
+
+def found() -> dict[str, dict[str, Any]]:
+    """Results by setting, in the order of names."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+
+
+def summary() -> str:
+    """A row for each setting: the default beside the best of the other methods, and against what matters most."""
+    lines = [
+        f"| setting | `{OURS}` | best other | "
+        + " | ".join(f"against `{other}`" for other in AGAINST)
+        + " | against the best |",
+        "|---|---|---|" + "---|" * (len(AGAINST) + 1),
+    ]
+    for name, result in found().items():
+        ours = result["methods"][OURS]
+        rival = ours["rival"]
+        cells = [f"[`{name}`](#{name})", _spread(ours), f"`{rival}` {_spread(result['methods'][rival])}"]
+        cells += [_against(ours["values"], result["methods"][other]["values"]) for other in AGAINST]
+        cells.append(_verdict(ours["difference"], ours["p"]))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def counts() -> str:
+    """Where the default wins, ties and loses, in a sentence for each that it is held against."""
+    lines = []
+    for other in AGAINST:
+        verdicts = []
+        for result in found().values():
+            ours, theirs = (result["methods"][name]["values"] for name in (OURS, other))
+            difference = _mean(ours) - _mean(theirs)
+            verdicts.append(_word(difference, paired_p(ours, theirs)))
+        lines.append(f"- against `{other}`: " + _counted(verdicts))
+    best = [_word(r["methods"][OURS]["difference"], r["methods"][OURS]["p"]) for r in found().values()]
+    lines.append("- against the best of all other methods, corrected for their number: " + _counted(best))
+    return "\n".join(lines)
+
+
+def details() -> str:
+    """A section for each setting: what it is, and a row for each method, the best first."""
+    sections = []
+    for name, result in found().items():
+        path = SETTINGS / f"{name}.yaml"
+        text = path.read_text(encoding="utf-8")
+        about = text.splitlines()[0].lstrip("# ")
+        settings = yaml.safe_load(text)
+        methods = sorted(result["methods"].items(), key=lambda item: -item[1]["mean"])
+        rows = [
+            f"| `{method}` | {_spread(own)} | {_verdict(own['difference'], own['p'])} `{own['rival']}` | "
+            f"{own['budget']['target']:,.0f} | {own['budget']['auxiliary']:,.0f} | {own['budget']['dev']:.0f} | "
+            f"{own['budget']['cpu_seconds']:.1f} | {own['budget']['peak_bytes'] / 1e6:,.0f} |"
+            for method, own in methods
+        ]
+        sections.append(
+            "\n".join(
+                [
+                    f"### {name}",
+                    "",
+                    f"{about} Target `{settings['target']}`, {settings['rounds']} rounds, seeds "
+                    f"{result['seeds'][0]} to {result['seeds'][-1]}; `benchmarks/evidence/settings/{name}.yaml`.",
+                    "",
+                    f"| method | {result['measure']['name']} | against the best other | target examples | "
+                    "auxiliary examples | dev passes | CPU s | peak MB |",
+                    "|---|---|---|---|---|---|---|---|",
+                    *rows,
+                ]
+            )
+        )
+    return "\n\n".join(sections)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _spread(own: dict[str, Any]) -> str:
+    return f"{100 * own['mean']:.1f} ± {100 * own['sd']:.1f} %"
+
+
+def _word(difference: float, p: float) -> str:
+    if not p < LEVEL:
+        return "tie"
+    return "win" if difference > 0 else "loss"
+
+
+def _verdict(difference: float, p: float) -> str:
+    shown = "" if math.isnan(p) else f", p {'< 0.001' if p < 0.001 else f'{p:.2g}'}"
+    return f"{_word(difference, p)} ({100 * difference:+.1f}{shown})"
+
+
+def _against(ours: list[float], theirs: list[float]) -> str:
+    return _verdict(_mean(ours) - _mean(theirs), paired_p(ours, theirs))
+
+
+def _counted(verdicts: list[str]) -> str:
+    names = {"win": "wins", "tie": "ties", "loss": "losses"}
+    return ", ".join(f"{verdicts.count(word)} {name}" for word, name in names.items())

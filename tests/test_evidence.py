@@ -1,0 +1,59 @@
+"""The evidence suite: its settings can be run, and its results are whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from avil_fast import api
+from avil_fast.comparing.entrants import parse
+from avil_fast.config import load
+from benchmarks.evidence.__main__ import METHODS, RESULTS, SETTINGS
+from benchmarks.evidence.domains import DOMAINS, Domains, build
+from benchmarks.evidence.page import found
+
+PATHS = sorted(SETTINGS.glob("*.yaml"))
+
+
+def data_of(path: Path) -> dict | None:
+    return yaml.safe_load(path.read_text(encoding="utf-8")).get("data")
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_every_method_can_be_run_on_every_setting(path: Path) -> None:
+    for entrant in parse(METHODS):
+        if data_of(path) is None:
+            load(path, entrant.overrides)
+        else:
+            config = Domains(path, Path("nowhere")).config([*entrant.overrides, "seed=3"])
+            assert config.target in DOMAINS
+            assert config.seed == 3
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_results_are_of_a_setting_and_have_all_methods_and_seeds(path: Path) -> None:
+    assert (SETTINGS / path.name).with_suffix(".yaml").is_file()
+    result = found()[path.stem]
+    assert list(result["methods"]) == [entrant.name for entrant in parse(METHODS)]
+    assert result["seeds"] == list(range(10))
+    for own in result["methods"].values():
+        assert len(own["values"]) == 10
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if data_of(path)], ids=lambda path: path.stem)
+def test_a_setting_on_embeddings_trains(path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    embedded = {}
+    for domain in DOMAINS:
+        for split in ("train", "dev", "test"):
+            embedded[f"{domain}/{split}/inputs"] = torch.randn(30, 6, generator=generator)
+            embedded[f"{domain}/{split}/labels"] = torch.randint(2, (30,), generator=generator)
+    config = Domains(path, Path("nowhere")).config(["rounds=1", "steps_per_task=1", "finetune.epochs=0"])
+    model, tasks = build(embedded, data_of(path), config.target, config.seed)
+    assert tasks[0].name == config.target
+    result = api.train(model, tasks, config.model_copy(update={"output_dir": None}))
+    assert len(result.tasks) == 4
+    assert result.summary["test_metric"] is not None

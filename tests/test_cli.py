@@ -163,6 +163,20 @@ def test_json_is_a_line_for_each_event(
     assert events[-1]["output_dir"] == "runs/digits"
 
 
+def test_a_finished_run_is_not_run_again(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished)
+    before = Path("runs/digits/summary.json").stat().st_mtime_ns
+    again = ["train", *TINY, "task_vectors=true", "--resume", "auto"]
+    assert verb(monkeypatch, cli.main, *again) == 0
+    assert "runs/digits is finished, and its report is runs/digits/report.html; rounds=" in capsys.readouterr().out
+    assert verb(monkeypatch, cli.main, *again, "--json") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["event"] == "result"
+    assert Path("runs/digits/summary.json").stat().st_mtime_ns == before
+
+
 def test_rounds_are_written_for_tensorboard(finished: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,4 +33,33 @@ def train(
     from avil_fast.checkpoint.resume import as_resume
 
     path, overrides = split(arguments)
+    if resume == "auto" and _is_finished(path, overrides, as_json):
+        return
     launch.train(path, overrides, deepspeed_config, as_resume(resume), watch=watch, as_json=as_json)
+
+
+def _is_finished(path: Path | None, overrides: Sequence[str], as_json: bool) -> bool:
+    """Whether this very run is there, finished; then that is told. On many ranks the run itself finds out."""
+    from avil_fast.checkpoint.resume import told_differences
+    from avil_fast.config import load
+    from avil_fast.progress import JsonLines
+    from avil_fast.report.folder import MODEL, SUMMARY
+    from avil_fast.report.run import read
+
+    config = load(path, overrides)
+    folder = config.output_dir
+    if folder is None or "WORLD_SIZE" in os.environ or not (folder / SUMMARY).is_file():
+        return False
+    found = read(folder)
+    if told_differences(found.settings, config.model_dump(mode="json")):
+        return False
+    if not any((folder / MODEL.parent).glob("*.safetensors")):
+        return False
+    if as_json:
+        JsonLines(config.method).result(found.summary, folder)
+    else:
+        more = config.rounds + 5
+        print(
+            f"{folder} is finished, and its report is {folder / 'report.html'}; rounds={more} trains on from there"
+        )
+    return True

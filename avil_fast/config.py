@@ -142,6 +142,9 @@ class FinetuneConfig(Section):
 
     epochs: Annotated[int, Field(ge=0)] = 10
     """Passes over the target's data with the learning rate decaying linearly to 0."""
+    data: Literal["train", "train+dev"] = "train"
+    """train+dev: nothing is held out by then, so the last epoch is the result, and dev figures of the final model
+    are of data that it was trained on."""
 
 
 class CheckpointsConfig(Section):

@@ -57,13 +57,21 @@ class RoundRecord:
 
 
 class TaskData:
-    """The batches that a run draws from its tasks."""
+    """The batches that a run draws from its tasks.
 
-    def __init__(self, tasks: Sequence[Task], config: TrainConfig, share: Share = ALL) -> None:
+    Args:
+        share: what this rank takes of every batch.
+        tail: of the fine-tune, if that is not on the target's own data.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], config: TrainConfig, share: Share = ALL, tail: Task | None = None
+    ) -> None:
         self.tasks = list(tasks)
         self._config = config
         self._share = share.in_one_part()
         self._train = [Batches(t, config.batch_size, config.seed, config.workers, share) for t in tasks]
+        self._tail = None if tail is None else Batches(tail, config.batch_size, config.seed, config.workers, share)
         self.steps_taken = [0] * len(tasks)
         """Training batches drawn so far, by task: the run's budget."""
         self.dev_passes = 0.0
@@ -95,6 +103,14 @@ class TaskData:
                 return max(1, round(self._config.sample_ratio * self.steps_per_pass(task)))
             case number:
                 return number
+
+    def steps_of_tail(self, target: int) -> int:
+        """Batches in an epoch of the fine-tune."""
+        return (self._tail or self._train[target]).batches_per_pass
+
+    def tail(self, target: int, steps: int) -> Iterator[Batch]:
+        """The next `steps` batches of the fine-tune."""
+        return self._counted(target, (self._tail or self._train[target]).cycle(steps))
 
     def steps_per_pass(self, task: int) -> int:
         """Batches in one pass over a task's training data."""
@@ -134,6 +150,7 @@ class TaskData:
             "steps_taken": list(self.steps_taken),
             "dev_passes": self.dev_passes,
             "train": [batches.state() for batches in self._train],
+            "tail": self._tail.state() if self._tail else None,
             "dev_draws": {name: batches.state() for name, batches in self._dev_draws.items()},
         }
 
@@ -143,6 +160,8 @@ class TaskData:
         self.dev_passes = state["dev_passes"]
         for batches, saved in zip(self._train, state["train"], strict=True):
             batches.load(saved)
+        if self._tail is not None:
+            self._tail.load(state["tail"])
         for name, batches in self._dev_draws.items():
             batches.load(state["dev_draws"][name])
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine
+from avil_fast.methods import find
 from avil_fast.methods.base import SoFar, TaskData, Watch, train_task
 from avil_fast.methods.best import Best
 from avil_fast.tasks.batches import derive_seed
+from avil_fast.tasks.joined import with_dev
+from avil_fast.tasks.task import Task
 
 
 @dataclass
@@ -21,6 +25,12 @@ class Finetune:
     """Of the next one."""
     best_epoch: int = 0
     """The epoch that is kept; 0 is "no change"."""
+
+
+def own_data(tasks: Sequence[Task], target: int, config: TrainConfig) -> Task | None:
+    """What the fine-tune trains on, if that is not the target as the rounds have it."""
+    joins = config.finetune.data == "train+dev" and config.finetune.epochs > 0
+    return with_dev(tasks[target]) if joins and find(config.method).early_stops else None
 
 
 def finetune(
@@ -39,7 +49,7 @@ def finetune(
         always: every epoch counts as the best.
     """
     target, epochs = engine.target, config.finetune.epochs
-    steps = data.steps_per_pass(target)
+    steps = data.steps_of_tail(target)
     total = epochs * steps
     for epoch in range(done.epoch + 1, epochs + 1):
         taken = done.epoch * steps
@@ -49,7 +59,7 @@ def finetune(
             engine,
             target,
             derive_seed(config.seed, engine.tasks[target].name, "finetune", epoch),
-            data.cycle(target, steps - done.so_far.step),
+            data.tail(target, steps - done.so_far.step),
             done.so_far,
             watch,
             name="fine-tune",

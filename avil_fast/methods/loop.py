@@ -18,7 +18,7 @@ from avil_fast.errors import AvilError
 from avil_fast.methods import find
 from avil_fast.methods.base import RoundRecord, SoFar, TaskData, Watch
 from avil_fast.methods.best import Best
-from avil_fast.methods.finetune import Finetune, finetune
+from avil_fast.methods.finetune import Finetune, finetune, own_data
 
 
 class Observer:
@@ -124,9 +124,12 @@ class Run:
         self._watch = watch
         self._on_round = on_round
         self._on_best = on_best
-        self._data = TaskData(engine.tasks, config, engine.share)
-        self._method = find(config.method)(engine, self._data, config, watch)
-        self._always = config.keep == "last" or not self._method.early_stops
+        method = find(config.method)
+        tail = own_data(engine.tasks, engine.target, config)
+        self._data = TaskData(engine.tasks, config, engine.share, tail)
+        self._method = method(engine, self._data, config, watch)
+        self._always = config.keep == "last" or not method.early_stops
+        self._last_epoch = tail is not None or not method.early_stops
         self._best_round = 0
         self._finetune: Finetune | None = None
         """None as long as the rounds go on."""
@@ -185,7 +188,7 @@ class Run:
         """Train for the rounds that are left, then fine-tune; leaves the best model in the engine."""
         per_round = sum(self._data.steps(task) for task in range(len(self._engine.tasks)))
         epochs = self._config.finetune.epochs
-        in_epochs = epochs * self._data.steps_per_pass(self._engine.target) if epochs else 0
+        in_epochs = epochs * self._data.steps_of_tail(self._engine.target) if epochs else 0
         self._watch.planned(per_round, in_epochs)
         enough = False
         for round_ in range(len(self.history) + 1, self._config.rounds + 1):
@@ -197,8 +200,9 @@ class Run:
             self._engine.restore(self.best.model)
             self._finetune = Finetune()
         if self._config.finetune.epochs and not enough:
-            always = not self._method.early_stops
-            finetune(self._engine, self._data, self._config, self.best, self._finetune, self._watch, always)
+            finetune(
+                self._engine, self._data, self._config, self.best, self._finetune, self._watch, self._last_epoch
+            )
             self._engine.restore(self.best.model)
         dev, test = _measure(self._engine, self._data)
         steps = zip(self._engine.tasks, self._data.steps_taken, strict=True)

@@ -76,7 +76,10 @@ def _compared(summary: dict[str, Any], baseline: dict[str, Any], judged: Measure
     value, other = summary[judged.key], baseline[judged.key]
     if value is None or other is None:
         return "not measured"
-    return f"this run is {numbers.difference(value, other, percent) or 'equal'}"
+    by = numbers.difference(value, other, percent)
+    if by and judged.lower_is_better:
+        by += ", and so better" if value < other else ", and so worse"
+    return f"this run is {by or 'equal'}"
 
 
 def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bool, mark: str) -> Iterator[Figure]:

@@ -13,6 +13,7 @@ from avil_fast.config import TrainConfig
 from avil_fast.logs import scalars
 from avil_fast.methods import find
 from avil_fast.methods.base import TaskData
+from avil_fast.methods.finetune import own_data
 from avil_fast.methods.loop import Observer
 from avil_fast.randomness import apart
 from avil_fast.tasks.batches import derive_seed
@@ -40,12 +41,13 @@ class Events(Observer):
         self, trainer: Any, tasks: Sequence[Task], config: TrainConfig, ignore_keys: list[str] | None
     ) -> None:
         self._trainer, self._config, self._ignore_keys = trainer, config, ignore_keys
-        data = TaskData(tasks, config)
+        names = [task.name for task in tasks]
+        target = names.index(config.target)
+        data = TaskData(tasks, config, tail=own_data(tasks, target, config))
         self._steps = {task.name: data.steps(i) for i, task in enumerate(tasks)}
         self.steps_per_round = sum(self._steps.values())
         epochs = config.finetune.epochs
-        names = list(self._steps)
-        self._pass = data.steps_per_pass(names.index(config.target)) if epochs else 0
+        self._pass = data.steps_of_tail(target) if epochs else 0
         self.epochs = config.rounds + epochs
         self.max_steps = config.rounds * self.steps_per_round + epochs * self._pass
         self._varies = config.weights.rule != "off" and config.weights.apply == "sampling"

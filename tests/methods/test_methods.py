@@ -24,8 +24,8 @@ from avil_fast.methods import METHODS, find
 from avil_fast.methods.base import Method, TaskData, Watch
 from avil_fast.methods.diw import reweighted
 from avil_fast.methods.forkmerge import search
-from avil_fast.methods.single import joined
 from avil_fast.methods.tartan import steps
+from avil_fast.tasks.joined import joined
 from tests.methods.models import CASES, NAMES, Case, in_float64
 
 PLAIN = {"finetune.epochs": 0, "keep": "last", "optimizer.name": "sgd", "optimizer.lr": 0.05}
@@ -135,6 +135,28 @@ def test_single_all_keeps_the_last_epoch_of_the_finetune() -> None:
     )
     assert result.summary["best_round"] == 2
     assert result.summary["finetune_epoch"] == 3
+
+
+def test_a_finetune_on_train_and_dev_is_one_on_both_and_its_last_epoch_counts() -> None:
+    case = CASES["linear"]()
+    tasks = [*case.tasks()]
+    options = {"rounds": 2, "keep": "best", "finetune.epochs": 3, "optimizer.lr": 0.02, "seed": 4}
+    result, found = fit(case, tasks, **options, **{"finetune.data": "train+dev"})
+    before, theta = fit(case, tasks, **(options | {"finetune.epochs": 0}))
+    assert result.summary["finetune_epoch"] == 3
+    assert result.summary["steps"]["t"] == before.summary["steps"]["t"] + 3 * 6
+    assert [row["dev_loss"] for row in result.history] == [row["dev_loss"] for row in before.history]
+    model = copy.deepcopy(case.model)
+    nn.utils.vector_to_parameters(theta.clone(), model.parameters())
+    both = avil.Task("t", [*case.train["t"], *case.dev], case.losses["t"])
+    config = from_dotted({"target": "t", "output_dir": None, "seed": 4})
+    optimizer = torch.optim.SGD(model.parameters(), 0.02)
+    for step, batch in enumerate(TaskData([both], config).cycle(0, 18)):
+        optimizer.param_groups[0]["lr"] = 0.02 * (1 - step / 18)
+        optimizer.zero_grad()
+        case.losses["t"](model, batch).backward()
+        optimizer.step()
+    torch.testing.assert_close(found, nn.utils.parameters_to_vector(model.parameters()).detach())
 
 
 def test_joined_sets_keep_what_they_have_besides_items() -> None:

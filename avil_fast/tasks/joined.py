@@ -1,0 +1,55 @@
+"""A task's train and dev sets as one, for training on both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+from torch.utils.data import ConcatDataset
+
+from avil_fast.errors import AvilError
+from avil_fast.tasks.batches import is_dataset
+from avil_fast.tasks.task import Data, Task
+
+
+def with_dev(task: Task) -> Task:
+    """The task with its dev set among its training data; `dev` stays what it is.
+
+    Raises:
+        AvilError: see `joined`.
+    """
+    assert task.dev is not None
+    return replace(task, train=joined(task.name, task.train, task.dev))
+
+
+def joined(name: str, train: Data, dev: Data) -> Data:
+    """Both sets as one.
+
+    Raises:
+        AvilError: one is a Dataset and the other an iterable of batches.
+    """
+    if is_dataset(train) and is_dataset(dev):
+        return _Joined(train, dev)
+    if is_dataset(train) or is_dataset(dev):
+        raise AvilError(
+            f"target {name!r}: its train and dev sets cannot be joined, as one is a Dataset and the other has "
+            f"batches; pass two Datasets"
+        )
+    return [*cast(Any, train), *cast(Any, dev)]
+
+
+class _Joined(ConcatDataset[Any]):
+    """A ConcatDataset that passes on what a training set may have besides its items; see `Task.train`."""
+
+    def __init__(self, *parts: Data) -> None:
+        super().__init__(cast(Any, parts))
+        weights = [getattr(part, "weights", None) for part in parts]
+        if all(own is not None for own in weights):
+            self.weights = [weight for own in weights for weight in cast(Any, own)]
+        if all(hasattr(part, "draw") for part in parts):
+            self.draw = self._draw
+
+    def _draw(self, index: int, seed: int) -> Any:
+        first = len(cast(Any, self.datasets[0]))
+        part, own = (0, index) if index < first else (1, index - first)
+        return cast(Any, self.datasets[part]).draw(own, seed)

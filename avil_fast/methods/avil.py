@@ -11,16 +11,40 @@ A round, from shared parameters θ:
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
-from avil_fast.config import AlphaConfig, WeightsConfig
+from avil_fast.config import AlphaConfig, TrainConfig, WeightsConfig
+from avil_fast.engine.base import Engine
 from avil_fast.errors import AvilError
-from avil_fast.methods.base import Method, RoundRecord
+from avil_fast.methods.base import Method, RoundRecord, TaskData, Watch
 
 
 class Avil(Method):
-    """The method of the package; `preset: paper` is the published algorithm to the letter."""
+    """The method of the package; `preset: paper` is the published algorithm to the letter.
+
+    Attributes:
+        alphas: of the rounds in which α was learned.
+    """
+
+    def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, watch: Watch) -> None:
+        super().__init__(engine, data, config, watch)
+        self.alphas: list[list[float]] = []
+
+    @classmethod
+    def joins_dev(cls, config: TrainConfig) -> bool:
+        return config.alpha.rounds is not None and config.alpha.rounds < config.rounds
+
+    def holds_out(self, round_: int) -> bool:
+        return self.config.alpha.rounds is None or round_ <= self.config.alpha.rounds
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"alphas": list(self.alphas)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        super().load(state)
+        self.alphas = list(state["alphas"])
 
     def round(self, round_: int) -> RoundRecord:
         done = self.so_far
@@ -30,10 +54,17 @@ class Avil(Method):
         benefit: list[float] = []
         if self._alone:
             alpha, path, cosine = [1.0], [[1.0]], [[1.0]]
-        else:
+        elif self.holds_out(round_):
             alpha, path, benefit = self._solve_alpha(round_)
+            self.alphas.append(alpha)
+        else:
+            alpha = settled(self.alphas)
+            path = [alpha]
+        if not self._alone:
             self.engine.merge(alpha)
             cosine = cosines(self.engine.gram())
+        if not self.holds_out(round_):
+            return RoundRecord(alpha, self.weight, done.norm, done.loss, path, cosine)
         init = start(self.config.alpha, len(alpha))
         self.weight = update_weights(self.weight, alpha, init, self.config.weights, self.engine.target)
         return RoundRecord(alpha, self.weight, done.norm, done.loss, path, cosine, benefit)
@@ -53,6 +84,7 @@ class Avil(Method):
             factor=weight if apply == "sampling" else 1.0,
             loss_weight=weight if apply == "loss" else 1.0,
             lr_scale=weight if apply == "lr" else 1.0,
+            joined=task == self.engine.target and not self.holds_out(round_),
             restore=not self._alone,
         )
         self.watch.point()
@@ -100,6 +132,12 @@ class Avil(Method):
                 f"alpha.bounds, or check the dev data"
             )
         return gradient
+
+
+def settled(alphas: list[list[float]]) -> list[float]:
+    """The mean α over the later half of the rounds in which it was learned."""
+    later = alphas[len(alphas) // 2 :]
+    return [sum(own) / len(later) for own in zip(*later, strict=True)]
 
 
 def benefits(alpha: list[float], at_third: list[float], at_alpha: list[float]) -> list[float]:

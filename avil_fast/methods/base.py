@@ -120,13 +120,19 @@ class TaskData:
         """The next `steps` full batches of a task, shuffled pass after pass."""
         return self._counted(task, self._train[task].cycle(steps))
 
-    def training(self, task: int, round_: int, factor: float = 1.0, skip: int = 0) -> tuple[int, Iterator[Batch]]:
+    def training(
+        self, task: int, round_: int, factor: float = 1.0, skip: int = 0, joined: bool = False
+    ) -> tuple[int, Iterator[Batch]]:
         """(number of batches, batches) for a task's turn.
 
         Args:
             factor: multiplies the turn's length.
             skip: batches of this turn that were drawn before; they are counted, but not drawn again.
+            joined: draw from the fine-tune's data.
         """
+        if joined:
+            steps = round(factor * self.steps(task))
+            return steps, self.tail(task, steps - skip)
         if self._config.steps_per_task == "proportional" and factor == 1.0:
             batches = self._train[task].sample(self._config.sample_ratio, round_, skip)
             return self.steps(task), self._counted(task, batches)
@@ -160,7 +166,7 @@ class TaskData:
         self.dev_passes = state["dev_passes"]
         for batches, saved in zip(self._train, state["train"], strict=True):
             batches.load(saved)
-        if self._tail is not None:
+        if self._tail is not None and state["tail"] is not None:
             self._tail.load(state["tail"])
         for name, batches in self._dev_draws.items():
             batches.load(state["dev_draws"][name])
@@ -265,8 +271,8 @@ class Method(ABC):
 
     keeps_deltas: ClassVar[bool] = True
     """Every task has its turn in a round, and its delta is there at the end."""
-    early_stops: ClassVar[bool] = True
-    """The best round and epoch on dev are kept; else the last ones are."""
+    begins_joined: ClassVar[bool] = False
+    """The target's dev set is training data from the first step on."""
 
     def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, watch: Watch) -> None:
         self.engine = engine
@@ -276,6 +282,15 @@ class Method(ABC):
         self.options: Any = self.Options(**config.options)
         self.weight = [1.0] * len(engine.tasks)
         self.so_far = SoFar()
+
+    @classmethod
+    def joins_dev(cls, config: TrainConfig) -> bool:
+        """Whether the target's dev set becomes training data before the rounds end."""
+        return False
+
+    def holds_out(self, round_: int) -> bool:
+        """Whether the target's dev set has not been trained on when this round ends, so that it can judge."""
+        return True
 
     @classmethod
     def trained(cls, tasks: Sequence[Task], target: int) -> list[Task]:
@@ -312,6 +327,7 @@ class Method(ABC):
         factor: float = 1.0,
         loss_weight: float = 1.0,
         lr_scale: float = 1.0,
+        joined: bool = False,
         restore: bool = True,
     ) -> TaskRun:
         """Train in a task's turn, or what is left of it.
@@ -319,13 +335,14 @@ class Method(ABC):
         Args:
             losses: of every step the task whose loss is trained; by default all are the turn's own.
             factor: multiplies the turn's length.
+            joined: the target's dev set is among its training data.
             restore: keep the delta and put θ back; else θ stays where the turn has left it.
         """
         done, task = self.so_far, self.engine.tasks[turn]
         left: Iterable[int | None]
         if losses is None:
             left = repeat(None)
-            steps, batches = self.data.training(turn, round_, factor, skip=done.step)
+            steps, batches = self.data.training(turn, round_, factor, done.step, joined)
         else:
             steps, left = len(losses), losses[done.step :]
             batches = self.data.mixed(losses[done.step :])

@@ -128,8 +128,7 @@ class Run:
         tail = own_data(engine.tasks, engine.target, config)
         self._data = TaskData(engine.tasks, config, engine.share, tail)
         self._method = method(engine, self._data, config, watch)
-        self._always = config.keep == "last" or not method.early_stops
-        self._last_epoch = tail is not None or not method.early_stops
+        self._last_epoch = tail is not None or method.begins_joined
         self._best_round = 0
         self._finetune: Finetune | None = None
         """None as long as the rounds go on."""
@@ -223,7 +222,8 @@ class Run:
         self._method.so_far = SoFar()
         dev, test = _measure(self._engine, self._data, self._config.test_every_round)
         _require_finite(self._engine.tasks[self._engine.target].name, round_, dev, test)
-        if self.best.offer(dev, self._engine, always=self._always):
+        always = self._config.keep == "last" or not self._method.holds_out(round_)
+        if self.best.offer(dev, self._engine, always=always):
             self._best_round = round_
             self._on_best(round_, record.alpha)
         now = time.perf_counter()

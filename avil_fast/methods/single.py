@@ -39,7 +39,10 @@ class SingleAll(Single):
     round and the last epoch of the fine-tune are the result.
     """
 
-    early_stops = False
+    begins_joined = True
+
+    def holds_out(self, round_: int) -> bool:
+        return False
 
     @classmethod
     def trained(cls, tasks: Sequence[Task], target: int) -> list[Task]:

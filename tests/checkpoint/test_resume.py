@@ -27,7 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "multitask": {"method": "multitask", "data": "augmented"},
     "forkmerge": {"method": "forkmerge", "optimizer.moments": "reset"},
     "tartan": {"method": "tartan", "alpha.dev_examples": 5},
-    "on dev": {"finetune.data": "train+dev"},
+    "on dev": {"finetune.data": "train+dev", "alpha.rounds": 2},
     "network": {"method": "aux_weighting", "data": "shuffled"},
 }
 

@@ -352,3 +352,33 @@ def test_a_wrong_option_is_one_sentence(method: str, options: dict[str, Any], sa
 def test_a_method_that_is_not_there_is_named_with_the_nearest() -> None:
     with pytest.raises(AvilError, match=r"method is 'forkmerg', but the methods are .*; did you mean forkmerge\?"):
         from_dotted({"method": "forkmerg"})
+
+
+def test_once_alpha_is_settled_the_target_trains_on_dev_too_and_the_last_round_counts() -> None:
+    case = CASES["linear"]()
+    options = {"rounds": 5, "steps_per_task": 4, "keep": "best", "alpha.lr": 0.3, "optimizer.lr": 0.02}
+    result, _ = fit(case, **options, **{"alpha.rounds": 3})
+    before, _ = fit(case, **(options | {"rounds": 3}))
+    assert result.alphas[:3].tolist() == before.alphas.tolist()
+    expected = before.alphas[1:].mean(0)  # of the later half of three rounds
+    assert result.alphas[3:].tolist() == [pytest.approx(expected)] * 2
+    assert [len(row["alpha_path"]) for row in result.history] == [11, 11, 11, 1, 1]
+    assert result.summary["best_round"] == 5
+    assert result.summary["steps"] == {"a": 20, "t": 20, "b": 20}
+
+
+def test_rounds_after_alpha_is_settled_draw_from_train_and_dev() -> None:
+    """One task with α held at 1 is plain training: 12 batches of train, then 8 of both."""
+    case = in_float64(CASES["linear"]())
+    alone = [task for task in case.tasks() if task.name == "t"]
+    options = {"rounds": 5, "steps_per_task": 4, "alpha.steps": 0, "alpha.init": "one", "seed": 4}
+    _, found = fit(case, alone, **options, **{"alpha.rounds": 3})
+    model = copy.deepcopy(case.model)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    config = from_dotted({"target": "t", "output_dir": None, "seed": 4})
+    both = avil.Task("t", [*case.train["t"], *case.dev], case.losses["t"])
+    for batch in (*TaskData(alone, config).cycle(0, 12), *TaskData([both], config).cycle(0, 8)):
+        optimizer.zero_grad()
+        case.losses["t"](model, batch).backward()
+        optimizer.step()
+    torch.testing.assert_close(found, nn.utils.parameters_to_vector(model.parameters()).detach())

@@ -108,7 +108,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     def start(ranks: int) -> dict[str, list[Any]] | AssertionError:
         cases = CASES[ranks] | (LOW | MEMORY | NAN | REPEAT | METHODS if ranks == 2 else {})
         try:
-            return on_ranks(ranks, cases, tmp_path_factory.mktemp("ranks") / "out", timeout=400)
+            return on_ranks(ranks, cases, tmp_path_factory.mktemp("ranks") / "out", timeout=900)
         except AssertionError as failure:
             return failure
 

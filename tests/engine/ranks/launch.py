@@ -51,10 +51,14 @@ def on_ranks(ranks: int, cases: dict[str, Any], folder: Path, timeout: float = 3
     ]
     try:
         codes = [process.wait(timeout) for process in started]
+    except subprocess.TimeoutExpired:
+        codes = []
     finally:
         for process, log in zip(started, logs, strict=True):
             process.kill()
             log.close()
+    late = [name for name in cases if not (folder / f"{name}.0").is_file()]
+    assert codes, f"{len(late)} of {len(cases)} cases were not done after {timeout} s, {late[0]} the first of them"
     text = "\n".join((folder / f"log.{rank}").read_text()[-3000:] for rank in range(ranks))
     assert codes == [0] * ranks, text
     return {

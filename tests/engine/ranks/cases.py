@@ -130,10 +130,11 @@ def rounds(engine: Engine, count: int = 2, look: Callable[[], object] = lambda: 
     found["finetuned"] = theta(engine)
     look()
     for turn in (TARGET, 0):  # the losses and heads of all tasks within the turn of one
+        engine.restore(kept)
         engine.begin_round()
         engine.begin_task(turn, seed=turn)
         for step, task in enumerate((0, TARGET, 2, TARGET, 0)):
-            engine.train_step(engine.tasks[task].train[step % 3], task=task, loss_weight=1.0 - 0.2 * task)
+            engine.train_step(engine.tasks[task].train[step % 3], task=task, lr_scale=0.5)
         found["moved in turns"] = engine.end_task(restore=turn == 0).delta_norm
         found[f"mixed in the turn of {turn}"] = theta(engine)
     engine.restore(kept)

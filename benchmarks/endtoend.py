@@ -91,7 +91,7 @@ def plain(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     forget(device)
     model = fresh(options, device)
     partitions = flatten(model, []).all
-    optimizer = TaskOptimizer(partitions, OPTIMIZER)
+    optimizer = TaskOptimizer(partitions, [[]], OPTIMIZER)
     start = time.perf_counter()
     for round_ in range(options.rounds):
         for turn in zip(*(batches(task, options, round_) for task in range(options.tasks)), strict=True):
@@ -99,7 +99,7 @@ def plain(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
                 for partition in partitions:
                     partition.zero_grad()
                 next_token(model, tokens.to(device)).backward()
-                optimizer.step(1.0)
+                optimizer.step(0, 0, 1.0)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return {"seconds": time.perf_counter() - start, "peak_bytes": peak(device)}

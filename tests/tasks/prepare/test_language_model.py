@@ -40,5 +40,5 @@ def test_a_wrong_size_is_one_sentence(changes: dict[str, int], message: str, tmp
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     folder = made_up.task(tmp_path / "news")
-    with pytest.raises(AvilError, match="has no column 'body', but text, label; set --column"):
+    with pytest.raises(AvilError, match="has no column 'body', but 'text', 'label'; set --column"):
         prepare([folder / "train.csv"], tmp_path / "model", "body", **SIZES)

@@ -57,7 +57,8 @@ def told(standing: Standing, lower_is_better: bool, percent: bool) -> str:
         return f"{by} against {standing.rival}, with one seed, which tells nothing"
     word = {"better": "better than", "worse": "worse than", "equal": "not told apart from"}
     verdict = word[standing.verdict(lower_is_better)]
-    return f"{verdict} {standing.rival} ({by}, p = {probability(standing.p)})"
+    p = probability(standing.p)
+    return f"{verdict} {standing.rival} ({by}, p {p if p.startswith('<') else f'= {p}'})"
 
 
 def probability(p: float) -> str:

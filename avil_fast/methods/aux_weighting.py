@@ -13,7 +13,7 @@ from avil_fast.tasks.batches import derive_seed
 
 
 class AuxWeighting(Merging):
-    """Han, Zhao, Lan and others, "Auxiliary task learning with adaptive weighting" (KDD 2021), on deltas.
+    """Han, Huang, An and Bai, "Adaptive Transfer Learning on Graph Neural Networks" (KDD 2021), on deltas.
 
     The weights are n softmax(f(ℓ)) of the tasks' mean training losses ℓ in this round. The look-ahead step is the
     merge itself: f learns by the gradient of the target's dev loss at θ + Σ w_i δ_i, ∂L/∂w_i = ⟨∇L, δ_i⟩, and the

@@ -25,11 +25,12 @@ from avil_fast.methods.base import Method, TaskData, Watch
 from avil_fast.methods.diw import reweighted
 from avil_fast.methods.forkmerge import search
 from avil_fast.methods.tartan import steps
+from avil_fast.randomness import seeded
+from avil_fast.tasks.batches import derive_seed
 from avil_fast.tasks.joined import joined
 from tests.methods.models import CASES, NAMES, Case, in_float64
 
 PLAIN = {"finetune.epochs": 0, "keep": "last", "optimizer.name": "sgd", "optimizer.lr": 0.05}
-MERGING = ["diw", "tartan", "aux_weighting", "upgrad", "pcgrad", "cagrad", "mgda"]
 OTHERS = sorted(set(METHODS) - {"avil"})
 
 
@@ -225,7 +226,6 @@ def test_forkmerge_with_one_branch_is_plain_training() -> None:
 def test_forkmerge_trains_the_target_and_its_head_in_every_branch() -> None:
     case = CASES["convolutional"]()
     method = made(case, method="forkmerge", steps_per_task=6)
-    before = theta(method)
     method.begin()
     order = method.losses(0, 1)
     assert sorted(order) == [0, 0, 0, 1, 1, 1]
@@ -233,11 +233,9 @@ def test_forkmerge_trains_the_target_and_its_head_in_every_branch() -> None:
     assert run.delta_norm > 0
     head = dict(method.engine.deltas(0))["heads.t.weight"]
     assert float(head.abs().sum()) > 0
-    own = dict(zip((name for name, _ in case.model.named_parameters()), before, strict=False))
-    assert own  # θ is put back, but for the auxiliary's head
     after = dict(method.engine.model.named_parameters())
-    torch.testing.assert_close(after["heads.t.weight"], case.model.heads["t"].weight)
-    assert not torch.equal(after["heads.a.weight"], case.model.heads["a"].weight)
+    for name, parameter in case.model.named_parameters():  # θ is put back, but for the auxiliary's head
+        assert torch.equal(after[name], parameter) != name.startswith("heads.a"), name
 
 
 @settings(max_examples=40, deadline=None)
@@ -305,11 +303,12 @@ def test_with_one_step_of_sgd_it_is_torchjd_s_aggregation_of_gradients(method: s
     own.round(1)
     batches = first_batches(case)
     jacobian = torch.stack([gradient(case, name, batches[name]) for name in NAMES])
-    step = kinds[method]()(jacobian) * (1 if method == "pcgrad" else 3)  # the others find a mean
+    with seeded(derive_seed(0, "aggregation", 1)):  # pcgrad draws an order
+        step = kinds[method]()(jacobian) * (1 if method == "pcgrad" else 3)  # the others find a mean
     before = nn.utils.parameters_to_vector(case.model.parameters()).detach()
-    tolerance = 1e-3 if method in ("pcgrad", "cagrad") else 1e-6  # one draws an order, one solves to a tolerance
+    tolerance = 1e-3 if method == "cagrad" else 1e-6  # it solves to a tolerance
     moved = theta(own) - before
-    assert float((moved + 0.05 * step).norm()) <= tolerance * float(moved.norm()) or method == "pcgrad"
+    assert float((moved + 0.05 * step).norm()) <= tolerance * float(moved.norm())
 
 
 def test_deltas_that_do_not_conflict_are_added_up() -> None:

@@ -253,6 +253,7 @@ def _summary(tasks: Sequence[Task], config: TrainConfig, outcome: Outcome) -> di
         "finetune_epoch": outcome.finetune_epoch,
         "dev_loss": outcome.dev.loss,
         "dev_metric": outcome.dev.metric,
+        "dev_held_out": outcome.dev_held_out,
         "test_loss": outcome.test.loss if outcome.test and math.isfinite(outcome.test.loss) else None,
         "test_metric": outcome.test.metric if outcome.test else None,
         **of_rounds(config, names, outcome.history, outcome.best_round),

@@ -13,7 +13,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps_per_task": "proportional",
         "keep": "best",
         "optimizer": {"name": "sgd", "lr": 0.05, "moments": "reset"},
-        "alpha": {"optimizer": "sgd", "lr": 0.1, "init": "one", "bounds": None, "target_head": "trained"},
+        "alpha": {"optimizer": "sgd", "lr": 0.1, "init": "one", "bounds": None, "target_head": "trained", "rounds": None},
         "weights": {
             "rule": "additive",
             "lr": 1.0,

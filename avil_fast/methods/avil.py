@@ -19,6 +19,8 @@ from avil_fast.config import AlphaConfig, TrainConfig, WeightsConfig
 from avil_fast.engine.base import Engine
 from avil_fast.errors import AvilError
 from avil_fast.methods.base import Method, RoundRecord, TaskData, Watch
+from avil_fast.tasks.joined import can_spare_dev
+from avil_fast.tasks.task import Task
 
 
 class Avil(Method):
@@ -33,11 +35,14 @@ class Avil(Method):
         self.alphas: list[list[float]] = []
 
     @classmethod
-    def joins_dev(cls, config: TrainConfig) -> bool:
-        return config.alpha.rounds is not None and config.alpha.rounds < config.rounds
-
-    def holds_out(self, round_: int) -> bool:
-        return self.config.alpha.rounds is None or round_ <= self.config.alpha.rounds
+    def held_out_rounds(cls, config: TrainConfig, target: Task) -> int:
+        match config.alpha.rounds:
+            case None:
+                return config.rounds
+            case "auto":
+                return math.ceil(config.rounds / 3) if can_spare_dev(target) else config.rounds
+            case number:
+                return min(number, config.rounds)
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"alphas": list(self.alphas)}

@@ -271,8 +271,6 @@ class Method(ABC):
 
     keeps_deltas: ClassVar[bool] = True
     """Every task has its turn in a round, and its delta is there at the end."""
-    begins_joined: ClassVar[bool] = False
-    """The target's dev set is training data from the first step on."""
 
     def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, watch: Watch) -> None:
         self.engine = engine
@@ -282,15 +280,16 @@ class Method(ABC):
         self.options: Any = self.Options(**config.options)
         self.weight = [1.0] * len(engine.tasks)
         self.so_far = SoFar()
+        self._held_out = self.held_out_rounds(config, engine.tasks[engine.target])
 
     @classmethod
-    def joins_dev(cls, config: TrainConfig) -> bool:
-        """Whether the target's dev set becomes training data before the rounds end."""
-        return False
+    def held_out_rounds(cls, config: TrainConfig, target: Task) -> int:
+        """After how many rounds the target's dev set becomes training data, and can judge no more; all: never."""
+        return config.rounds
 
     def holds_out(self, round_: int) -> bool:
-        """Whether the target's dev set has not been trained on when this round ends, so that it can judge."""
-        return True
+        """Whether the target's dev set has not been trained on when this round ends."""
+        return round_ <= self._held_out
 
     @classmethod
     def trained(cls, tasks: Sequence[Task], target: int) -> list[Task]:

@@ -30,8 +30,8 @@ class Finetune:
 def own_data(tasks: Sequence[Task], target: int, config: TrainConfig) -> Task | None:
     """What the fine-tune trains on, if that is not the target as the rounds have it."""
     joins = config.finetune.data == "train+dev" and config.finetune.epochs > 0
-    method = find(config.method)
-    return with_dev(tasks[target]) if method.joins_dev(config) or (joins and not method.begins_joined) else None
+    held_out = find(config.method).held_out_rounds(config, tasks[target])
+    return with_dev(tasks[target]) if 0 < held_out and (joins or held_out < config.rounds) else None
 
 
 def finetune(

@@ -93,6 +93,8 @@ class Outcome:
     """Optimizer steps by task, the fine-tune included."""
     dev_passes: float
     """Over the target's dev set."""
+    dev_held_out: bool
+    """The target's dev set was never trained on."""
     seconds: float
     cpu_seconds: float
     """Of this process, all threads together."""
@@ -128,7 +130,7 @@ class Run:
         tail = own_data(engine.tasks, engine.target, config)
         self._data = TaskData(engine.tasks, config, engine.share, tail)
         self._method = method(engine, self._data, config, watch)
-        self._last_epoch = tail is not None or method.begins_joined
+        self._held_out = tail is None and method.held_out_rounds(config, engine.tasks[engine.target]) > 0
         self._best_round = 0
         self._finetune: Finetune | None = None
         """None as long as the rounds go on."""
@@ -200,7 +202,7 @@ class Run:
             self._finetune = Finetune()
         if self._config.finetune.epochs and not enough:
             finetune(
-                self._engine, self._data, self._config, self.best, self._finetune, self._watch, self._last_epoch
+                self._engine, self._data, self._config, self.best, self._finetune, self._watch, not self._held_out
             )
             self._engine.restore(self.best.model)
         dev, test = _measure(self._engine, self._data)
@@ -213,6 +215,7 @@ class Run:
             test,
             {task.name: count for task, count in steps},
             self._data.dev_passes,
+            self._held_out,
             time.perf_counter() - self._began,
             time.process_time() - self._cpu_began,
         )
@@ -222,12 +225,13 @@ class Run:
         self._method.so_far = SoFar()
         dev, test = _measure(self._engine, self._data, self._config.test_every_round)
         _require_finite(self._engine.tasks[self._engine.target].name, round_, dev, test)
-        always = self._config.keep == "last" or not self._method.holds_out(round_)
+        held_out = self._method.holds_out(round_)
+        always = self._config.keep == "last" or not held_out
         if self.best.offer(dev, self._engine, always=always):
             self._best_round = round_
             self._on_best(round_, record.alpha)
         now = time.perf_counter()
-        row = _row(round_, record, dev, test, self._engine, now - self._round_began)
+        row = _row(round_, record, dev, test, held_out, self._engine, now - self._round_began)
         self._round_began = now
         self.history.append(row)
         self._on_round(row)
@@ -262,6 +266,7 @@ def _row(
     record: RoundRecord,
     dev: Evaluation,
     test: Evaluation | None,
+    held_out: bool,
     engine: Engine,
     seconds: float,
 ) -> dict[str, Any]:
@@ -280,6 +285,7 @@ def _row(
         "train_loss": by_task(record.train_loss),
         "dev_loss": dev.loss,
         "dev_metric": dev.metric,
+        "dev_held_out": held_out,
         "test_loss": test.loss if test and math.isfinite(test.loss) else None,
         "test_metric": test.metric if test else None,
         "alpha_path": record.alpha_path,

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from avil_fast.methods.base import Method, RoundRecord
-from avil_fast.tasks.joined import with_dev
-from avil_fast.tasks.task import Task
 
 
 class Single(Method):
@@ -30,23 +26,6 @@ class SingleOwn(Single):
 
     def steps(self) -> int:
         return self.data.steps(self.engine.target)
-
-
-class SingleAll(Single):
-    """The target alone on train and dev together, at the matched total budget: the honest control.
-
-    What a method learns on the dev set it could have trained on instead. Nothing is held out then, so the last
-    round and the last epoch of the fine-tune are the result.
-    """
-
-    begins_joined = True
-
-    def holds_out(self, round_: int) -> bool:
-        return False
-
-    @classmethod
-    def trained(cls, tasks: Sequence[Task], target: int) -> list[Task]:
-        return [*tasks[:target], with_dev(tasks[target]), *tasks[target + 1 :]]
 
 
 def target_alone(method: Method, round_: int, steps: int) -> RoundRecord:

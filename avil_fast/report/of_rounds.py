@@ -35,7 +35,7 @@ def so_far(
 ) -> dict[str, Any]:
     """The summary of a run that goes on."""
     best = _best(config, metric, history)
-    measured = ("dev_loss", "dev_metric", "test_loss", "test_metric")
+    measured = ("dev_loss", "dev_metric", "dev_held_out", "test_loss", "test_metric")
     return {
         "method": config.method,
         "preset": config.preset,
@@ -46,7 +46,7 @@ def so_far(
         "rounds": len(history),
         "best_round": best["round"],
         "finetune_epoch": 0,
-        **{key: best[key] for key in measured},
+        **{key: best[key] for key in measured if key in best},
         **of_rounds(config, tasks, history, best["round"]),
         "steps": {},
         "seconds": sum(row["seconds"]["total"] for row in history),
@@ -57,7 +57,7 @@ def so_far(
 
 def _best(config: TrainConfig, metric: Mapping[str, Any] | None, history: Sequence[Row]) -> Row:
     """The round that would be kept now."""
-    if config.keep == "last":
+    if config.keep == "last" or not history[-1].get("dev_held_out", True):
         return history[-1]
     higher = metric is None or metric["higher_is_better"]
     best = history[0]

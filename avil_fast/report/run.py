@@ -36,6 +36,7 @@ class _Measured(_Strict):
     dev_metric: FiniteFloat | None
     test_loss: FiniteFloat | None
     test_metric: FiniteFloat | None
+    dev_held_out: bool = True
     benefit: Numbers = {}
 
 

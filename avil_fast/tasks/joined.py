@@ -12,6 +12,11 @@ from avil_fast.tasks.batches import is_dataset
 from avil_fast.tasks.task import Data, Task
 
 
+def can_spare_dev(task: Task) -> bool:
+    """Whether its dev set can become training data: there is a test set to judge by, and both are Datasets."""
+    return task.test is not None and task.dev is not None and is_dataset(task.train) and is_dataset(task.dev)
+
+
 def with_dev(task: Task) -> Task:
     """The task with its dev set among its training data; `dev` stays what it is.
 
@@ -33,7 +38,7 @@ def joined(name: str, train: Data, dev: Data) -> Data:
     if is_dataset(train) or is_dataset(dev):
         raise AvilError(
             f"target {name!r}: its train and dev sets cannot be joined, as one is a Dataset and the other has "
-            f"batches; pass two Datasets"
+            f"batches; pass two Datasets, or set alpha.rounds: null and finetune.data: train"
         )
     return [*cast(Any, train), *cast(Any, dev)]
 

@@ -13,7 +13,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps_per_task": "proportional",
         "keep": "best",
         "optimizer": {"name": "sgd", "lr": 0.05, "moments": "reset"},
-        "alpha": {"optimizer": "sgd", "lr": 0.1, "init": "one", "bounds": None, "target_head": "trained", "rounds": None},
+        "alpha": {
+            "optimizer": "sgd",
+            "lr": 0.1,
+            "init": "one",
+            "bounds": None,
+            "rounds": None,
+            "target_head": "trained",
+        },
         "weights": {
             "rule": "additive",
             "lr": 1.0,

@@ -31,7 +31,7 @@ def own_data(tasks: Sequence[Task], target: int, config: TrainConfig) -> Task | 
     """What the fine-tune trains on, if that is not the target as the rounds have it."""
     joins = config.finetune.data == "train+dev" and config.finetune.epochs > 0
     held_out = find(config.method).held_out_rounds(config, tasks[target])
-    return with_dev(tasks[target]) if 0 < held_out and (joins or held_out < config.rounds) else None
+    return with_dev(tasks[target]) if held_out > 0 and (joins or held_out < config.rounds) else None
 
 
 def finetune(

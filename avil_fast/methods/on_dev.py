@@ -1,7 +1,7 @@
 """Methods that train on the target's dev set from the first step on: the honest controls.
 
-What another method learns on the dev set could have been learned from it as training data. Nothing is held out then,
-so the last round and the last epoch of the fine-tune are the result.
+What another method learns on the dev set could have been learned from it as training data. Nothing is held out
+then, so the last round and the last epoch of the fine-tune are the result.
 """
 
 from __future__ import annotations

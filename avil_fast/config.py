@@ -262,8 +262,9 @@ class Config(TrainConfig):
     """A run from a file: how to train, on what, and beside what."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    baselines: tuple[MethodName, ...] = ("single",)
-    """Methods to run beside this one, at the same budget, for comparison."""
+    baselines: Literal["auto"] | tuple[MethodName, ...] = "auto"
+    """Methods to run beside this one, at the same budget, for comparison. auto: the target alone on the same data,
+    which is `single_all` where its dev set becomes training data, else `single`."""
     model: ModelConfig = ConvNetConfig()
     tasks: TasksConfig = DigitsConfig()
 

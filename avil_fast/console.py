@@ -16,6 +16,7 @@ from avil_fast.api import Result
 from avil_fast.methods.loop import Observer
 from avil_fast.progress import bar, in_words
 from avil_fast.report.folder import REPORT
+from avil_fast.report.metric import SEEN, held_out
 
 if TYPE_CHECKING:
     from avil_fast.checkpoint.inspect import Inspection
@@ -57,7 +58,7 @@ class Console:
             table.add_row(
                 name,
                 _told(run[f"test_{kind}"], summary),
-                _told(run[f"dev_{kind}"], summary),
+                _told(run[f"dev_{kind}"], summary) if held_out(run) else SEEN,
                 str(target_steps),
                 str(sum(run["steps"].values()) - target_steps),
                 f"{run['seconds']:.1f}",
@@ -96,7 +97,8 @@ class Console:
         for name, run in found.runs.items():
             summary = run.summary
             kind = "metric" if summary["metric"] else "loss"
-            values = [_told(summary[f"{split}_{kind}"], summary) for split in ("test", "dev")]
+            dev = _told(summary[f"dev_{kind}"], summary) if held_out(summary) else SEEN
+            values = [_told(summary[f"test_{kind}"], summary), dev]
             steps = str(sum(summary["steps"].values()))
             table.add_row(name, summary["method"], *values, steps, f"{summary['seconds']:.1f}")
         self._rich.print(table)

@@ -19,10 +19,12 @@ from avil_fast.engine.ranks import place, together
 from avil_fast.engine.zero.config import ZeroConfig
 from avil_fast.errors import AvilError
 from avil_fast.home import Home, opened, require_free
+from avil_fast.methods.finetune import trains_on_dev
 from avil_fast.methods.loop import Several
 from avil_fast.progress import JsonLines
 from avil_fast.report.live import Live
 from avil_fast.tasks.from_config import build
+from avil_fast.tasks.task import Task
 
 
 def train(
@@ -53,7 +55,7 @@ def train(
         zero3 = start_zero(zero_of(config, ranks.size), device)
         model, tasks, export = build(config, zero3)
         ranks.on_first(lambda: require_free(config, resume))
-        api.check_run(tasks, config, ranks)
+        target = api.check_run(tasks, config, ranks)
         with opened(config, ranks, resume) as home:
             baselines = dict(home.baselines)
             lines = JsonLines(config.method) if as_json and ranks.first else None
@@ -65,8 +67,8 @@ def train(
                     scope.enter_context(live)
                     where = f"the report of this run: {live.address}"
                     print(where, file=sys.stderr if as_json else sys.stdout, flush=True)
-                for method in config.baselines:
-                    if method != config.method and method not in baselines:
+                for method in beside(config, tasks, target):
+                    if method not in baselines:
                         own = home.of_baseline(method, baseline_of(config, method), ranks)
                         baselines[method] = run_baseline(config, method, device, console, zero3, own)
                 observers = [scope.enter_context(console.running(config.method, config.rounds))]
@@ -79,6 +81,14 @@ def train(
             lines.result(result.summary, config.output_dir)
         console.result(result, config.output_dir)
         return result
+
+
+def beside(config: Config, tasks: Sequence[Task], target: int) -> list[str]:
+    """The methods that are run beside the run's own."""
+    methods = config.baselines
+    if methods == "auto":
+        methods = ("single_all" if trains_on_dev(tasks, target, config) else "single",)
+    return [method for method in methods if method != config.method]
 
 
 def baseline_of(config: Config, method: str) -> Config:

@@ -54,7 +54,7 @@ def test_train_ends_with_the_results_and_where_the_report_lies(tmp_path: Path) -
     for word in ("avil", "single", "upper_left", "random_labels", "deltas", "memory beyond training: "):
         assert word in run.stdout
     summary = json.loads((tmp_path / "runs/digits/summary.json").read_text(encoding="utf-8"))
-    assert list(summary["baselines"]) == ["single"]
+    assert list(summary["baselines"]) == ["single"]  # one round, in which α is learned
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -45,11 +45,12 @@ class Avil(Method):
                 return min(number, config.rounds)
 
     def state(self) -> dict[str, Any]:
-        return super().state() | {"alphas": list(self.alphas)}
+        return super().state() | {"alphas": list(self.alphas), "held_out": self.held_out}
 
     def load(self, state: dict[str, Any]) -> None:
         super().load(state)
         self.alphas = list(state["alphas"])
+        self.held_out = state["held_out"]  # a run that goes on for longer has trained on dev, or is about to
 
     def round(self, round_: int) -> RoundRecord:
         done = self.so_far

@@ -264,6 +264,7 @@ class Method(ABC):
         options: its own settings, `options` in a run's file.
         weight: w_i, changed at the end of a round at the earliest.
         so_far: what of a round is done; a round goes on from there, and leaves it complete.
+        held_out: `held_out_rounds`.
     """
 
     class Options(Section):
@@ -280,7 +281,7 @@ class Method(ABC):
         self.options: Any = self.Options(**config.options)
         self.weight = [1.0] * len(engine.tasks)
         self.so_far = SoFar()
-        self._held_out = self.held_out_rounds(config, engine.tasks[engine.target])
+        self.held_out = self.held_out_rounds(config, engine.tasks[engine.target])
 
     @classmethod
     def held_out_rounds(cls, config: TrainConfig, target: Task) -> int:
@@ -289,7 +290,7 @@ class Method(ABC):
 
     def holds_out(self, round_: int) -> bool:
         """Whether the target's dev set has not been trained on when this round ends."""
-        return round_ <= self._held_out
+        return round_ <= self.held_out
 
     @classmethod
     def trained(cls, tasks: Sequence[Task], target: int) -> list[Task]:

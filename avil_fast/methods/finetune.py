@@ -27,6 +27,12 @@ class Finetune:
     """The epoch that is kept; 0 is "no change"."""
 
 
+def trains_on_dev(tasks: Sequence[Task], target: int, config: TrainConfig) -> bool:
+    """Whether the target's dev set is training data sooner or later."""
+    held_out = find(config.method).held_out_rounds(config, tasks[target])
+    return held_out == 0 or own_data(tasks, target, config) is not None
+
+
 def own_data(tasks: Sequence[Task], target: int, config: TrainConfig) -> Task | None:
     """What the fine-tune trains on, if that is not the target as the rounds have it."""
     joins = config.finetune.data == "train+dev" and config.finetune.epochs > 0

@@ -18,7 +18,7 @@ from avil_fast.errors import AvilError
 from avil_fast.methods import find
 from avil_fast.methods.base import RoundRecord, SoFar, TaskData, Watch
 from avil_fast.methods.best import Best
-from avil_fast.methods.finetune import Finetune, finetune, own_data
+from avil_fast.methods.finetune import Finetune, finetune, own_data, trains_on_dev
 
 
 class Observer:
@@ -130,7 +130,7 @@ class Run:
         tail = own_data(engine.tasks, engine.target, config)
         self._data = TaskData(engine.tasks, config, engine.share, tail)
         self._method = method(engine, self._data, config, watch)
-        self._held_out = tail is None and method.held_out_rounds(config, engine.tasks[engine.target]) > 0
+        self._held_out = not trains_on_dev(engine.tasks, engine.target, config)
         self._best_round = 0
         self._finetune: Finetune | None = None
         """None as long as the rounds go on."""

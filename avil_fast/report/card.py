@@ -13,6 +13,7 @@ import yaml
 
 from avil_fast.config import Config, TrainConfig
 from avil_fast.model_config import CausalLMConfig, ConvNetConfig, EncoderConfig
+from avil_fast.report.metric import SEEN, held_out
 from avil_fast.report.numbers import NONE, number
 from avil_fast.task_config import TextTasksConfig
 
@@ -74,12 +75,14 @@ def render(run: Finished, vectors: Mapping[str, tuple[str, float]] | None = None
         mark=MARK,
         title=_title(run),
         method=summary["method"],
+        alone=_alone(summary),
         target=target,
         auxiliaries=_counted(len(auxiliaries), "other dataset"),
         auto=_auto(run),
         generates=isinstance(run.model, CausalLMConfig),
         pair=_has_pairs(run),
         metric=metric["name"] if metric else None,
+        dev_held_out=held_out(summary),
         results=_results(summary, metric),
         data=[_sizes(summary, name) for name in summary["tasks"]],
         shares=[(name, _share(run, name)) for name in summary["tasks"]],
@@ -140,7 +143,8 @@ def _front(run: Finished) -> dict[str, Any]:
     lora = getattr(run.model, "lora", None)
     front["tags"] = [*tags, *(["lora"] if lora else [])]
     metric, target = run.summary.get("metric"), run.summary["target"]
-    found = [(split, run.summary[f"{split}_metric"]) for split in ("dev", "test")]
+    splits = ("dev", "test") if held_out(run.summary) else ("test",)
+    found = [(split, run.summary[f"{split}_metric"]) for split in splits]
     values = [(split, value) for split, value in found if value is not None]
     if metric and values:
         front["metrics"] = [metric["name"]]
@@ -186,6 +190,11 @@ def _auto(run: Finished) -> str | None:
     )
 
 
+def _alone(summary: dict[str, Any]) -> bool:
+    """Nothing but the target was trained."""
+    return not any(summary["steps"].get(name) for name in summary["tasks"] if name != summary["target"])
+
+
 def _has_pairs(run: Finished) -> bool:
     """The target is on pairs of texts."""
     tasks = run.config.tasks if isinstance(run.config, Config) else None
@@ -200,9 +209,9 @@ def _results(summary: dict[str, Any], metric: dict[str, Any] | None) -> list[dic
     return [
         {
             "name": f"`{run['method']}`" + (", this model" if run is summary else ""),
-            "dev": number(run["dev_metric"], percent),
+            "dev": number(run["dev_metric"], percent) if held_out(run) else SEEN,
             "test": number(run["test_metric"], percent),
-            "loss": number(run["dev_loss"]),
+            "loss": number(run["dev_loss"]) if held_out(run) else SEEN,
             "test_loss": number(run["test_loss"]),
         }
         for run in runs
@@ -221,7 +230,7 @@ def _share(run: Finished, name: str) -> str:
     if not summary["steps"].get(name):
         return "it was not trained."
     if summary["method"] != "avil":
-        return "the only task that was trained."
+        return "the only task that was trained." if _alone(summary) else f"trained by `{summary['method']}`."
     alpha, mean, weight = run.kept["alpha"][name], summary["alpha_mean"][name], summary["weight_last"][name]
     ended = "stayed at 1" if run.config.weights.rule == "off" else f"ended at {weight:.2f}"
     sentence = (

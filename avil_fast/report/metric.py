@@ -10,6 +10,10 @@ _KEYS = ("test_metric", "dev_metric", "test_loss", "dev_loss")
 """The first of these that all runs have."""
 
 
+SEEN = "trained on"
+"""In place of a dev figure of a model that was trained on the dev set."""
+
+
 @dataclass(frozen=True)
 class Measure:
     """What runs are compared by.
@@ -32,17 +36,28 @@ def measure(runs: Sequence[Mapping[str, Any]]) -> Measure:
     key = next((key for key in _KEYS if all(run[key] is not None for run in runs)), "dev_loss")
     metric = about(runs[0])
     is_metric = key.endswith("metric")
+    known = not key.startswith("dev") or all(map(held_out, runs))
     return Measure(
         key,
-        key.replace("metric", metric["name"]).replace("_", " "),
+        key.replace("metric", metric["name"]).replace("_", " ") + ("" if known else f" ({SEEN})"),
         is_metric and metric["percent"],
         not (is_metric and metric["higher_is_better"]),
     )
 
 
+def held_out(run: Mapping[str, Any]) -> bool:
+    """Whether the dev figures of a summary or a round are of data that the model was not trained on."""
+    return bool(run.get("dev_held_out", True))
+
+
 def about(run: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of a run's metric; older runs do not tell."""
     return run.get("metric") or {"name": "metric", "higher_is_better": True, "percent": False}
+
+
+def measured(rows: Iterable[Mapping[str, Any]], key: str) -> list[float | None]:
+    """A figure by round; None on dev from where it was trained on."""
+    return [row[key] if key.startswith("test") or held_out(row) else None for row in rows]
 
 
 def is_percentage(rows: Iterable[Mapping[str, Any]]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from avil_fast.report import figures, numbers, plots
 from avil_fast.report.auxiliaries import verdicts
 from avil_fast.report.figures import Curve, Figure
-from avil_fast.report.metric import Measure, is_percentage, measure
+from avil_fast.report.metric import Measure, held_out, is_percentage, measure, measured
 from avil_fast.report.numbers import number
 from avil_fast.report.templates import template
 
@@ -69,6 +69,7 @@ def render(summary: dict[str, Any], history: list[dict[str, Any]], config: str, 
         command=("avil-fast train" if ranks == 1 else f"torchrun --nproc-per-node {ranks} -m avil_fast.train"),
         live=live,
         goes_on=goes_on,
+        held_out=sum(map(held_out, history)),
     )
 
 
@@ -76,6 +77,8 @@ def _compared(summary: dict[str, Any], baseline: dict[str, Any], judged: Measure
     value, other = summary[judged.key], baseline[judged.key]
     if value is None or other is None:
         return "not measured"
+    if judged.key.startswith("dev") and held_out(summary) != held_out(baseline):
+        return "this run is not to be compared, as one of them was trained on the dev set"
     by = numbers.difference(value, other, percent)
     if by and judged.lower_is_better:
         by += ", and so better" if value < other else ", and so worse"
@@ -92,7 +95,7 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
 
     kind = "metric" if summary["dev_metric"] is not None else "loss"
     curves = {
-        split: Curve(style, [row[f"{split}_{kind}"] for row in history])
+        split: Curve(style, measured(history, f"{split}_{kind}"))
         for split, style in plots.SPLITS.items()
         if summary[f"{split}_{kind}"] is not None
     }
@@ -100,7 +103,7 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
     yield figures.over_rounds(
         "progress",
         f"{kind.capitalize()} of the target",
-        "Before the fine-tune.",
+        "Before the fine-tune." + ("" if all(map(held_out, history)) else " Dev only as long as it was held out."),
         f"{splits} {kind} of {summary['target']} by round; {mark}: round {best}",
         curves,
         rounds,

@@ -9,7 +9,7 @@ from typing import Any
 from avil_fast.errors import AvilError
 from avil_fast.report import figures, plots
 from avil_fast.report.figures import Curve, Figure, Table
-from avil_fast.report.metric import Measure, about, is_percentage, measure
+from avil_fast.report.metric import SEEN, Measure, about, held_out, is_percentage, measure, measured
 from avil_fast.report.numbers import NONE, difference, memory, number
 from avil_fast.report.run import Run
 from avil_fast.report.templates import template
@@ -107,6 +107,8 @@ def _results(summaries: Mapping[str, dict[str, Any]], ranked: bool) -> Table:
 
 def _measured(run: dict[str, Any], split: str, named: bool) -> str:
     """The metric on a split, or the loss; with its name where runs have not the same."""
+    if split == "dev" and not held_out(run):
+        return SEEN
     metric = about(run)
     if run[f"{split}_metric"] is not None:
         value, name = number(run[f"{split}_metric"], metric["percent"] and is_percentage([run])), metric["name"]
@@ -161,7 +163,7 @@ def _progress(runs: Mapping[str, Run], styles: Mapping[str, plots.Style]) -> Ite
         groups.setdefault((run.summary["target"], kind), {})[label] = run
     for i, ((target, name), group) in enumerate(groups.items()):
         key = "dev_loss" if name == "loss" else "dev_metric"
-        curves = {label: Curve(styles[label], [row[key] for row in run.history]) for label, run in group.items()}
+        curves = {label: Curve(styles[label], measured(run.history, key)) for label, run in group.items()}
         rows = [row for run in group.values() for row in (run.summary, *run.history)]
         percent = key != "dev_loss" and all(about(run.summary)["percent"] for run in group.values())
         yield figures.over_rounds(

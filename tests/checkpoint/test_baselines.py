@@ -86,20 +86,30 @@ def test_stopped_in_the_baseline_and_in_the_run_it_ends_the_same(
     folder = tmp_path / "run"
     stop_at(10, monkeypatch, folder)  # in the second round of the baseline
     assert trained == [1, 2]
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["single"]
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["single_all"]
     stop_at(20, monkeypatch, folder, resume="auto")
     assert trained == [1, 2, 2]
-    assert not (folder / "checkpoints" / "single").exists()
+    assert not (folder / "checkpoints" / "single_all").exists()
     assert train(folder, resume="auto") == expected
     assert trained == [1, 2, 2]
 
 
 def test_a_longer_run_is_compared_with_a_longer_baseline(tmp_path: Path) -> None:
-    train(tmp_path / "run")
+    train(tmp_path / "run", "alpha.rounds=1")
     with pytest.warns(UserWarning, match="the run has another length now, so its baselines are run again"):
-        longer = train(tmp_path / "run", "rounds=4", resume="auto")
-    assert longer == train(tmp_path / "whole", "rounds=4")
-    assert not (tmp_path / "run" / "checkpoints" / "single").exists()
+        longer = train(tmp_path / "run", "alpha.rounds=1", "rounds=4", resume="auto")
+    assert longer == train(tmp_path / "whole", "alpha.rounds=1", "rounds=4")
+    assert not (tmp_path / "run" / "checkpoints" / "single_all").exists()
+
+
+def test_a_longer_run_does_not_hold_out_again_what_it_has_trained_on(tmp_path: Path) -> None:
+    train(tmp_path / "run", "baselines=[]")
+    train(tmp_path / "run", "baselines=[]", "rounds=6", resume="auto")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["dev_held_out"] for line in lines] == [True, *[False] * 5]
+    train(tmp_path / "whole", "baselines=[]", "rounds=6")
+    lines = (tmp_path / "whole" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["dev_held_out"] for line in lines] == [True, True, *[False] * 4]
 
 
 def test_other_settings_are_refused_before_the_baseline_is_trained(
@@ -115,7 +125,7 @@ def test_a_baseline_with_other_settings_starts_anew(
     expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_at(5, monkeypatch, tmp_path / "run", "seed=4")
-    with pytest.warns(UserWarning, match="single starts anew, as its checkpoint has seed is 0 and was 4"):
+    with pytest.warns(UserWarning, match="single_all starts anew, as its checkpoint has seed is 0 and was 4"):
         assert train(tmp_path / "run", resume="auto") == expected
 
 

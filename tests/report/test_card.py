@@ -182,6 +182,18 @@ def test_a_baseline_says_that_it_trained_the_target_alone() -> None:
     assert "- α:" not in card
 
 
+def test_a_baseline_of_several_tasks_names_its_method() -> None:
+    card = render(finished(method="multitask"))
+    assert "trained with the help of 2 other datasets by `multitask`" in card
+    assert "- **rte**: trained by `multitask`.\n" in card
+
+
+def test_dev_figures_of_a_model_that_was_trained_on_dev_are_not_shown() -> None:
+    card = render(finished(dev_held_out=False))
+    assert "| `avil`, this model | trained on | 75.0 % | trained on |\n" in card
+    assert "the model was trained on the dev set, too, so test is the number that counts." in card
+
+
 def test_it_reads_well(tmp_path: Path) -> None:
     card = render(finished(), {name: (f"tasks/{i}", a) for i, (name, a) in enumerate(ALPHA.items())})
     assert "\n\n\n" not in card.split("<details>")[0]

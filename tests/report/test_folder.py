@@ -87,7 +87,7 @@ def test_the_summary_is_the_results(runs: tuple[Run, Run]) -> None:
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert summary == result.summary
     assert summary["alpha_last"] == dict(zip(result.tasks, result.alphas[-1], strict=True))
-    assert summary["baselines"]["single"]["method"] == "single"
+    assert summary["baselines"]["single_all"]["method"] == "single_all"
 
 
 def test_the_model_loads_into_a_fresh_one(runs: tuple[Run, Run]) -> None:

@@ -137,6 +137,22 @@ def test_falls_back_to_what_was_measured(missing: tuple[str, ...], answer: str, 
     assert versus in text
 
 
+def test_dev_figures_count_as_long_as_dev_was_held_out() -> None:
+    summary, history = make(["a", "b"])
+    second = "240.0 %"  # the cells of round and dev in its row
+    assert second in render(summary, history).text
+    for row in (summary, history[1], history[2]):
+        row["dev_held_out"] = False
+    found = render(summary, history)
+    assert "After round 1 the dev set was training data, too." in found.text
+    assert "Dev only as long as it was held out." in found.text
+    assert second not in found.text
+    drop(summary, history, "test_metric", "test_loss")
+    text = render(summary, history).text
+    assert "dev accuracy (trained on) 80.0 %" in text
+    assert "81.0 %: this run is not to be compared, as one of them was trained on the dev set." in text
+
+
 @pytest.mark.parametrize(
     ("influence", "verdict"),
     [

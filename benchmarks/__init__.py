@@ -1,4 +1,4 @@
-"""Measurements: `python -m benchmarks.kernels`, `python -m benchmarks.digits`, `pytest --benchmark`."""
+"""Measurements: `python -m benchmarks.kernels`, `python -m benchmarks.evidence`, `pytest --benchmark`."""
 
 import importlib.util
 import sys

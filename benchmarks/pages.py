@@ -42,19 +42,6 @@ def _cell(row: dict[str, Any] | None) -> str:
     return f"{row['percent_of_roof']:.0f} %" + (f", {best:.2f}×" if best is not None else "")
 
 
-def digits(result: dict[str, Any]) -> str:
-    """Test accuracy of each method, mean and standard error over seeds."""
-    lines = ["| method | test accuracy |", "|---|---|"]
-    for method, found in result["methods"].items():
-        lines.append(f"| `{method}` | {100 * found['mean']:.1f} % ± {100 * found['standard_error']:.1f} |")
-    about = (
-        f"Seeds {result['seeds'][0]} to {result['seeds'][-1]}, mean ± standard error, the same number of "
-        f"optimizer steps. The final α of the random labels is below that of both useful auxiliaries in "
-        f"{result['random_labels_lowest']} of {len(result['seeds'])} runs."
-    )
-    return "\n".join([*lines, "", about])
-
-
 def planned(result: dict[str, Any]) -> str:
     """What the plan says beside what was measured."""
     lines = ["| run | planned, MB | measured, MB | planned / measured |", "|---|---|---|---|"]
@@ -95,7 +82,7 @@ def _result(name: str) -> dict[str, Any]:
 
 
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
-    ROOT / "README.md": {"cpu": lambda: kernels(_result("cpu")), "digits": lambda: digits(_result("digits"))},
+    ROOT / "README.md": {"cpu": lambda: kernels(_result("cpu")), "digits": lambda: evidence.short("digits")},
     ROOT / "docs" / "performance.md": {
         "cpu": lambda: kernels(_result("cpu")),
         "operations": floors.operations,

@@ -14,7 +14,7 @@ from avil_fast.comparing.statistics import LEVEL, paired_p
 RESULTS = Path(__file__).parents[1] / "results" / "evidence"
 SETTINGS = Path(__file__).parent / "settings"
 OURS = "avil"
-AGAINST = ("multitask", "single", "single_all")
+AGAINST = ("multitask", "single", "multitask_all", "single_all")
 
 
 def found() -> dict[str, dict[str, Any]]:
@@ -38,6 +38,18 @@ def summary() -> str:
         cells.append(_verdict(ours["difference"], ours["p"]))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def short(setting: str) -> str:
+    """The default and what it is held against most often in one setting, the best first."""
+    result = found()[setting]
+    methods = {name: result["methods"][name] for name in (OURS, "paper", *AGAINST)}
+    ranked = sorted(methods, key=lambda name: -methods[name]["mean"])
+    rows = [f"| `{name}` | {_spread(methods[name])} |" for name in ranked]
+    about = (
+        f"Seeds {result['seeds'][0]} to {result['seeds'][-1]}, mean ± standard deviation, the same budget for all."
+    )
+    return "\n".join([f"| method | {result['measure']['name']} |", "|---|---|", *rows, "", about])
 
 
 def counts() -> str:

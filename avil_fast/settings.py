@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from avil_fast.errors import AvilError
 
@@ -92,7 +93,7 @@ def unknown_setting(name: str, names: list[str], where: str) -> str:
 
 def explain(error: ValidationError, where: str, names: list[str]) -> str:
     """The first problem in one sentence: which setting, its value, what it should be."""
-    problem = error.errors()[0]
+    problem = _problem(error)
     loc = [str(part) for part in problem["loc"]]
     name = _without_tags(loc, names)
     match problem["type"]:
@@ -115,6 +116,13 @@ def explain(error: ValidationError, where: str, names: list[str]) -> str:
             more = f" ({len(error.errors()) - 1} more problems)" if len(error.errors()) > 1 else ""
             message = problem["msg"][0].lower() + problem["msg"][1:]
             return f"{where}: {name} is {problem['input']!r}, but {message}{more}"
+
+
+def _problem(error: ValidationError) -> ErrorDetails:
+    """The first; of those with the same setting, one for each kind that it may have, one in our own words."""
+    first, *others = error.errors()
+    same = (other for other in others if other["loc"][:1] == first["loc"][:1] and other["type"] == "value_error")
+    return first if first["type"] == "value_error" else next(same, first)
 
 
 def explain_options(error: ValidationError, method: str, options: type[BaseModel]) -> str:

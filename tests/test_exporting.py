@@ -187,7 +187,7 @@ def test_a_convnets_card_says_how_to_read_it(tmp_path: Path, monkeypatch: pytest
     launch.train(None, [*TINY, f"output_dir={tmp_path / 'run'}", "task_vectors=true"])
     export(tmp_path / "run", tmp_path / "to", task_vectors=True)
     card = (tmp_path / "to" / "README.md").read_text(encoding="utf-8")
-    assert "| `single` |" in card
+    assert "| `single_all` |" in card
     assert "| upper\\_left (target) | 20 | 10 | 10 |" in card
     assert not (tmp_path / "to" / "merge.yaml").exists()
     monkeypatch.chdir(tmp_path / "to")

@@ -33,6 +33,8 @@ class Avil(Method):
     def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, watch: Watch) -> None:
         super().__init__(engine, data, config, watch)
         self.alphas: list[list[float]] = []
+        self._on_dev = False
+        """The target has trained on its dev set."""
 
     @classmethod
     def held_out_rounds(cls, config: TrainConfig, target: Task) -> int:
@@ -45,15 +47,18 @@ class Avil(Method):
                 return min(number, config.rounds)
 
     def state(self) -> dict[str, Any]:
-        return super().state() | {"alphas": list(self.alphas), "held_out": self.held_out}
+        return super().state() | {"alphas": list(self.alphas), "on_dev": self._on_dev}
 
     def load(self, state: dict[str, Any]) -> None:
         super().load(state)
         self.alphas = list(state["alphas"])
-        self.held_out = state["held_out"]  # a run that goes on for longer has trained on dev, or is about to
+        self._on_dev = state["on_dev"]
+        if self._on_dev:  # also where the run goes on for longer than it was to
+            self.held_out = len(self.alphas)
 
     def round(self, round_: int) -> RoundRecord:
         done = self.so_far
+        self._on_dev = self._on_dev or not self.holds_out(round_)
         self.begin()
         for task in range(len(done.norm), len(self.engine.tasks)):
             self._collect(task, round_)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LIVE = 1_000_000_000
 """Elements that DeepSpeed's stage 3 holds whole at once, where its file names no number."""
 
+OBJECTS = 250_000
+"""Bytes that Python keeps for an engine, its optimizers and its data; measured, between 130 and 350 kB."""
+
 PASSES: dict[Pass, str] = {
     "training": "activations of task training",
     "alpha": "activations of the α phase",
@@ -174,6 +177,7 @@ def _deltas(run: Setting) -> Iterator[Part]:
 def _host(run: Setting) -> Iterator[Part]:
     """What lies in the CPU's memory in any case."""
     yield Part("best model", 4 * run.shape.sizes.trained / run.ranks, "4 N / R", "host")
+    yield Part("Python's objects", OBJECTS, "measured; the same for any model", "host")
 
 
 def _buckets(run: Setting, kind: Pass) -> float:

@@ -63,8 +63,8 @@ def test_the_budget_is_counted(folder: Path) -> None:
     avil, single = found["avil"]["budget"], found["single"]["budget"]
     assert avil["target"] + avil["auxiliary"] == single["target"] == 2 * 4 * 2 * 32
     assert (avil["target"], single["auxiliary"]) == (2 * 2 * 32, 0)
-    # Of a round: two α steps, the point for the benefit, the round's own measurement; and one at the end.
-    assert avil["dev"] == 2 * (2 + 1 + 1) + 1
+    # Of a round with α: two steps, the point for the benefit, its measurement; a round without; one at the end.
+    assert avil["dev"] == (2 + 1 + 1) + 1 + 1
     assert single["dev"] == 2 + 1
     assert avil["cpu_seconds"] > 0
     assert 1e8 < avil["peak_bytes"] < 1e10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 import avil_fast as avil
-from avil_fast.config import from_dotted
+from avil_fast.config import from_dotted, load
 from avil_fast.engine.base import Evaluation
 from avil_fast.engine.choice import make_engine
 from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError
+from avil_fast.launch import beside
 from avil_fast.methods import METHODS, find
 from avil_fast.methods.base import Method, TaskData, Watch
 from avil_fast.methods.diw import reweighted
@@ -117,16 +119,19 @@ def test_multitask_and_then_the_target_alone() -> None:
     assert losses[:3] == [row["dev_loss"] for row in joint.history]
 
 
-def test_single_all_is_single_on_both_sets() -> None:
+@pytest.mark.parametrize("method", ["single", "multitask"])
+def test_a_control_on_all_data_is_the_method_on_both_sets(method: str) -> None:
     case = CASES["linear"]()
     both = [
         avil.Task("t", [*case.train["t"], *case.dev], case.losses["t"], dev=case.dev) if task.name == "t" else task
         for task in case.tasks()
     ]
     options = {"steps_per_task": 4, "rounds": 2}
-    _, found = fit(case, method="single_all", **options)
-    _, expected = fit(case, both, method="single", **options)
+    result, found = fit(case, method=f"{method}_all", **options)
+    _, expected = fit(case, both, method=method, **options)
     assert torch.equal(found, expected)
+    assert [row["dev_held_out"] for row in result.history] == [False, False]
+    assert result.summary["dev_held_out"] is False
 
 
 def test_single_all_keeps_the_last_epoch_of_the_finetune() -> None:
@@ -364,6 +369,54 @@ def test_once_alpha_is_settled_the_target_trains_on_dev_too_and_the_last_round_c
     assert [len(row["alpha_path"]) for row in result.history] == [11, 11, 11, 1, 1]
     assert result.summary["best_round"] == 5
     assert result.summary["steps"] == {"a": 20, "t": 20, "b": 20}
+
+
+def tasks_with_test(case: Case, as_datasets: bool = True) -> list[avil.Task]:
+    """Those of a case, with a test set of the target; as Datasets, or as the batches that they are."""
+
+    def dataset(batches: Any) -> Any:
+        return TensorDataset(*map(torch.cat, zip(*batches, strict=True))) if as_datasets else batches
+
+    return [
+        replace(task, train=dataset(task.train))
+        if task.name != "t"
+        else replace(task, train=dataset(task.train), dev=dataset(task.dev), test=dataset(case.dev))
+        for task in case.tasks()
+    ]
+
+
+@pytest.mark.parametrize(("rounds", "held_out"), [(1, 1), (2, 1), (3, 1), (4, 2), (12, 4)])
+def test_by_default_dev_joins_train_after_a_third_of_the_rounds(rounds: int, held_out: int) -> None:
+    case = CASES["linear"]()
+    result, found = fit(case, tasks_with_test(case), rounds=rounds, steps_per_task=1)
+    assert [row["dev_held_out"] for row in result.history] == [True] * held_out + [False] * (rounds - held_out)
+    assert result.summary["dev_held_out"] == (held_out == rounds)
+    _, expected = fit(case, tasks_with_test(case), rounds=rounds, steps_per_task=1, **{"alpha.rounds": held_out})
+    assert torch.equal(found, expected)
+
+
+def test_by_default_dev_is_held_out_where_there_is_nothing_else_to_judge_by() -> None:
+    case = CASES["linear"]()
+    for tasks in (case.tasks(), tasks_with_test(case, as_datasets=False)):
+        result, _ = fit(case, tasks, rounds=6, steps_per_task=1)
+        assert [row["dev_held_out"] for row in result.history] == [True] * 6
+        assert result.summary["dev_held_out"] is True
+    result, _ = fit(case, tasks_with_test(case), rounds=6, steps_per_task=1, preset="paper")
+    assert result.summary["dev_held_out"] is True
+
+
+def test_the_baseline_has_the_data_of_the_run() -> None:
+    case = CASES["linear"]()
+
+    def methods(tasks: list[avil.Task], *overrides: str) -> list[str]:
+        return beside(load(None, ["rounds=6", *overrides]), tasks, 1)
+
+    assert methods(tasks_with_test(case)) == ["single_all"]
+    assert methods(tasks_with_test(case), "alpha.rounds=null") == ["single"]
+    assert methods(tasks_with_test(case), "alpha.rounds=null", "finetune.data=train+dev") == ["single_all"]
+    assert methods(tasks_with_test(case), "method=single") == []
+    assert methods(tasks_with_test(case), "baselines=[diw, avil]") == ["diw"]
+    assert methods(case.tasks()) == ["single"]
 
 
 def test_rounds_after_alpha_is_settled_draw_from_train_and_dev() -> None:

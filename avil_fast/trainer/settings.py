@@ -123,6 +123,7 @@ def config_of(args: Any, target: str, avil: Mapping[str, Any]) -> TrainConfig:
         "optimizer.eps": args.adam_epsilon,
         "optimizer.weight_decay": args.weight_decay,
         "optimizer.clip_norm": args.max_grad_norm or None,
+        "alpha.rounds": None,  # who gives a Trainer an eval_dataset does not expect it to be trained on
     }
     if getattr(args.save_strategy, "value", args.save_strategy) == "no":
         settings["checkpoints.minutes"] = None

@@ -32,6 +32,7 @@ from transformers import (
 )
 
 from avil_fast.errors import AvilError, Stopped
+from avil_fast.trainer.settings import config_of
 from avil_fast.trainer.trainer import AvilTrainer
 from tests.engine.ranks.launch import ROOT, environment, free_port
 
@@ -204,6 +205,12 @@ def test_logs_metrics_and_files_of_tensorboard(tmp_path: Path, monkeypatch: pyte
     assert found.metrics["train_loss"] == found.training_loss > 0
     board = EventAccumulator(str(next((tmp_path / "board").rglob("events*")).parent)).Reload()
     assert {"train/alpha/news", "train/delta_norm/film", "eval/accuracy"} <= set(board.Tags()["scalars"])
+
+
+def test_the_eval_dataset_is_not_trained_on_unless_that_is_asked_for(tmp_path: Path) -> None:
+    given = arguments(tmp_path)
+    assert config_of(given, "news", {}).alpha.rounds is None
+    assert config_of(given, "news", {"alpha.rounds": "auto"}).alpha.rounds == "auto"
 
 
 class Signal(TrainerCallback):

@@ -10,6 +10,10 @@ class AvilError(ValueError):
     """
 
 
+class Diverged(AvilError):
+    """A loss, a metric or a gradient of α is no finite number."""
+
+
 class RankLost(RuntimeError):
     """Another rank of the run has ended, and this one cannot go on."""
 

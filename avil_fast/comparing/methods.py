@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +17,9 @@ import numpy as np
 from avil_fast.comparing.configs import is_done
 from avil_fast.comparing.entrants import Entrant
 from avil_fast.comparing.pool import run_all
-from avil_fast.comparing.statistics import Standing, standings
+from avil_fast.comparing.statistics import Standing, best_first, standings
 from avil_fast.config import TrainConfig, load
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, Diverged
 from avil_fast.report.folder import SUMMARY
 from avil_fast.report.metric import Measure, measure
 
@@ -31,6 +32,8 @@ PRELOAD = (
     "torch._dynamo",  # which an optimizer imports, and which takes longer than a small run
 )
 RESULTS, TABLE, PAGE = "comparison.json", "comparison.csv", "comparison.html"
+DIVERGED = "diverged.txt"
+"""In the folder of a run that did: what was told."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Comparison:
         target: name of the target.
         measure: what methods are judged by.
         seeds: in order.
-        values: by method and seed.
+        values: by method and seed; NaN where that run diverged.
+        diverged: by method and seed, what was told.
         standings: by method; empty if there is one alone.
         budgets: by method.
         folder: where the runs and the page lie.
@@ -65,6 +69,7 @@ class Comparison:
     measure: Measure
     seeds: list[int]
     values: dict[str, list[float]]
+    diverged: dict[str, dict[int, str]]
     standings: dict[str, Standing]
     budgets: dict[str, Budget]
     folder: Path
@@ -77,8 +82,7 @@ class Comparison:
     @property
     def ranked(self) -> list[str]:
         """The best first."""
-        means = {name: float(np.mean(own)) for name, own in self.values.items()}
-        return sorted(means, key=lambda name: means[name], reverse=not self.measure.lower_is_better)
+        return best_first(self.values, self.measure.lower_is_better)
 
     def as_json(self) -> dict[str, Any]:
         """In JSON's types."""
@@ -88,9 +92,10 @@ class Comparison:
             "seeds": self.seeds,
             "methods": {
                 name: {
-                    "values": self.values[name],
+                    "values": [None if math.isnan(value) else value for value in self.values[name]],
+                    "diverged": self.diverged.get(name, {}),
                     **(vars(self.standings[name]) if name in self.standings else {}),
-                    "budget": vars(self.budgets[name]),
+                    "budget": vars(self.budgets[name]) if name in self.budgets else None,
                 }
                 for name in self.values
             },
@@ -153,7 +158,8 @@ def compare(
     first = what.config(overrides).seed
     pairs = [(entrant, seed) for seed in range(first, first + seeds) for entrant in entrants]
     own = {pair: _overrides(overrides, *pair, to) for pair in pairs}
-    left = [pair for pair in pairs if not is_done(_folder(to, *pair), what.config(own[pair]))]  # all are checked
+    done_before = {pair: is_done(_folder(to, *pair), what.config(own[pair])) for pair in pairs}  # all are checked
+    left = [pair for pair in pairs if not done_before[pair] and not (_folder(to, *pair) / DIVERGED).is_file()]
     finished = len(pairs) - len(left)
 
     def done(number: int, _: Any) -> None:
@@ -162,32 +168,56 @@ def compare(
         entrant, seed = left[number]
         told(entrant.name, seed, finished, len(pairs))
 
-    run_all([partial(what.train, own[pair]) for pair in left], at_once or _at_once(), done, PRELOAD)
-    summaries = {
-        entrant.name: [
-            json.loads((_folder(to, entrant, seed) / SUMMARY).read_text(encoding="utf-8"))
-            for seed in range(first, first + seeds)
-        ]
-        for entrant in entrants
-    }
-    found = compared(summaries, list(range(first, first + seeds)), to)
+    jobs = [partial(_train, what, own[pair], _folder(to, *pair)) for pair in left]
+    run_all(jobs, at_once or _at_once(), done, PRELOAD)
+    summaries: dict[str, dict[int, dict[str, Any]]] = {entrant.name: {} for entrant in entrants}
+    diverged: dict[str, dict[int, str]] = {}
+    for entrant, seed in pairs:
+        folder = _folder(to, entrant, seed)
+        if (folder / DIVERGED).is_file():
+            diverged.setdefault(entrant.name, {})[seed] = (folder / DIVERGED).read_text(encoding="utf-8").strip()
+        else:
+            summaries[entrant.name][seed] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    if not any(summaries.values()):
+        raise AvilError(f"every run diverged: {next(iter(next(iter(diverged.values())).values()))}")
+    found = compared(summaries, list(range(first, first + seeds)), to, diverged)
     _write(found)
     return found
 
 
-def compared(summaries: Mapping[str, list[dict[str, Any]]], seeds: list[int], to: Path) -> Comparison:
-    """The comparison of finished runs, by method one for each seed."""
-    judged = measure([summary for own in summaries.values() for summary in own])
-    values = {name: [summary[judged.key] for summary in own] for name, own in summaries.items()}
+def _train(what: Trains, overrides: Sequence[str], folder: Path) -> None:
+    """Train; a run that diverges leaves a sentence in its folder, as the others are worth going on for."""
+    try:
+        what.train(overrides)
+    except Diverged as error:
+        folder.mkdir(parents=True, exist_ok=True)  # the run took its own away, if it had saved nothing in it
+        (folder / DIVERGED).write_text(f"{error}\n", encoding="utf-8")
+
+
+def compared(
+    summaries: Mapping[str, Mapping[int, dict[str, Any]]],
+    seeds: list[int],
+    to: Path,
+    diverged: Mapping[str, dict[int, str]] | None = None,
+) -> Comparison:
+    """The comparison of runs, by method and seed; one that diverged has no summary."""
+    runs = {name: list(own.values()) for name, own in summaries.items()}
+    finished = [summary for own in runs.values() for summary in own]
+    judged = measure(finished)
+    values = {
+        name: [own[seed][judged.key] if seed in own else math.nan for seed in seeds]
+        for name, own in summaries.items()
+    }
     return Comparison(
-        target=next(iter(summaries.values()))[0]["target"],
+        target=finished[0]["target"],
         measure=judged,
         seeds=seeds,
         values=values,
+        diverged=dict(diverged or {}),
         standings=standings(values, judged.lower_is_better) if len(values) > 1 else {},
-        budgets={name: _budget(own) for name, own in summaries.items()},
+        budgets={name: _budget(own) for name, own in runs.items() if own},
         folder=to,
-        summaries=dict(summaries),
+        summaries=runs,
     )
 
 

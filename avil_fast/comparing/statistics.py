@@ -18,7 +18,7 @@ class Standing:
     """How a method does among others.
 
     Attributes:
-        mean, sd: of its values; sd with n - 1, NaN for one seed.
+        mean, sd: of its values that are known; sd with n - 1, NaN for one.
         rival: the best of the other methods, by its mean.
         difference: mean over seeds of the method less its rival.
         p: two-sided, of a paired t-test against the rival, corrected for as many comparisons as there are
@@ -42,16 +42,16 @@ def standings(values: Mapping[str, Sequence[float]], lower_is_better: bool = Fal
     """Every method against the best of the others.
 
     Args:
-        values: by method one for each seed, the same seeds in the same order; two methods or more.
+        values: by method one for each seed, the same seeds in the same order, NaN for one that has none; two
+            methods or more.
     """
-    means = {name: float(np.mean(own)) for name, own in values.items()}
-    ranked = sorted(means, key=lambda name: means[name], reverse=not lower_is_better)
+    means, ranked = {name: mean(own) for name, own in values.items()}, best_first(values, lower_is_better)
     rivals = {name: ranked[1] if name == ranked[0] else ranked[0] for name in values}
     raw = [paired_p(values[name], values[rivals[name]]) for name in values]
     return {
         name: Standing(
             mean=means[name],
-            sd=float(np.std(own, ddof=1)) if len(own) > 1 else math.nan,
+            sd=float(np.std(known, ddof=1)) if len(known := _known(own)) > 1 else math.nan,
             rival=rivals[name],
             difference=means[name] - means[rivals[name]],
             p=p,
@@ -60,12 +60,29 @@ def standings(values: Mapping[str, Sequence[float]], lower_is_better: bool = Fal
     }
 
 
+def mean(values: Sequence[float]) -> float:
+    """Of those that are known; NaN if none is."""
+    return float(np.mean(known)) if (known := _known(values)) else math.nan
+
+
+def best_first(values: Mapping[str, Sequence[float]], lower_is_better: bool) -> list[str]:
+    """Methods by their means; those without one come last."""
+    means = {name: mean(own) for name, own in values.items()}
+    sign = 1 if lower_is_better else -1
+    return sorted(means, key=lambda name: (math.isnan(means[name]), sign * means[name]))
+
+
+def _known(values: Sequence[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]
+
+
 def paired_p(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p of a paired t-test; NaN for one pair.
+    """Two-sided p of a paired t-test over the pairs of which both are known; NaN for fewer than two.
 
     Where all pairs differ by the same, that is 1 if they are equal and 0 if not.
     """
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    differences = differences[~np.isnan(differences)]
     if len(differences) < 2:
         return math.nan
     if np.ptp(differences) <= 1e-12 * max(1.0, float(np.abs(differences).max())):

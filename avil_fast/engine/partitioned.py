@@ -27,7 +27,7 @@ from avil_fast.engine.clock import Clock
 from avil_fast.engine.measuring import Measure, require_examples
 from avil_fast.engine.parameters import assign, trainable
 from avil_fast.engine.ranks import Ranks
-from avil_fast.errors import AvilError
+from avil_fast.errors import Diverged
 from avil_fast.ops.encoding import BLOCK, decode
 from avil_fast.randomness import States
 from avil_fast.tasks.batches import derive_seed, to_device
@@ -357,7 +357,7 @@ class PartitionedEngine(Engine):
         if not bool(losses.isfinite().all()):
             step = int((~losses.isfinite()).int().argmax())
             name = self.tasks[self._training()].name
-            raise AvilError(
+            raise Diverged(
                 f"task {name!r}: its loss is {float(losses[step])} at step {step + 1} of this round; "
                 f"lower optimizer.lr or check the task's data"
             )

@@ -17,7 +17,7 @@ import torch
 
 from avil_fast.config import AlphaConfig, TrainConfig, WeightsConfig
 from avil_fast.engine.base import Engine
-from avil_fast.errors import AvilError
+from avil_fast.errors import Diverged
 from avil_fast.methods.base import Method, RoundRecord, TaskData, Watch
 from avil_fast.tasks.joined import can_spare_dev
 from avil_fast.tasks.task import Task
@@ -137,7 +137,7 @@ class Avil(Method):
         self.engine.apply(alpha)
         gradient, loss = self.engine.target_gradient(self.data.dev_draw(self.engine.target))
         if not all(map(math.isfinite, (loss, *gradient))):
-            raise AvilError(
+            raise Diverged(
                 f"target {self.engine.tasks[self.engine.target].name!r}: its dev loss is {loss} with α "
                 f"gradient {gradient} at step {step} of the α phase of round {round_}; lower alpha.lr, set "
                 f"alpha.bounds, or check the dev data"

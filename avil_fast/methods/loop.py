@@ -14,7 +14,7 @@ from torch import Tensor
 from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine, Evaluation
 from avil_fast.engine.state import Snapshot
-from avil_fast.errors import AvilError
+from avil_fast.errors import Diverged
 from avil_fast.methods import find
 from avil_fast.methods.base import RoundRecord, SoFar, TaskData, Watch
 from avil_fast.methods.best import Best
@@ -240,13 +240,13 @@ class Run:
 
 def _require_finite(name: str, round_: int, dev: Evaluation, test: Evaluation | None) -> None:
     if not math.isfinite(dev.loss):
-        raise AvilError(
+        raise Diverged(
             f"target {name!r}: its dev loss is {dev.loss} after round {round_}; "
             f"lower optimizer.lr or alpha.lr, or set alpha.bounds"
         )
     for split, found in (("dev", dev), ("test", test)):
         if found is not None and not math.isfinite(found.metric or 0.0):
-            raise AvilError(
+            raise Diverged(
                 f"target {name!r}: its metric on the {split} set is "
                 f"{found.metric} after round {round_}; return finite numbers"
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
-from avil_fast.comparing.statistics import LEVEL, Standing
+from avil_fast.comparing.statistics import LEVEL, Standing, mean
 from avil_fast.report import plots
 from avil_fast.report.figures import Figure, Table
 from avil_fast.report.metric import is_percentage
@@ -68,11 +68,11 @@ def probability(p: float) -> str:
 
 def spread(found: Comparison, name: str) -> str:
     """Mean ± standard deviation."""
-    values, percent = found.values[name], in_percent(found)
-    mean = sum(values) / len(values)
+    middle, percent = mean(found.values[name]), in_percent(found)
+    lost = f", {len(own)} of {len(found.seeds)} diverged" if (own := found.diverged.get(name)) else ""
     if name not in found.standings or math.isnan(sd := found.standings[name].sd):
-        return number(mean, percent)
-    return f"{100 * mean:.1f} ± {100 * sd:.1f} %" if percent else f"{mean:.3f} ± {sd:.3f}"
+        return (NONE if math.isnan(middle) else number(middle, percent)) + lost
+    return (f"{100 * middle:.1f} ± {100 * sd:.1f} %" if percent else f"{middle:.3f} ± {sd:.3f}") + lost
 
 
 def results(found: Comparison) -> Table:
@@ -101,6 +101,7 @@ def budgets(found: Comparison) -> Table:
             decimal(round(found.budgets[name].peak_bytes)),
         ]
         for name in found.ranked
+        if name in found.budgets
     ]
     head = ["method", "target examples", "auxiliary examples", "dev passes", "CPU seconds", "peak memory"]
     return Table(head, rows)
@@ -108,7 +109,10 @@ def budgets(found: Comparison) -> Table:
 
 def _figure(found: Comparison, percent: bool) -> Figure:
     values = {name: found.values[name] for name in found.ranked}
-    rows = [[name, *(number(value, percent) for value in own)] for name, own in values.items()]
+    rows = [
+        [name, *(NONE if math.isnan(value) else number(value, percent) for value in own)]
+        for name, own in values.items()
+    ]
     label = f"{found.measure.name} of {len(values)} methods: " + ", ".join(
         f"{name} {spread(found, name)}" for name in values
     )

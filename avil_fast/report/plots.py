@@ -136,13 +136,14 @@ def bars(name: str, label: str, seconds: dict[str, float]) -> Markup:
 
 
 def dots(name: str, label: str, values: Mapping[str, Sequence[float]], percent: bool = False) -> Markup:
-    """A row for each name, the first on top, with a dot for each value and a bar at their mean."""
+    """A row for each name, the first on top, with a dot for each value that is no NaN and a bar at their mean."""
     names = list(values)[::-1]
     with _axes(0.7 + 0.28 * len(names)) as (figure, axes):
         shown, back = _drawable(names)
-        for row, own in enumerate(values[name] for name in names):
+        for row, every in enumerate(values[name] for name in names):
+            own = [value for value in every if not np.isnan(value)]
             axes.plot(own, [row] * len(own), "o", color=BLUE, markersize=4, alpha=0.55, markeredgewidth=0)
-            axes.plot([float(np.mean(own))] * 2, [row - 0.32, row + 0.32], color=INK, linewidth=2)
+            axes.plot([float(np.mean(own or [np.nan]))] * 2, [row - 0.32, row + 0.32], color=INK, linewidth=2)
         axes.set_yticks(range(len(names)), shown, parse_math=False)
         axes.set(ylim=(-0.6, len(names) - 0.4))
         axes.xaxis.set_major_locator(MaxNLocator(6))

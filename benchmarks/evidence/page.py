@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from avil_fast.comparing.statistics import LEVEL, paired_p
+from avil_fast.comparing.statistics import LEVEL, mean, paired_p
 
 RESULTS = Path(__file__).parents[1] / "results" / "evidence"
 SETTINGS = Path(__file__).parent / "settings"
@@ -18,8 +18,12 @@ AGAINST = ("multitask", "single", "multitask_all", "single_all")
 
 
 def found() -> dict[str, dict[str, Any]]:
-    """Results by setting, in the order of names."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+    """Results by setting, in the order of names; NaN is the value of a run that diverged."""
+    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+    for result in results.values():
+        for own in result["methods"].values():
+            own["values"] = [math.nan if value is None else value for value in own["values"]]
+    return results
 
 
 def summary() -> str:
@@ -59,7 +63,7 @@ def counts() -> str:
         verdicts = []
         for result in found().values():
             ours, theirs = (result["methods"][name]["values"] for name in (OURS, other))
-            difference = _mean(ours) - _mean(theirs)
+            difference = mean(ours) - mean(theirs)
             verdicts.append(_word(difference, paired_p(ours, theirs)))
         lines.append(f"- against `{other}`: " + _counted(verdicts))
     best = [_word(r["methods"][OURS]["difference"], r["methods"][OURS]["p"]) for r in found().values()]
@@ -100,12 +104,9 @@ def details() -> str:
     return "\n\n".join(sections)
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _spread(own: dict[str, Any]) -> str:
-    return f"{100 * own['mean']:.1f} ± {100 * own['sd']:.1f} %"
+    lost = len(own["diverged"])
+    return f"{100 * own['mean']:.1f} ± {100 * own['sd']:.1f} %" + (f", {lost} diverged" if lost else "")
 
 
 def _word(difference: float, p: float) -> str:
@@ -120,7 +121,7 @@ def _verdict(difference: float, p: float) -> str:
 
 
 def _against(ours: list[float], theirs: list[float]) -> str:
-    return _verdict(_mean(ours) - _mean(theirs), paired_p(ours, theirs))
+    return _verdict(mean(ours) - mean(theirs), paired_p(ours, theirs))
 
 
 def _counted(verdicts: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -81,6 +82,24 @@ def test_what_is_done_is_not_done_again_and_more_seeds_are_added(folder: Path) -
         AvilError, match=r"holds a finished run, but .*name another folder with --to, or remove it"
     ):
         compare(FromFile(), [*TINY, "alpha.lr=0.7"], parse("avil"), 1, folder, 1)
+
+
+def test_a_run_that_diverges_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    wild = "single:optimizer.name=sgd,optimizer.lr=1e30"
+    found = compare(FromFile(), TINY, parse(f"{wild},avil"), 2, tmp_path, 2)
+    assert "its loss is nan at step" in found.diverged[wild][0]
+    assert all(map(math.isnan, found.values[wild]))
+    assert found.ranked == ["avil", wild]
+    kept = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))["methods"]
+    assert kept[wild]["values"] == [None, None]
+    assert kept[wild]["budget"] is None
+    assert None not in kept["avil"]["values"]
+    assert "2 of 2 diverged" in (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    told: list[str] = []
+    compare(FromFile(), TINY, parse(f"{wild},avil"), 2, tmp_path, 2, lambda name, *_: told.append(name))
+    assert told == []
+    with pytest.raises(AvilError, match=r"every run diverged: task 'upper_left': its loss is nan"):
+        compare(FromFile(), TINY, parse(wild), 2, tmp_path, 2)
 
 
 @pytest.mark.parametrize("override", ["output_dir=x", "method=single"])

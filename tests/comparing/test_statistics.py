@@ -50,6 +50,16 @@ def test_each_stands_against_the_best_of_the_others() -> None:
     assert standings(values, lower_is_better=True)["high"].rival == "low"
 
 
+def test_a_seed_without_a_value_is_left_out_of_its_pair() -> None:
+    first, second = [0.1, math.nan, 0.4, 0.3], [0.2, 0.9, 0.3, 0.6]
+    assert paired_p(first, second) == pytest.approx(paired_p([0.1, 0.4, 0.3], [0.2, 0.3, 0.6]))
+    found = standings({"a": first, "b": second, "none": [math.nan] * 4})
+    assert found["a"].mean == pytest.approx(0.8 / 3)
+    assert found["a"].sd == pytest.approx(np.std([0.1, 0.4, 0.3], ddof=1))
+    assert [found[name].rival for name in ("a", "b", "none")] == ["b", "a", "b"]
+    assert math.isnan(found["none"].p)
+
+
 def test_one_seed_tells_nothing() -> None:
     found = standings({"a": [0.5], "b": [0.6]})
     assert found["a"].verdict(lower_is_better=False) == "equal"

@@ -90,6 +90,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "streamed": floors.streamed,
     },
     ROOT / "docs" / "evidence.md": {
+        "missing": evidence.missing,
         "summary": evidence.summary,
         "counts": evidence.counts,
         "details": evidence.details,

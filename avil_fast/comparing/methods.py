@@ -198,7 +198,7 @@ def compared(
     summaries: Mapping[str, Mapping[int, dict[str, Any]]],
     seeds: list[int],
     to: Path,
-    diverged: Mapping[str, dict[int, str]] | None = None,
+    diverged: dict[str, dict[int, str]],
 ) -> Comparison:
     """The comparison of runs, by method and seed; one that diverged has no summary."""
     runs = {name: list(own.values()) for name, own in summaries.items()}
@@ -213,7 +213,7 @@ def compared(
         measure=judged,
         seeds=seeds,
         values=values,
-        diverged=dict(diverged or {}),
+        diverged=diverged,
         standings=standings(values, judged.lower_is_better) if len(values) > 1 else {},
         budgets={name: _budget(own) for name, own in runs.items() if own},
         folder=to,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class ConvNet(nn.Module):
     """Four shared convolutions; a head is linear, so that what one task learns about strokes serves all.
 
-    Every other one has stride 2 in place of pooling (Springenberg et al., arXiv 1412.6806): half the work.
+    Every other one has stride 2 in place of pooling (Springenberg et al., arXiv 1412.6806): fewer multiplications.
 
     Args:
         side: height and width of the one-channel images.

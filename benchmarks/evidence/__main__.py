@@ -21,8 +21,8 @@ from benchmarks.evidence.domains import Domains, embed
 SETTINGS = Path(__file__).parent / "settings"
 RESULTS = Path(__file__).parents[1] / "results" / "evidence"
 METHODS = (
-    "avil,paper,paper:finetune.epochs=10,single,single_own,single_all,multitask,multitask_all,multitask_ft,diw,forkmerge,tartan,"
-    "aux_weighting,upgrad,pcgrad,cagrad,mgda"
+    "avil,paper,paper:finetune.epochs=10,single,single_own,single_all,multitask,multitask_all,multitask_ft,diw,"
+    "forkmerge,tartan,aux_weighting,upgrad,pcgrad,cagrad,mgda"
 )
 
 

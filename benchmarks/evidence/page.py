@@ -44,6 +44,12 @@ def summary() -> str:
     return "\n".join(lines)
 
 
+def missing() -> str:
+    """The settings that there are no results of."""
+    names = sorted({path.stem for path in SETTINGS.glob("*.yaml")} - set(found()))
+    return f"Not run yet: {', '.join(f'`{name}`' for name in names)}." if names else "All settings have been run."
+
+
 def short(setting: str) -> str:
     """The default and what it is held against most often in one setting, the best first."""
     result = found()[setting]

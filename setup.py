@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 OPTIMISE = ["/O2"] if sys.platform == "win32" else ["-O3"]
@@ -19,16 +19,7 @@ def sources(pattern: str) -> list[str]:
 ParallelCompile(default=0).install()
 
 setup(
-    packages=[
-        "avil_fast",
-        "avil_fast.deltas",
-        "avil_fast.engine",
-        "avil_fast.kernels",
-        "avil_fast.methods",
-        "avil_fast.ops",
-        "avil_fast.report",
-        "avil_fast.tasks",
-    ],
+    packages=[*find_packages(include=["avil_fast", "avil_fast.*"]), "avil_fast.kernels"],
     # Not a top-level `kernels`: transformers looks for Hugging Face's package of that name.
     package_dir={"avil_fast.kernels": "kernels"},
     package_data={"avil_fast": ["py.typed", "*.pyi"], "avil_fast.report": ["*.j2"]},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -42,3 +45,23 @@ CODE = "\n".join(
 def test_no_setting_has_a_name_that_nothing_reads(name: str) -> None:
     """A name that two sections have counts as read if either is."""
     assert re.search(rf"\.{re.escape(name.rpartition('.')[2])}\b", CODE), f"nothing reads {name}"
+
+
+def test_what_is_installed_is_the_whole_package(tmp_path: Path) -> None:
+    """An editable install, as the tests run on, finds every folder whether `setup.py` names it or not."""
+    command = [sys.executable, "setup.py", "-q", "build", "--build-base", str(tmp_path), "build_py"]
+    subprocess.run([*command, "--build-lib", str(tmp_path / "lib")], cwd=ROOT, check=True, capture_output=True)
+    installed = {path.relative_to(tmp_path / "lib").as_posix() for path in (tmp_path / "lib").rglob("*.*")}
+    for kind in ("*.py", "*.j2", "*.pyi", "py.typed"):
+        ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "avil_fast").rglob(kind)}
+        kernels = {f"avil_fast/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "kernels").rglob(kind)}
+        assert installed >= ours | kernels
+    found = subprocess.run(
+        [sys.executable, "-c", "import avil_fast.cli, avil_fast.kernels.tile; print(avil_fast.cli.__file__)"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "lib")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.strip() == str(tmp_path / "lib" / "avil_fast" / "cli.py")

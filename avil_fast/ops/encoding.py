@@ -57,7 +57,8 @@ def encode_(codes: Tensor, scales: Tensor | None, start: int, delta: Tensor) -> 
     padded = delta.new_zeros(count * BLOCK)
     padded[: delta.numel()] = delta
     rows = padded.view(count, BLOCK)
-    scale = rows.abs().amax(dim=1).float() / largest
+    # Over a tensor: on a GPU torch divides by a number by multiplying with its reciprocal, which rounds twice.
+    scale = rows.abs().amax(dim=1).float() / torch.full((), largest, dtype=torch.float32, device=rows.device)
     # Clamped: where the scale is subnormal its own rounding can take the quotient beyond the largest code.
     quotient = (rows / scale.to(rows.dtype).unsqueeze(1)).clamp_(-largest, largest)
     if codes.dtype == torch.int8:  # its cast truncates; that to e4m3 rounds

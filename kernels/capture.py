@@ -80,7 +80,7 @@ def _capture_tile(
     return wide * wide
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "slot", "programs"])
 def kernel(
     partitions, chunks, count, partial, slot, programs,
     CODE: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, ALIGNED: tl.constexpr, ROWS: tl.constexpr,

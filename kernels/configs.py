@@ -1,7 +1,7 @@
 """How each kernel is cut into programs, per codec: few, named, no tuning at run time.
 
-Chosen for bytes in flight, from the compiled code: 16-byte loads, no spills, no local memory
-(tests/kernels/test_compiled.py). Not yet measured on a GPU: `python -m benchmarks.kernels --device cuda`.
+The fastest on an H200 at 2, 8 and 32 deltas of 64 Mi parameters (triton 3.6), of those that spill nothing to local
+memory for sm_80 and sm_90 (tests/kernels/test_compiled.py).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import cache
 
 import torch
 import triton.language as tl
+from triton import knobs
 
 
 @dataclass(frozen=True)
@@ -26,38 +27,51 @@ class TileConfig:
 class DotsConfig:
     group: int
     """Deltas that a program takes: with fewer, g is read more often from the L2 cache."""
-    rows: int
-    """Blocks of 256 elements in a tile of `group` deltas; in one of fewer, as many times more."""
+    vectors: int
+    """16-byte loads of a thread from each delta of a group, issued together."""
     warps: int
+    codes: int
+    """Elements in 16 bytes."""
+
+    @property
+    def rows(self) -> int:
+        """Blocks of 256 elements in a tile."""
+        return self.warps * 32 * self.vectors * self.codes // 256
+
+
+@dataclass(frozen=True)
+class GramConfig:
+    width: int
+    """Elements of every delta in a tile; at most a block, where blocks have scales."""
+    warps: int
+    stages: int
+    """Tiles that are loaded while one is computed on, and that one."""
 
 
 WEIGHTED_SUM = {  # by codec
     torch.float32: TileConfig(rows=8, warps=8, unroll=2),
-    torch.bfloat16: TileConfig(rows=8, warps=8, unroll=4),
-    torch.int8: TileConfig(rows=8, warps=4, unroll=4),
-    torch.float8_e4m3fn: TileConfig(rows=4, warps=2, unroll=4),  # rows=8, warps=4 spill on sm_80
+    torch.bfloat16: TileConfig(rows=4, warps=2, unroll=2),
+    torch.int8: TileConfig(rows=4, warps=4, unroll=4),
+    torch.float8_e4m3fn: TileConfig(rows=2, warps=2, unroll=4),
 }
-DELTA_DOTS = {  # by the type of g, of which a thread reads 16 bytes at a time
-    torch.float32: DotsConfig(group=8, rows=2, warps=4),
-    torch.bfloat16: DotsConfig(group=4, rows=4, warps=4),
+DELTA_DOTS = {  # by codec
+    torch.float32: DotsConfig(group=2, vectors=4, warps=8, codes=4),
+    torch.bfloat16: DotsConfig(group=8, vectors=1, warps=4, codes=8),
+    torch.int8: DotsConfig(group=8, vectors=1, warps=2, codes=16),
+    torch.float8_e4m3fn: DotsConfig(group=8, vectors=1, warps=2, codes=16),
 }
 CAPTURE = {  # by codec
-    torch.float32: TileConfig(rows=8, warps=8),
+    torch.float32: TileConfig(rows=4, warps=2),
     torch.bfloat16: TileConfig(rows=8, warps=8),
-    torch.int8: TileConfig(rows=8, warps=4),
-    torch.float8_e4m3fn: TileConfig(rows=8, warps=4),
+    torch.int8: TileConfig(rows=2, warps=4),
+    torch.float8_e4m3fn: TileConfig(rows=2, warps=4),
 }
-GRAM_WARPS = {  # by codec and the side of the padded matrix; half or twice as many spill
-    torch.float32: {16: 4, 32: 4, 64: 8},
-    torch.bfloat16: {16: 4, 32: 8, 64: 16},
-    torch.int8: {16: 4, 32: 8, 64: 16},
-    torch.float8_e4m3fn: {16: 4, 32: 8, 64: 16},
+DELTA_GRAM = {  # by codec and side of the padded matrix
+    torch.float32: {16: GramConfig(64, 1, 4), 32: GramConfig(64, 2, 4), 64: GramConfig(32, 4, 3)},
+    torch.bfloat16: {16: GramConfig(128, 1, 4), 32: GramConfig(128, 2, 4), 64: GramConfig(128, 4, 3)},
+    torch.int8: {16: GramConfig(256, 1, 3), 32: GramConfig(256, 4, 4), 64: GramConfig(128, 4, 3)},
+    torch.float8_e4m3fn: {16: GramConfig(256, 1, 4), 32: GramConfig(256, 4, 4), 64: GramConfig(128, 8, 3)},
 }
-
-
-def gram_width(codec: torch.dtype, side: int) -> int:
-    """Elements of every delta in a tile of `delta_gram`: as many as let each thread read 16 bytes."""
-    return 16 // codec.itemsize * 32 * GRAM_WARPS[codec][side] // side
 
 
 ELEMENTS = {
@@ -72,6 +86,13 @@ ELEMENTS = {
 def element(dtype: torch.dtype) -> tl.dtype:
     """Triton's name for an element type."""
     return ELEMENTS[dtype]
+
+
+def factor(dtype: torch.dtype) -> tl.dtype:
+    """The type in which tensor cores multiply codes: the narrowest that holds them exactly."""
+    if dtype != torch.int8 and knobs.runtime.interpret:
+        return tl.float32  # the interpreter would multiply the bits of bf16
+    return tl.float16 if dtype == torch.float8_e4m3fn else element(dtype)
 
 
 @cache

@@ -1,8 +1,9 @@
 """⟨g, δ_i⟩ for every i. Reference: ops/delta_dots.py.
 
 Bytes per element: 4 + n·e. A program takes GROUP deltas over its share of the chunks; programs of the other
-deltas run beside it and find g in the L2 cache. Products are summed lane by lane in fp32 within a chunk,
-then in fp64.
+deltas run beside it and find g in the L2 cache. A thread holds the same elements of all its deltas, so that it
+loads g once for them; what it read of a block it adds in fp32 before the scale comes to it. These sums are
+added lane by lane in fp32 within a chunk, then in fp64.
 """
 
 from __future__ import annotations
@@ -21,35 +22,61 @@ from avil_fast.kernels.tile import BLOCK, FIELDS
 
 
 @triton.jit
-def _products(
-    grad, codes, scales, delta, code_stride, scale_stride, start, end,
-    SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, ROWS: tl.constexpr, WHOLE: tl.constexpr,
-):  # fmt: skip
-    """g · δ of a tile [deltas, ROWS, 256]."""
-    at = tile.offsets(start, ROWS)
-    inside = at < end
-    g = tile.load(grad, at, inside, WHOLE).to(tl.float32)
-    row = (delta * code_stride)[:, None, None]
-    product = g[None, :, :] * tile.widen(
-        tile.load(codes, row + at[None, :, :], inside[None, :, :], WHOLE), HAS_E4M3
-    )
-    if SCALED:
-        block = start // BLOCK + tl.arange(0, ROWS)
-        row = (delta * scale_stride)[:, None]
-        product *= tile.load(scales, row + block[None, :], (block * BLOCK < end)[None, :], WHOLE)[:, :, None]
-    return product
+def folded(values, FOLD: tl.constexpr):
+    """[deltas, rows, lanes] sums of FOLD neighbours of [deltas, rows, lanes · FOLD], in pairs of pairs.
+
+    Written out, so that the order does not depend on which thread holds what, as it would in `tl.sum`.
+    """
+    if FOLD > 1:
+        even, odd = halves(values)
+        values = folded(even + odd, FOLD // 2)
+    return values
 
 
 @triton.jit
+def halves(values):
+    """The even and the odd of the last axis of [deltas, rows, lanes]."""
+    return tl.split(tl.reshape(values, values.shape[0], values.shape[1], values.shape[2] // 2, 2))
+
+
+@triton.jit
+def _add_products(
+    sums, grad, codes, scales, delta, code_stride, scale_stride, start, end,
+    SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, ROWS: tl.constexpr, VECTOR: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """sums [deltas, ROWS, 256 / VECTOR] and g · δ of a tile [deltas, ROWS, 256], VECTOR elements added.
+
+    What is fused is written out as well: a compiler may fuse either product of a sum of two.
+    """
+    at = tile.offsets(start, ROWS)
+    inside = at < end
+    row = (delta * code_stride)[:, None, None]
+    code = tile.widen(tile.load(codes, row + at[None, :, :], inside[None, :, :], WHOLE), HAS_E4M3)
+    g = tile.load(grad, at, inside, WHOLE).to(tl.float32)[None, :, :]
+    even, odd = halves(code)
+    g_even, g_odd = halves(g)
+    product = folded(tl.fma(g_even, even, g_odd * odd), VECTOR // 2)
+    if SCALED:
+        block = start // BLOCK + tl.arange(0, ROWS)
+        row = (delta * scale_stride)[:, None]
+        scale = tile.load(scales, row + block[None, :], (block * BLOCK < end)[None, :], WHOLE)
+        sums = tl.fma(product, scale[:, :, None], sums)
+    else:
+        sums += product
+    return sums
+
+
+@triton.jit(do_not_specialize=["count", "n", "programs"])
 def kernel(
     partitions, chunks, count, partial, n, programs,
     GRAD: tl.constexpr, CODE: tl.constexpr, SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, ALIGNED: tl.constexpr,
     GROUP: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
+    VECTOR: tl.constexpr = 128 // CODE.primitive_bitwidth
     TILE: tl.constexpr = ROWS * BLOCK
     delta = tl.program_id(0) * GROUP + tl.arange(0, GROUP)
     row = tl.minimum(delta, n - 1).to(tl.int64)  # beyond the last delta: the last one again, not stored
-    totals = tl.zeros((GROUP,), tl.float64)
+    totals = tl.zeros((GROUP, ROWS, BLOCK // VECTOR), tl.float64)
     for c in range(tl.program_id(1), count, programs):
         chunk = chunks + 3 * c
         field = partitions + tl.load(chunk) * FIELDS
@@ -61,25 +88,26 @@ def kernel(
         start = tl.load(chunk + 1)
         length = tl.load(chunk + 2).to(tl.int32)
         end = start + length
-        products = tl.zeros((GROUP, ROWS, BLOCK), tl.float32)
+        products = tl.zeros((GROUP, ROWS, BLOCK // VECTOR), tl.float32)
         for done in range(0, length // TILE * TILE, TILE):
-            products += _products(
-                grad, codes, scales, row, code_stride, scale_stride, start + done, end,
-                SCALED, HAS_E4M3, ROWS, True,
+            products = _add_products(
+                products, grad, codes, scales, row, code_stride, scale_stride, start + done, end,
+                SCALED, HAS_E4M3, ROWS, VECTOR, True,
             )  # fmt: skip
         if length % TILE != 0:
-            products += _products(
-                grad, codes, scales, row, code_stride, scale_stride, start + length // TILE * TILE, end,
-                SCALED, HAS_E4M3, ROWS, False,
+            products = _add_products(
+                products, grad, codes, scales, row, code_stride, scale_stride, start + length // TILE * TILE, end,
+                SCALED, HAS_E4M3, ROWS, VECTOR, False,
             )  # fmt: skip
-        totals += tl.sum(tl.sum(products.to(tl.float64), axis=2), axis=1)
-    tl.store(partial + tl.program_id(1) * n + delta, totals, mask=delta < n)
+        totals += products.to(tl.float64)
+    sums = tl.sum(tl.sum(totals, axis=2), axis=1)
+    tl.store(partial + tl.program_id(1) * n + delta, sums, mask=delta < n)
 
 
 def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
     """As `avil_fast.ops.delta_dots`; arguments have been checked."""
     made, n = tables(codes, scales, grad), codes[0].shape[0]
-    config = DELTA_DOTS[grad[0].dtype]
+    config = DELTA_DOTS[codes[0].dtype]
     group = min(config.group, triton.next_power_of_2(n))
     programs = min(made.count, reduce.PROGRAMS)
     if programs == 0:
@@ -98,7 +126,7 @@ def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence
         HAS_E4M3=has_e4m3(codes[0].device),
         ALIGNED=made.aligned,
         GROUP=group,
-        ROWS=config.rows * (config.group // group),
+        ROWS=config.rows,
         num_warps=config.warps,
     )
     return reduce.columns(partial)

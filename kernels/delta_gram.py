@@ -1,7 +1,8 @@
 """⟨δ_i, δ_j⟩ for all pairs. Reference: ops/delta_gram.py.
 
-Bytes per element: n·e. A program multiplies a tile of all deltas with itself, in fp32 within a chunk, and
-adds in fp64. It is the arithmetic that takes the time: the matrix is padded to 16, 32 or 64 rows.
+Bytes per element: n·e. A program multiplies a tile of all deltas with itself on tensor cores, padded to 16, 32
+or 64 rows, and adds in fp64. int8 codes are multiplied as they are, exactly; e4m3 as fp16 and bf16 as such, which
+holds their products exactly and rounds sums to fp32 within a tile; fp32 in three parts of tf32, to rounding.
 """
 
 from __future__ import annotations
@@ -14,33 +15,38 @@ import triton.language as tl
 from torch import Tensor
 
 from avil_fast.kernels import reduce, tile
-from avil_fast.kernels.configs import GRAM_WARPS, element, gram_width, has_e4m3
+from avil_fast.kernels.configs import DELTA_GRAM, element, factor, has_e4m3
 from avil_fast.kernels.tables import tables
 from avil_fast.kernels.tile import BLOCK, FIELDS
 
-PARTIAL = 1 << 17
-"""fp64 sums that the programs leave in all: 1 MiB."""
+PARTIAL = 1 << 20
+"""fp64 sums that the programs leave in all, at most: 8 MiB."""
 
 
 @triton.jit
-def _add_products(
-    products, codes, scales, row, code_stride, scale_stride, start, end,
-    SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, WIDTH: tl.constexpr, WHOLE: tl.constexpr,
+def _products(
+    codes, scales, row, code_stride, scale_stride, start, end,
+    FACTOR: tl.constexpr, SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, WIDTH: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    """products [SIDE, SIDE] and those of a tile [SIDE, WIDTH] with itself."""
+    """[SIDE, SIDE] fp64: a tile [SIDE, WIDTH] times itself."""
     at = start // WIDTH * WIDTH + tl.arange(0, WIDTH)
     code = tile.load(codes, (row * code_stride)[:, None] + at[None, :], (at < end)[None, :], WHOLE)
-    decoded = tile.widen(code, HAS_E4M3)
+    factor = code if code.dtype == FACTOR else tile.widen(code, HAS_E4M3).to(FACTOR)
+    if FACTOR is tl.int8:
+        products = tl.dot(factor, tl.trans(factor), out_dtype=tl.int32).to(tl.float64)
+    else:
+        products = tl.dot(factor, tl.trans(factor), input_precision="tf32x3").to(tl.float64)
     if SCALED:
-        decoded *= tl.load(scales + row * scale_stride + start // BLOCK)[:, None]
-    return tl.dot(decoded, tl.trans(decoded), products, input_precision="ieee")
+        scale = tl.load(scales + row * scale_stride + start // BLOCK).to(tl.float64)
+        products *= scale[:, None] * scale[None, :]
+    return products
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "n", "programs"])
 def kernel(
     partitions, chunks, count, partial, n, programs,
-    CODE: tl.constexpr, SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, ALIGNED: tl.constexpr,
-    SIDE: tl.constexpr, WIDTH: tl.constexpr,
+    CODE: tl.constexpr, FACTOR: tl.constexpr, SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, ALIGNED: tl.constexpr,
+    SIDE: tl.constexpr, WIDTH: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     delta = tl.arange(0, SIDE)
     row = tl.minimum(delta, n - 1).to(tl.int64)  # beyond the last delta: the last one again, not stored
@@ -54,18 +60,17 @@ def kernel(
         scale_stride = tl.load(field + 3)
         start = tl.load(chunk + 1)
         length = tl.load(chunk + 2).to(tl.int32)
-        products = tl.zeros((SIDE, SIDE), tl.float32)
-        for done in range(0, length // WIDTH * WIDTH, WIDTH):
-            products = _add_products(
-                products, codes, scales, row, code_stride, scale_stride, start + done, start + length,
-                SCALED, HAS_E4M3, WIDTH, True,
+        end = start + length
+        for done in tl.range(0, length // WIDTH * WIDTH, WIDTH, num_stages=STAGES):
+            totals += _products(
+                codes, scales, row, code_stride, scale_stride, start + done, end,
+                FACTOR, SCALED, HAS_E4M3, WIDTH, True,
             )  # fmt: skip
         if length % WIDTH != 0:
-            products = _add_products(
-                products, codes, scales, row, code_stride, scale_stride,
-                start + length // WIDTH * WIDTH, start + length, SCALED, HAS_E4M3, WIDTH, False,
+            totals += _products(
+                codes, scales, row, code_stride, scale_stride, start + length // WIDTH * WIDTH, end,
+                FACTOR, SCALED, HAS_E4M3, WIDTH, False,
             )  # fmt: skip
-        totals += products.to(tl.float64)
     cell = delta[:, None] * n + delta[None, :]
     inside = (delta < n)[:, None] & (delta < n)[None, :]
     tl.store(partial + tl.program_id(0) * n * n + cell, totals, mask=inside)
@@ -75,6 +80,7 @@ def delta_gram(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
     """As `avil_fast.ops.delta_gram`; arguments have been checked."""
     made, n = tables(codes, scales), codes[0].shape[0]
     side = max(16, triton.next_power_of_2(n))
+    config = DELTA_GRAM[codes[0].dtype][side]
     programs = min(made.count, reduce.PROGRAMS, PARTIAL // (n * n))
     if programs == 0:
         return torch.zeros(n, n, dtype=torch.float64, device=codes[0].device)
@@ -87,12 +93,14 @@ def delta_gram(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
         n,
         programs,
         CODE=element(codes[0].dtype),
+        FACTOR=factor(codes[0].dtype),
         SCALED=bool(scales),
         HAS_E4M3=has_e4m3(codes[0].device),
         ALIGNED=made.aligned,
         SIDE=side,
-        WIDTH=gram_width(codes[0].dtype, side),
-        num_warps=GRAM_WARPS[codes[0].dtype][side],
+        WIDTH=config.width,
+        STAGES=config.stages,
+        num_warps=config.warps,
     )
     gram = reduce.columns(partial).view(n, n)
     return gram.triu() + gram.triu(1).T  # (i, j) and (j, i) may be rounded apart

@@ -15,7 +15,7 @@ ROWS, WIDTH = 64, 32
 """Rows and columns that a program of this stage adds at a time."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "width"])
 def kernel(partial, totals, count, width, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     column = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
     sums = tl.zeros((ROWS, WIDTH), tl.float64)

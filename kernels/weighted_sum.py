@@ -42,7 +42,7 @@ def _sum_tile(
         tile.store(low, at, inside, tile.narrow(result, LOW), WHOLE)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def kernel(
     partitions, chunks, alpha, n,
     CODE: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, HAS_E4M3: tl.constexpr,

@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from avil_fast.kernels import capture, delta_dots, delta_gram, reduce, weighted_sum
-from avil_fast.kernels.configs import CAPTURE, DELTA_DOTS, GRAM_WARPS, WEIGHTED_SUM, element, gram_width
+from avil_fast.kernels.configs import CAPTURE, DELTA_DOTS, DELTA_GRAM, WEIGHTED_SUM, element, factor
 from avil_fast.kernels.tables import CHUNK
 
 DTYPES = {
@@ -34,8 +34,11 @@ DTYPES = {
     None: None,
 }
 POINTERS = {"partitions": "*i64", "chunks": "*i64", "alpha": "*fp64", "partial": "*fp64", "totals": "*fp64"}
-WIDE = re.compile(r"^\s*(ld\.global|st\.global|cp\.async\.cg\.shared\.global)(\.v4\.b32|\.v2\.b64|.* 0x10)")
-"""16-byte accesses to global memory in PTX that no predicate guards."""
+ACCESS = re.compile(r"^\s*(ld|st|cp\.async\.cg\.shared)\.global(\S*)(?:.* (0x10))?")
+"""An access to global memory in PTX that no predicate guards."""
+
+BYTES = {".v4.b32": 16, ".v2.b64": 16, ".v2.b32": 8, ".b32": 4}
+"""What one moves; scalars of 8 bytes are addresses and lengths, not elements."""
 
 USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
@@ -53,9 +56,9 @@ class Code:
     elements: int
     """Of a tile, per thread: of one delta, of all in `delta_dots`."""
     unroll: int
-    wide_loads: int
-    """16-byte loads that no mask guards: those of tiles that lie within a chunk."""
-    wide_stores: int
+    loads: dict[int, int]
+    """How many there are by width in bytes of those that no mask guards, of tiles that lie within a chunk."""
+    stores: dict[int, int]
     registers: int
     spilled: int
     """Bytes of stack and local memory."""
@@ -67,9 +70,7 @@ def configurations(capability: int) -> Iterator[tuple[Code, Any, dict[str, Any],
     def code(operation: str, codec: str, warps: int, elements: int, **more: Any) -> Code:
         elements //= 32 * warps
         found = {"grad": None, "low": None, "n": 0, "unroll": 1} | more
-        return Code(
-            operation, codec, elements=elements, wide_loads=0, wide_stores=0, registers=0, spilled=0, **found
-        )
+        return Code(operation, codec, elements=elements, loads={}, stores={}, registers=0, spilled=0, **found)
 
     for codec in ("fp32", "bf16", "int8", "fp8"):
         dtype = DTYPES[codec]
@@ -94,29 +95,29 @@ def configurations(capability: int) -> Iterator[tuple[Code, Any, dict[str, Any],
                 config.warps,
             )
         for grad in ("fp32", "bf16"):
-            config = DELTA_DOTS[DTYPES[grad]]
+            config = DELTA_DOTS[dtype]
             for group in (1, 2, 4, 8):
                 if group > config.group:
                     continue
-                rows = config.rows * (config.group // group)
-                constants = reading | {"GRAD": element(DTYPES[grad]), "GROUP": group, "ROWS": rows}
+                constants = reading | {"GRAD": element(DTYPES[grad]), "GROUP": group, "ROWS": config.rows}
                 yield (
-                    code("delta_dots", codec, config.warps, group * rows * 256, grad=grad, n=group),
+                    code("delta_dots", codec, config.warps, group * config.rows * 256, grad=grad, n=group),
                     delta_dots.kernel,
                     constants,
                     config.warps,
                 )
-        for side, warps in GRAM_WARPS[dtype].items():
-            width = gram_width(dtype, side)
-            constants = reading | {"SIDE": side, "WIDTH": width}
+        for side in (16, 32, 64):
+            config = DELTA_GRAM[dtype][side]
+            constants = reading | {"FACTOR": factor(dtype), "SIDE": side, "WIDTH": config.width}
+            constants |= {"STAGES": config.stages}
             yield (
-                code("delta_gram", codec, warps, side * width, n=side),
+                code("delta_gram", codec, config.warps, side * config.width, n=side, unroll=config.stages),
                 delta_gram.kernel,
                 constants,
-                warps,
+                config.warps,
             )
     constants = {"ROWS": reduce.ROWS, "WIDTH": reduce.WIDTH}
-    yield Code("reduce", "", None, None, 0, 0, 1, 0, 0, 0, 0), reduce.kernel, constants, 4
+    yield Code("reduce", "", None, None, 0, 0, 1, {}, {}, 0, 0), reduce.kernel, constants, 4
 
 
 def compiled(kernel: Any, constants: dict[str, Any], warps: int, capability: int) -> Any:
@@ -130,12 +131,10 @@ def compiled(kernel: Any, constants: dict[str, Any], warps: int, capability: int
 def read(code: Code, built: Any) -> Code:
     """Fill in what the compiled code shows."""
     for line in built.asm["ptx"].splitlines():
-        found = WIDE.match(line)
-        if found:
-            if found[1] == "st.global":
-                code.wide_stores += 1
-            else:
-                code.wide_loads += 1
+        if found := ACCESS.match(line):
+            width = 16 if found[3] else BYTES.get(found[2], 0)
+            counts = code.stores if found[1] == "st" else code.loads
+            counts[width] = counts.get(width, 0) + 1
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(built.asm["cubin"])
         file.flush()

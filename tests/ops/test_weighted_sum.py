@@ -54,13 +54,14 @@ def test_low_is_the_cast_of_out(backend: str, codec: str, low_dtype: torch.dtype
         assert_same_bits(cast, result.to(low_dtype))
 
 
+@pytest.mark.parametrize("sizes", [SIZES, (4096, 512)], ids=["odd rows", "rows that begin on 16 bytes"])
 @pytest.mark.parametrize("shift", [1, 3])
 @pytest.mark.parametrize("codec", CODECS)
-def test_unaligned_starts_change_nothing(backend: str, codec: str, shift: int) -> None:
-    bank, base = random_bank(5, codec, shift=shift), random_flats(shift=shift)
-    alpha, out, low = torch.randn(5), poisoned(shift=shift), poisoned(shift=shift, dtype=torch.bfloat16)
+def test_unaligned_starts_change_nothing(backend: str, codec: str, shift: int, sizes: tuple[int, ...]) -> None:
+    bank, base = random_bank(5, codec, sizes, shift=shift), random_flats(sizes, shift=shift)
+    alpha, out, low = torch.randn(5), poisoned(sizes, shift), poisoned(sizes, shift, torch.bfloat16)
     ops.weighted_sum_(out, base, bank.codes, bank.scales, alpha, low)
-    aligned, aligned_low = poisoned(), poisoned(dtype=torch.bfloat16)
+    aligned, aligned_low = poisoned(sizes), poisoned(sizes, dtype=torch.bfloat16)
     copies = [codes.clone() for codes in bank.codes]
     ops.weighted_sum_(aligned, [b.clone() for b in base], copies, bank.scales, alpha, aligned_low)
     for a, b in zip([*out, *low], [*aligned, *aligned_low], strict=True):

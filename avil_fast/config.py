@@ -85,9 +85,9 @@ class AlphaConfig(Section):
     """Draw this many dev examples anew for each step; null takes the whole dev set."""
     rounds: Literal["auto"] | Count | None = "auto"
     """Learn α in so many rounds, the first ones; null: in all. In those that follow, α stays at its mean over the
-    later half of these, and the target trains on its dev set, too. Nothing is held out by then, so the last round
-    and the last epoch of the fine-tune are the result. auto: the first third where the target has a test set to
-    judge by, else all."""
+    later half of these (the target's at half of `init` or above), and the target trains on its dev set, too.
+    Nothing is held out by then, so the last round and the last epoch of the fine-tune are the result. auto: the
+    first third, if there are six rounds or more and the target has a test set to judge by, else all."""
     target_head: Literal["trained", "scaled"] = "scaled"
     """The target's head after a round: as its training left it, or its change scaled by the target's α."""
 

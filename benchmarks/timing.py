@@ -13,8 +13,8 @@ SLOW, TURNS_OF_SLOW = 6, 2
 """What is this many times as slow as the fastest sits most turns out: a ratio of 6 or of 7 is the same news."""
 
 HEAD_START = 1_000_000
-"""Cycles, some half a millisecond, that a GPU waits before what is timed. By then the host has launched it; the host's
-time would else stand in the figure of a call that is shorter."""
+"""Cycles, some half a millisecond, that a GPU waits before what is timed. By then the host has launched it; else
+the host's time would stand in the figure of a call that is shorter."""
 
 
 @dataclass(frozen=True)

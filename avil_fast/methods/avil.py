@@ -22,6 +22,9 @@ from avil_fast.methods.base import Method, RoundRecord, TaskData, Watch
 from avil_fast.tasks.joined import can_spare_dev
 from avil_fast.tasks.task import Task
 
+FEWEST_ROUNDS = 6
+"""Of a run in which α settles by itself: of fewer, a third is one round, whose α alone would decide all others."""
+
 
 class Avil(Method):
     """The method of the package; `preset: paper` is the published algorithm to the letter.
@@ -42,7 +45,8 @@ class Avil(Method):
             case None:
                 return config.rounds
             case "auto":
-                return math.ceil(config.rounds / 3) if can_spare_dev(target) else config.rounds
+                settles = config.rounds >= FEWEST_ROUNDS and can_spare_dev(target)
+                return math.ceil(config.rounds / 3) if settles else config.rounds
             case number:
                 return min(number, config.rounds)
 
@@ -69,7 +73,7 @@ class Avil(Method):
             alpha, path, benefit = self._solve_alpha(round_)
             self.alphas.append(alpha)
         else:
-            alpha = settled(self.alphas)
+            alpha = settled(self.alphas, self.engine.target, self.config.alpha)
             path = [alpha]
         if not self._alone:
             self.engine.merge(alpha)
@@ -145,10 +149,17 @@ class Avil(Method):
         return gradient
 
 
-def settled(alphas: list[list[float]]) -> list[float]:
-    """The mean α over the later half of the rounds in which it was learned."""
+def settled(alphas: list[list[float]], target: int, config: AlphaConfig) -> list[float]:
+    """The mean α over the later half of the rounds in which it was learned, the target's at least half its start.
+
+    A round may teach the target nothing new, and then its α is small. Kept for all rounds to come, it would have
+    them teach it nothing either.
+    """
     later = alphas[len(alphas) // 2 :]
-    return [sum(own) / len(later) for own in zip(*later, strict=True)]
+    mean = [sum(own) / len(later) for own in zip(*later, strict=True)]
+    least = start(config, len(mean)) / 2
+    mean[target] = max(mean[target], least if config.bounds is None else min(least, config.bounds[1]))
+    return mean
 
 
 def benefits(alpha: list[float], at_third: list[float], at_alpha: list[float]) -> list[float]:

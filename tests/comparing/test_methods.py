@@ -20,6 +20,7 @@ from avil_fast.errors import AvilError
 
 TINY = [
     "rounds=2",
+    "alpha.rounds=1",
     "steps_per_task=2",
     "finetune.epochs=0",
     "tasks.train=20",

@@ -16,13 +16,14 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 import avil_fast as avil
-from avil_fast.config import from_dotted, load
+from avil_fast.config import AlphaConfig, from_dotted, load
 from avil_fast.engine.base import Evaluation
 from avil_fast.engine.choice import make_engine
 from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError
 from avil_fast.launch import beside
 from avil_fast.methods import METHODS, find
+from avil_fast.methods.avil import settled
 from avil_fast.methods.base import Method, TaskData, Watch
 from avil_fast.methods.diw import reweighted
 from avil_fast.methods.forkmerge import search
@@ -371,6 +372,27 @@ def test_once_alpha_is_settled_the_target_trains_on_dev_too_and_the_last_round_c
     assert result.summary["steps"] == {"a": 20, "t": 20, "b": 20}
 
 
+@pytest.mark.parametrize(
+    ("alphas", "config", "expected"),
+    [
+        ([[9.0, 9.0], [0.2, 0.6], [0.4, 0.8]], {}, [0.3, 0.7]),
+        ([[0.9, 0.1]], {}, [0.9, 0.5]),
+        ([[0.9, 0.1]], {"init": "1/n"}, [0.9, 0.25]),
+        ([[0.1, 0.1]], {"bounds": (0.0, 0.4)}, [0.1, 0.4]),
+        ([[-0.1, 0.6]], {"bounds": None}, [-0.1, 0.6]),
+    ],
+    ids=[
+        "mean of the later half",
+        "the target's floor",
+        "of its start",
+        "within the bounds",
+        "the target's alone",
+    ],
+)
+def test_the_alpha_that_stays(alphas: list[list[float]], config: dict[str, Any], expected: list[float]) -> None:
+    assert settled(alphas, 1, AlphaConfig(**{"init": "one"} | config)) == pytest.approx(expected)
+
+
 def tasks_with_test(case: Case, as_datasets: bool = True) -> list[avil.Task]:
     """Those of a case, with a test set of the target; as Datasets, or as the batches that they are."""
 
@@ -385,8 +407,8 @@ def tasks_with_test(case: Case, as_datasets: bool = True) -> list[avil.Task]:
     ]
 
 
-@pytest.mark.parametrize(("rounds", "held_out"), [(1, 1), (2, 1), (3, 1), (4, 2), (12, 4)])
-def test_by_default_dev_joins_train_after_a_third_of_the_rounds(rounds: int, held_out: int) -> None:
+@pytest.mark.parametrize(("rounds", "held_out"), [(1, 1), (5, 5), (6, 2), (7, 3), (12, 4)])
+def test_by_default_dev_joins_train_after_a_third_of_six_rounds_or_more(rounds: int, held_out: int) -> None:
     case = CASES["linear"]()
     result, found = fit(case, tasks_with_test(case), rounds=rounds, steps_per_task=1)
     assert [row["dev_held_out"] for row in result.history] == [True] * held_out + [False] * (rounds - held_out)

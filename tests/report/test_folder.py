@@ -18,6 +18,7 @@ from avil_fast.tasks.from_config import build
 
 TINY = [
     "rounds=2",
+    "alpha.rounds=1",
     "finetune.epochs=1",
     "tasks.train=20",
     "tasks.auxiliary_train=20",

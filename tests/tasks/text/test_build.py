@@ -57,7 +57,7 @@ def run(made: Path, **changes: Any) -> Config:
         "steps_per_task": 12,
         "batch_size": 8,
         "optimizer": {"lr": 3e-3},
-        "alpha": {"steps": 3, "rounds": None},  # of two rounds, one would be too few to settle it
+        "alpha": {"steps": 3},
         "finetune": {"epochs": 0},
         "output_dir": None,
         "tasks": {

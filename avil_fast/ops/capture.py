@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avil_fast.ops.backend import implementation
 from avil_fast.ops.checks import check_bank, check_disjoint, check_rows_apart, check_update
-from avil_fast.ops.encoding import CHUNK, encode_
+from avil_fast.ops.encoding import chunk_for, encode_
 from avil_fast.ops.registry import register
 
 
@@ -89,9 +89,10 @@ def reference(
 ) -> Tensor:
     """The formula in plain torch, a chunk at a time."""
     squares = torch.zeros((), dtype=torch.float64, device=theta[0].device)
+    chunk = chunk_for(codes[0])
     for p, row in enumerate(codes):
-        for start in range(0, row.shape[1], CHUNK):
-            part = slice(start, min(start + CHUNK, row.shape[1]))
+        for start in range(0, row.shape[1], chunk):
+            part = slice(start, min(start + chunk, row.shape[1]))
             delta = theta[p][part] - base[p][part]
             encode_(row[slot], scales[p][slot] if scales else None, start, delta)
             squares += delta.double().square().sum()

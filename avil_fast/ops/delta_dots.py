@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avil_fast.ops.backend import implementation
 from avil_fast.ops.checks import GRAD_DTYPES, check_bank, check_flat
-from avil_fast.ops.encoding import CHUNK, decode
+from avil_fast.ops.encoding import chunk_for, decode
 from avil_fast.ops.registry import register
 
 
@@ -53,9 +53,10 @@ def reference(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence[
     """The formula in plain torch, in fp64, a chunk at a time."""
     n = codes[0].shape[0]
     totals = torch.zeros(n, dtype=torch.float64, device=codes[0].device)
+    chunk = chunk_for(codes[0])
     for p, row in enumerate(codes):
-        for start in range(0, row.shape[1], CHUNK):
-            stop = min(start + CHUNK, row.shape[1])
+        for start in range(0, row.shape[1], chunk):
+            stop = min(start + chunk, row.shape[1])
             part = grad[p][start:stop].double()
             for i in range(n):
                 row_scales = scales[p][i] if scales else None

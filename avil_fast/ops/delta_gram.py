@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avil_fast.ops.backend import implementation
 from avil_fast.ops.checks import check_bank
-from avil_fast.ops.encoding import CHUNK, decode
+from avil_fast.ops.encoding import chunk_for, decode
 from avil_fast.ops.registry import register
 
 
@@ -48,7 +48,7 @@ def reference(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
     """The formula in plain torch, in fp64, a chunk at a time."""
     n = codes[0].shape[0]
     gram = torch.zeros((n, n), dtype=torch.float64, device=codes[0].device)
-    step = CHUNK // 16  # [n ≤ 64, step] in fp64 stays within 1 MiB
+    step = chunk_for(codes[0]) // 16  # [n ≤ 64, step] in fp64 stays within 1 MiB on the CPU
     for p, row in enumerate(codes):
         for start in range(0, row.shape[1], step):
             stop = min(start + step, row.shape[1])

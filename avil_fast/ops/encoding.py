@@ -19,7 +19,15 @@ LARGEST = {torch.int8: 127, torch.float8_e4m3fn: 448}
 """The largest code of each type that has scales."""
 
 CHUNK = 1 << 15
-"""Elements the reference handles at a time, a multiple of BLOCK: its temporaries stay under 1 MiB."""
+"""Elements the reference handles at a time on the CPU, a multiple of BLOCK: its temporaries stay under 1 MiB."""
+
+GPU_CHUNK = 1 << 22
+"""The same on a GPU, where every chunk is a dozen launches: temporaries stay under 256 MiB."""
+
+
+def chunk_for(tensor: Tensor) -> int:
+    """Elements that the reference handles at a time where a tensor lies."""
+    return GPU_CHUNK if tensor.is_cuda else CHUNK
 
 
 def blocks(numel: int) -> int:

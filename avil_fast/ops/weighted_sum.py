@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avil_fast.ops.backend import implementation
 from avil_fast.ops.checks import check_alpha, check_bank, check_disjoint, check_update, unless_same
-from avil_fast.ops.encoding import CHUNK, decode
+from avil_fast.ops.encoding import chunk_for, decode
 from avil_fast.ops.registry import register
 
 
@@ -82,9 +82,10 @@ def reference(
 ) -> None:
     """The formula in plain torch, a chunk at a time."""
     coefficients = alpha.to(base[0].dtype).unbind()
+    chunk = chunk_for(codes[0])
     for p, row in enumerate(codes):
-        for start in range(0, row.shape[1], CHUNK):
-            part = slice(start, min(start + CHUNK, row.shape[1]))
+        for start in range(0, row.shape[1], chunk):
+            part = slice(start, min(start + chunk, row.shape[1]))
             total = torch.zeros_like(base[p][part])
             for i, coefficient in enumerate(coefficients):
                 row_scales = scales[p][i] if scales else None

@@ -1,8 +1,8 @@
 """How each kernel is cut into programs, per codec: few, named, no tuning at run time.
 
 The fastest on an H200 at 2, 8 and 32 deltas of 64 Mi parameters, or within a percent of it, of those that spill
-nothing to local memory for sm_80 and sm_90 (tests/kernels/test_compiled.py). `delta_gram` of more than 32 deltas was
-not timed.
+nothing to local memory for sm_80 and sm_90 (tests/kernels/test_compiled.py). `delta_gram` of more than 32 deltas
+was not timed.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ SMALL = [
     "rounds=2",
     "steps_per_task=2",
     "alpha.steps=2",
+    "alpha.rounds=1",
     "finetune.epochs=1",
     "tasks.train=20",
     "tasks.auxiliary_train=20",
@@ -95,21 +96,22 @@ def test_stopped_in_the_baseline_and_in_the_run_it_ends_the_same(
 
 
 def test_a_longer_run_is_compared_with_a_longer_baseline(tmp_path: Path) -> None:
-    train(tmp_path / "run", "alpha.rounds=1")
+    train(tmp_path / "run")
     with pytest.warns(UserWarning, match="the run has another length now, so its baselines are run again"):
-        longer = train(tmp_path / "run", "alpha.rounds=1", "rounds=4", resume="auto")
-    assert longer == train(tmp_path / "whole", "alpha.rounds=1", "rounds=4")
+        longer = train(tmp_path / "run", "rounds=4", resume="auto")
+    assert longer == train(tmp_path / "whole", "rounds=4")
     assert not (tmp_path / "run" / "checkpoints" / "single_all").exists()
 
 
 def test_a_longer_run_does_not_hold_out_again_what_it_has_trained_on(tmp_path: Path) -> None:
-    train(tmp_path / "run", "baselines=[]")
-    train(tmp_path / "run", "baselines=[]", "rounds=6", resume="auto")
+    more = ["baselines=[]", "alpha.rounds=auto"]
+    train(tmp_path / "run", *more, "rounds=6")
+    train(tmp_path / "run", *more, "rounds=9", resume="auto")
     lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["dev_held_out"] for line in lines] == [True, *[False] * 5]
-    train(tmp_path / "whole", "baselines=[]", "rounds=6")
+    assert [json.loads(line)["dev_held_out"] for line in lines] == [True] * 2 + [False] * 7
+    train(tmp_path / "whole", *more, "rounds=9")
     lines = (tmp_path / "whole" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["dev_held_out"] for line in lines] == [True, True, *[False] * 4]
+    assert [json.loads(line)["dev_held_out"] for line in lines] == [True] * 3 + [False] * 6
 
 
 def test_other_settings_are_refused_before_the_baseline_is_trained(

@@ -31,13 +31,10 @@ class DotsConfig:
     vectors: int
     """16-byte loads of a thread from each delta of a group, issued together."""
     warps: int
-    codes: int
-    """Elements in 16 bytes."""
 
-    @property
-    def rows(self) -> int:
+    def rows(self, codec: torch.dtype) -> int:
         """Blocks of 256 elements in a tile."""
-        return self.warps * 32 * self.vectors * self.codes // 256
+        return self.warps * 32 * self.vectors * (16 // codec.itemsize) // 256
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,10 @@ WEIGHTED_SUM = {  # by codec
     torch.float8_e4m3fn: TileConfig(rows=2, warps=2, unroll=4),
 }
 DELTA_DOTS = {  # by codec
-    torch.float32: DotsConfig(group=2, vectors=4, warps=8, codes=4),
-    torch.bfloat16: DotsConfig(group=8, vectors=1, warps=4, codes=8),
-    torch.int8: DotsConfig(group=8, vectors=1, warps=2, codes=16),
-    torch.float8_e4m3fn: DotsConfig(group=8, vectors=1, warps=2, codes=16),
+    torch.float32: DotsConfig(group=2, vectors=4, warps=8),
+    torch.bfloat16: DotsConfig(group=8, vectors=1, warps=4),
+    torch.int8: DotsConfig(group=8, vectors=1, warps=2),
+    torch.float8_e4m3fn: DotsConfig(group=8, vectors=1, warps=2),
 }
 CAPTURE = {  # by codec
     torch.float32: TileConfig(rows=4, warps=2),

@@ -126,7 +126,7 @@ def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence
         HAS_E4M3=has_e4m3(codes[0].device),
         ALIGNED=made.aligned,
         GROUP=group,
-        ROWS=config.rows,
+        ROWS=config.rows(codes[0].dtype),
         num_warps=config.warps,
     )
     return reduce.columns(partial)

@@ -99,15 +99,15 @@ def configurations(capability: int) -> Iterator[tuple[Code, Any, dict[str, Any],
             for group in (1, 2, 4, 8):
                 if group > config.group:
                     continue
-                constants = reading | {"GRAD": element(DTYPES[grad]), "GROUP": group, "ROWS": config.rows}
+                rows = config.rows(dtype)
+                constants = reading | {"GRAD": element(DTYPES[grad]), "GROUP": group, "ROWS": rows}
                 yield (
-                    code("delta_dots", codec, config.warps, group * config.rows * 256, grad=grad, n=group),
+                    code("delta_dots", codec, config.warps, group * rows * 256, grad=grad, n=group),
                     delta_dots.kernel,
                     constants,
                     config.warps,
                 )
-        for side in (16, 32, 64):
-            config = DELTA_GRAM[dtype][side]
+        for side, config in DELTA_GRAM[dtype].items():
             constants = reading | {"FACTOR": factor(dtype), "SIDE": side, "WIDTH": config.width}
             constants |= {"STAGES": config.stages}
             yield (

@@ -88,6 +88,10 @@ class AlphaConfig(Section):
     later half of these (the target's at half of `init` or above), and the target trains on its dev set, too.
     Nothing is held out by then, so the last round and the last epoch of the fine-tune are the result. auto: the
     first third, if there are six rounds or more and the target has a test set to judge by, else all."""
+    settled: Literal["auto", "joint", "merge"] = "auto"
+    """The rounds that follow. joint: the tasks train together, batch by batch, and each has a share of the steps
+    in proportion to its α and weight. merge: each trains by itself, and the deltas are merged with the α. auto:
+    joint, unless `task_vectors` asks for deltas."""
     target_head: Literal["trained", "scaled"] = "scaled"
     """The target's head after a round: as its training left it, or its change scaled by the target's α."""
 

@@ -289,7 +289,7 @@ def test_the_vectors_are_of_the_kept_round(tmp_path: Path) -> None:
 
 
 def test_a_run_of_the_target_alone_keeps_none_and_says_so(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="leave no deltas: it trains the target alone"):
+    with pytest.warns(UserWarning, match="leave no deltas: no task trains by itself"):
         made_runs.fit(tmp_path / "run", task_vectors=True, method="single")
     with pytest.raises(AvilError, match="has no task vectors; train with task_vectors=true"):
         export(tmp_path / "run", tmp_path / "to", task_vectors=True)

@@ -6,6 +6,9 @@ A round, from shared parameters θ:
 2. α phase: minimise L_target(dev; θ + Σ α_i δ_i) over α by gradient descent
 3. merge: θ ← θ + Σ α_i δ_i
 4. weights: w_i ← w_i + (α_i - 1), or one of the other rules
+
+Once α is settled (`alpha.rounds`, no part of the paper) nothing more is learned from tasks that train apart, so
+they train together.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import torch
 from avil_fast.config import AlphaConfig, TrainConfig, WeightsConfig
 from avil_fast.engine.base import Engine
 from avil_fast.errors import Diverged
-from avil_fast.methods.base import Method, RoundRecord, TaskData, Watch
+from avil_fast.methods.base import Method, RoundRecord, TaskData, Watch, share_out
 from avil_fast.tasks.joined import can_spare_dev
 from avil_fast.tasks.task import Task
 
@@ -60,10 +63,15 @@ class Avil(Method):
         if self._on_dev:  # also where the run goes on for longer than it was to
             self.held_out = len(self.alphas)
 
+    def training(self, turn: int) -> str:
+        return super().training(self.engine.target if self._together else turn)
+
     def round(self, round_: int) -> RoundRecord:
         done = self.so_far
         self._on_dev = self._on_dev or not self.holds_out(round_)
         self.begin()
+        if self._together and not self._alone:
+            return self._train_jointly(round_)
         for task in range(len(done.norm), len(self.engine.tasks)):
             self._collect(task, round_)
         benefit: list[float] = []
@@ -83,6 +91,20 @@ class Avil(Method):
         init = start(self.config.alpha, len(alpha))
         self.weight = update_weights(self.weight, alpha, init, self.config.weights, self.engine.target)
         return RoundRecord(alpha, self.weight, done.norm, done.loss, path, cosine, benefit)
+
+    @property
+    def _together(self) -> bool:
+        """α is settled, and tasks do not train apart any more."""
+        settled, vectors = self.config.alpha.settled, self.config.task_vectors
+        return self._on_dev and (settled == "joint" or (settled == "auto" and not vectors))
+
+    def _train_jointly(self, round_: int) -> RoundRecord:
+        """A round with a settled α: as many steps as all tasks have together, shared out by α_i w_i."""
+        alpha = settled(self.alphas, self.engine.target, self.config.alpha)
+        total = sum(map(self.data.steps, range(len(alpha))))
+        shares = [max(a * w, 0.0) for a, w in zip(alpha, self.weight, strict=True)]
+        done = self.train_jointly(round_, share_out(total, shares), joined=True)
+        return RoundRecord(alpha, self.weight, done.delta_norm, done.train_loss, [alpha])
 
     @property
     def _alone(self) -> bool:

@@ -139,9 +139,12 @@ class TaskData:
         steps = round(factor * self.steps(task))
         return steps, self.cycle(task, steps - skip)
 
-    def mixed(self, order: Sequence[int]) -> Iterator[Batch]:
-        """The next full batches of these tasks, in this order of them."""
-        streams = {task: self.cycle(task, order.count(task)) for task in dict.fromkeys(order)}
+    def mixed(self, order: Sequence[int], joined: int | None = None) -> Iterator[Batch]:
+        """The next full batches of tasks in this order; those of task `joined` from the fine-tune's data."""
+        streams = {
+            task: (self.tail if task == joined else self.cycle)(task, order.count(task))
+            for task in dict.fromkeys(order)
+        }
         for task in order:
             yield next(streams[task])
 
@@ -257,6 +260,21 @@ def train_task(
         watch.point()
 
 
+@dataclass(frozen=True)
+class Joint:
+    """What a turn of all tasks did, in their order."""
+
+    delta_norm: list[float]
+    """Of the whole turn, as the target's."""
+    train_loss: list[float | None]
+
+
+def share_out(total: int, shares: Sequence[float]) -> list[int]:
+    """So many steps in whole numbers, in proportion to the shares; none is more than one off."""
+    ends = [round(total * sum(shares[: task + 1]) / sum(shares)) for task in range(len(shares))]
+    return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+
+
 class Method(ABC):
     """A training method: scalars and order. It never touches a tensor of the model.
 
@@ -345,7 +363,7 @@ class Method(ABC):
             steps, batches = self.data.training(turn, round_, factor, done.step, joined)
         else:
             steps, left = len(losses), losses[done.step :]
-            batches = self.data.mixed(losses[done.step :])
+            batches = self.data.mixed(losses[done.step :], turn if joined else None)
         train_task(
             self.engine,
             turn,
@@ -362,6 +380,19 @@ class Method(ABC):
         run = self.engine.end_task(restore=restore)
         done.end_task(run)
         return run
+
+    def train_jointly(self, round_: int, steps: Sequence[int], *, joined: bool = False) -> Joint:
+        """Train all tasks in the target's turn, with its moments: so many batches of each, in a random order.
+
+        θ stays where that leaves it. `joined` as in `take_turn`.
+        """
+        target, order = self.engine.target, self.shuffled(steps, round_)
+        run = self.take_turn(target, round_, losses=order, joined=joined, restore=False)
+        losses: list[float | None] = []
+        for task, count in enumerate(steps):
+            own = [loss for of, loss in zip(order, run.losses, strict=True) if of == task]
+            losses.append(sum(own) / count if count else None)
+        return Joint([run.delta_norm if task == target else 0.0 for task in range(len(steps))], losses)
 
     def shuffled(self, steps: Sequence[int], *seed: object) -> list[int]:
         """So many steps of every task, as an order in which they are taken."""

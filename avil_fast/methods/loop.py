@@ -138,7 +138,7 @@ class Run:
         self._round_began = self._began
 
     def where(self) -> dict[str, Any]:
-        """Where the run stands, for people: round, phase, and there task and step."""
+        """Where the run stands, for people: round, phase, and there the turn, whose it is, and its step."""
         tasks, done = self._engine.tasks, self._method.so_far
         if self._finetune and self._finetune.epoch == self._config.finetune.epochs:
             return {"round": len(self.history), "phase": "done"}
@@ -152,7 +152,8 @@ class Run:
         where = {"round": len(self.history) + 1}
         if len(done.norm) == len(tasks):
             return where | {"phase": "α", "step": len(done.gradient)}
-        return where | {"phase": "training", "task": self._method.training(len(done.norm)), "step": done.step}
+        turn = len(done.norm)
+        return where | {"phase": "training", "turn": turn, "task": self._method.training(turn), "step": done.step}
 
     def state(self) -> dict[str, Any]:
         """Where the run stands, all but tensors, in JSON's types."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from avil_fast.methods.base import Method, RoundRecord
+from avil_fast.methods.base import Method, RoundRecord, share_out
 from avil_fast.methods.single import target_alone
 from avil_fast.section import Fraction, Section
 
@@ -26,27 +26,19 @@ class Multitask(Method):
         return self.engine.tasks[self.engine.target].name
 
     def round(self, round_: int) -> RoundRecord:
-        target, steps = self.engine.target, self.steps()
+        steps = self.steps()
         self.begin()
-        order = self.shuffled(steps, round_)
-        run = self.take_turn(target, round_, losses=order, restore=False)
+        done = self.train_jointly(round_, steps)
         mean = sum(steps) / len(steps)
         self.weight = [count / mean for count in steps]
-        losses: list[float | None] = []
-        for task, count in enumerate(steps):
-            own = [loss for of, loss in zip(order, run.losses, strict=True) if of == task]
-            losses.append(sum(own) / count if count else None)
-        norms = [run.delta_norm if task == target else 0.0 for task in range(len(steps))]
-        return RoundRecord([1.0] * len(steps), self.weight, norms, losses)
+        return RoundRecord([1.0] * len(steps), self.weight, done.delta_norm, done.train_loss)
 
     def steps(self) -> list[int]:
         """Of each task in a round."""
         tasks = range(len(self.engine.tasks))
         if self.options.sampling == "uniform":
             return [self.data.steps(task) for task in tasks]
-        total, passes = sum(map(self.data.steps, tasks)), [self.data.steps_per_pass(task) for task in tasks]
-        ends = [round(total * sum(passes[: task + 1]) / sum(passes)) for task in tasks]
-        return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+        return share_out(sum(map(self.data.steps, tasks)), [self.data.steps_per_pass(task) for task in tasks])
 
 
 class MultitaskFinetune(Multitask):

@@ -67,10 +67,13 @@ def over_rounds(
     return Figure(name, title, caption, plot, keys, Table(["round", *curves], rows))
 
 
-def cosines(tasks: Sequence[str], cosine: Sequence[Sequence[float]]) -> Figure:
-    """Between the updates of tasks."""
-    label = f"Cosines between the updates of {len(tasks)} tasks in the last round"
-    caption = "Last round. Blue: two tasks pull the same way; orange: against each other."
+def cosines(tasks: Sequence[str], cosine: Sequence[Sequence[float]], round_: int) -> Figure:
+    """Between the updates of tasks in a round."""
+    label = f"Cosines between the updates of {len(tasks)} tasks in round {round_}"
+    caption = (
+        f"Round {round_}, the last in which tasks trained apart. Blue: two tasks pull the same way; orange: "
+        f"against each other."
+    )
     rows = [
         [task, *(f"{round(value, 2) + 0.0:.2f}" for value in of_task)]
         for task, of_task in zip(tasks, cosine, strict=True)

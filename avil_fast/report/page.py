@@ -119,8 +119,9 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
         by_task = {name: Curve(styles[name], before + [row[key].get(name) for row in history]) for name in tasks}
         label = f"{symbol} of every task by round; in the last round: {last(key)}"
         yield figures.over_rounds(key, title, caption, label, by_task, [0] * len(before) + rounds)
-    if len(tasks) > 1 and len(history[-1]["cosine"]) == len(tasks):
-        yield figures.cosines(tasks, history[-1]["cosine"])
+    apart = [row for row in history if len(row["cosine"]) == len(tasks)]
+    if len(tasks) > 1 and apart:
+        yield figures.cosines(tasks, apart[-1]["cosine"], apart[-1]["round"])
     seconds = {part: sum(row["seconds"].get(key) or 0.0 for row in history) for key, part in _PARTS.items()}
     total = sum(row["seconds"]["total"] for row in history)
     seconds["other, in rounds"] = max(0.0, total - sum(seconds.values()))

@@ -44,7 +44,7 @@ class TaskVectors:
         """Write those of the round that has just been merged. Where the disk is full, training goes on without."""
         names = [task.name for task in self._engine.tasks]
         if not self._engine.has_deltas:
-            self._warn("task_vectors is true, but this run's rounds leave no deltas: it trains the target alone")
+            self._warn("task_vectors is true, but this run's rounds leave no deltas: no task trains by itself")
             return
         about = {"round": round_, "tasks": names, "alpha": list(alpha)}
         with self._engine.spend("checkpoints"):

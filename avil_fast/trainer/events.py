@@ -11,7 +11,6 @@ from torch import Tensor
 
 from avil_fast.config import TrainConfig
 from avil_fast.logs import scalars
-from avil_fast.methods import find
 from avil_fast.methods.base import TaskData
 from avil_fast.methods.finetune import own_data
 from avil_fast.methods.loop import Observer
@@ -124,10 +123,8 @@ class Events(Observer):
         """Steps since the last round that is done."""
         match where["phase"]:
             case "training":
-                names = list(self._steps)
-                own_turns = find(self._config.method).keeps_deltas
-                before = names[: names.index(where["task"])] if own_turns else []
-                return int(where["step"]) + sum(self._steps[name] for name in before)
+                before = list(self._steps.values())[: where["turn"]]
+                return int(where["step"]) + sum(before)
             case "α":
                 return self.steps_per_round
             case "fine-tune":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,12 +25,12 @@ from avil_fast.errors import AvilError
 from avil_fast.launch import beside
 from avil_fast.methods import METHODS, find
 from avil_fast.methods.avil import settled
-from avil_fast.methods.base import Method, TaskData, Watch
+from avil_fast.methods.base import Method, SoFar, TaskData, Watch, share_out
 from avil_fast.methods.diw import reweighted
 from avil_fast.methods.forkmerge import search
 from avil_fast.methods.tartan import steps
 from avil_fast.randomness import seeded
-from avil_fast.tasks.batches import derive_seed
+from avil_fast.tasks.batches import Batches, derive_seed
 from avil_fast.tasks.joined import joined
 from tests.methods.models import CASES, NAMES, Case, in_float64
 
@@ -369,7 +370,82 @@ def test_once_alpha_is_settled_the_target_trains_on_dev_too_and_the_last_round_c
     assert result.alphas[3:].tolist() == [pytest.approx(expected)] * 2
     assert [len(row["alpha_path"]) for row in result.history] == [11, 11, 11, 1, 1]
     assert result.summary["best_round"] == 5
-    assert result.summary["steps"] == {"a": 20, "t": 20, "b": 20}
+    shared = dict(zip("atb", share_out(12, expected.tolist()), strict=True))
+    assert len(set(shared.values())) > 1
+    assert result.summary["steps"] == {name: 12 + 2 * count for name, count in shared.items()}
+
+
+def test_once_alpha_is_settled_a_round_is_a_plain_loop_over_all_tasks_by_their_alpha() -> None:
+    """With α and w as they happen to be, in fp64."""
+    case = in_float64(CASES["convolutional"]())
+    options = {"rounds": 3, "steps_per_task": 5, "weights.rule": "additive", "weights.lr": 0.3} | {
+        "alpha.rounds": 2,
+        "alpha.lr": 3.0,
+    }
+    method = made(case, **options)
+    both = replace(method.engine.tasks[1], train=[*case.train["t"], *case.dev])
+    method.data._tail = Batches(both, 1, 0)
+    for round_ in (1, 2):
+        method.round(round_)
+        method.so_far = SoFar()
+    alpha, model = settled(method.alphas, 1, method.config.alpha), copy.deepcopy(method.engine.model).train()
+    shares = share_out(15, [a * w for a, w in zip(alpha, method.weight, strict=True)])
+    assert len(set(shares)) == 3
+    assert min(shares) > 0
+    batches = made(case, **options).data
+    batches.load(method.data.state() | {"tail": None})
+    batches._tail = Batches(both, 1, 0)
+    record = method.round(3)
+    assert record.alpha == alpha
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    order = method.shuffled(shares, 3)
+    losses = []
+    for task, batch in zip(order, batches.mixed(order, joined=1), strict=True):
+        optimizer.zero_grad()
+        loss = case.losses[NAMES[task]](model, batch)
+        losses.append((task, loss.item()))
+        loss.backward()
+        optimizer.step()
+    torch.testing.assert_close(theta(method), nn.utils.parameters_to_vector(model.parameters()).detach())
+    for task in range(3):
+        own = [loss for of, loss in losses if of == task]
+        assert record.train_loss[task] == pytest.approx(sum(own) / len(own))
+
+
+def test_a_task_whose_alpha_is_not_above_0_has_no_step_once_it_is_settled() -> None:
+    case = CASES["linear"]()
+    options = {"rounds": 3, "steps_per_task": 4, "alpha.rounds": 1, "alpha.steps": 1, "alpha.bounds": None}
+    for lr in (0.3, 1.0, 3.0, 10.0, 30.0):
+        result, _ = fit(case, **options, **{"alpha.lr": lr})
+        if min(result.alphas[1]) < 0:
+            break
+    task = NAMES[int(result.alphas[1].argmin())]
+    assert result.summary["steps"][task] == 4
+    assert sum(result.summary["steps"].values()) == 36
+    assert result.history[-1]["train_loss"][task] is None
+
+
+@pytest.mark.parametrize("changes", [{"alpha.settled": "merge"}, {"task_vectors": True}])
+def test_deltas_are_merged_with_the_settled_alpha_where_that_is_asked_for(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    case = CASES["linear"]()
+    options = {"rounds": 4, "steps_per_task": 4, "alpha.rounds": 2, "optimizer.lr": 0.02}
+    result, _ = fit(case, **options, **changes, output_dir=str(tmp_path / "run"))
+    assert result.summary["steps"] == {"a": 16, "t": 16, "b": 16}
+    assert all(row["cosine"] and min(row["delta_norm"].values()) > 0 for row in result.history)
+    together, _ = fit(case, **options)
+    assert together.alphas.tolist() == result.alphas.tolist()
+    assert [bool(row["cosine"]) for row in together.history] == [True, True, False, False]
+
+
+@given(st.integers(0, 200), st.lists(st.floats(0, 10), min_size=1, max_size=6).filter(lambda of: sum(of) > 1))
+def test_steps_are_shared_out_whole_and_all_of_them(total: int, shares: list[float]) -> None:
+    found = share_out(total, shares)
+    assert sum(found) == total
+    for count, share in zip(found, shares, strict=True):
+        assert abs(count - total * share / sum(shares)) <= 1 + 1e-9
+        assert count == 0 or share > 0
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ SMALL = {
     "kernels": "--numel 65536 --repeats 2 --n 2 3 --against add_ mv",
     "trainer": "--batch 2 --length 8 --steps 2 --repeats 1 --width 16 --layers 1 --heads 2 --vocabulary 64",
     "streamed": "--device cpu --numel 200000 --repeats 2 --n 2 3 --window 300000",
+    "soak": "--rounds 20 --ranks 1",
     "endtoend": "--device cpu --tasks 2 --steps 2 --batch 2 --sequence 8 --vocabulary 64 --width 64 --layers 1",
 }
 
@@ -33,6 +34,10 @@ def test_a_command_runs_and_writes_its_figures(name: str, tmp_path: Path) -> Non
         assert all(row["gbps"] > 0 and row["percent_of_roof"] > 0 for row in figures["rows"])
     elif name == "trainer":
         assert figures["ratio"] == figures["ratios"][0] > 0
+    elif name == "soak":
+        (run,) = figures["runs"]
+        assert run["rounds"] == 20
+        assert min(run["seconds_of_round"]) > 0
     elif name == "checkpoints":
         assert figures["bytes_of_files"] > sum(figures["bytes"].values()) > 0
     else:

@@ -258,6 +258,8 @@ def _summary(tasks: Sequence[Task], config: TrainConfig, outcome: Outcome) -> di
         "test_metric": outcome.test.metric if outcome.test else None,
         **of_rounds(config, names, outcome.history, outcome.best_round),
         "steps": outcome.steps,
+        "rejected_steps": outcome.rejected_steps,
+        "rejected_alpha_steps": sum(row["rejected_alpha_steps"] for row in outcome.history),
         "examples_seen": {name: count * config.batch_size for name, count in outcome.steps.items()},
         "dev_passes": outcome.dev_passes,
         "examples": {task.name: _examples(task) for task in tasks},

@@ -210,6 +210,9 @@ class TrainConfig(Section):
     """Examples of a batch in evaluations and in the α phase."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that load data."""
+    max_rejected_steps: Count = 5
+    """A step whose loss or gradient is not finite is rejected: it changes nothing, and is counted. After so many
+    of a task in a row the run stops."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of everything that is drawn; the same seed gives the same bits."""
     keep: Literal["best", "last"] = "best"

@@ -17,6 +17,7 @@ from avil_fast.methods.loop import Observer
 from avil_fast.progress import bar, in_words
 from avil_fast.report.folder import REPORT
 from avil_fast.report.metric import SEEN, held_out
+from avil_fast.report.numbers import rejected
 
 if TYPE_CHECKING:
     from avil_fast.checkpoint.inspect import Inspection
@@ -71,6 +72,8 @@ class Console:
         for name in result.tasks:
             coefficients.add_row(name, f"{summary['alpha_mean'][name]:.2f}", f"{summary['weight_last'][name]:.2f}")
         self._rich.print(coefficients)
+        if told := rejected(summary):
+            self._rich.print(told, soft_wrap=True)
         self._rich.print(_time(result.history), soft_wrap=True)
         self._rich.print(_memory(summary), soft_wrap=True)
         if folder is not None:

@@ -67,7 +67,9 @@ class _Bar(Observer):
         self._done, self._in_round = row["round"], 0
         alpha = " ".join(f"{value:.2f}" for value in row["alpha"].values() if value is not None)
         self._progress.update(self._line, alpha=f"α {alpha}")
-        where = f"round {self._done}/{self._rounds} done, dev loss {row['dev_loss']:.3f}"
+        rejected = sum(row["rejected_steps"].values())
+        told = f", {rejected} steps rejected" if rejected else ""
+        where = f"round {self._done}/{self._rounds} done, dev loss {row['dev_loss']:.3f}{told}"
         self._show(self._done * self._per_round, where, time.monotonic())
 
     def _show(self, done: int, where: str, now: float) -> None:

@@ -29,6 +29,7 @@ FREE = {
     "device",
     "gradient_accumulation_steps",
     "log",
+    "max_rejected_steps",
     "model.compile",
     "model.gradient_checkpointing",
     "optimizer.backend",

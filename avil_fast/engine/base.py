@@ -6,6 +6,7 @@ order: it says which task trains when and what α and w become, and never touche
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -24,11 +25,16 @@ class TaskRun:
     """What one task's training in a round left behind."""
 
     loss: float
-    """Mean training loss over the steps, unweighted; NaN if there were none."""
+    """Mean training loss over the steps that were taken, unweighted; NaN if there were none."""
     delta_norm: float
     """‖δ_i‖ over the shared parameters."""
     losses: Sequence[float] = ()
-    """Of every step."""
+    """Of every step; of one that was rejected it is not finite."""
+
+    @property
+    def rejected(self) -> list[bool]:
+        """Of every step, whether it was rejected."""
+        return [not math.isfinite(loss) for loss in self.losses]
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,9 @@ class Engine(ABC):
     ) -> Tensor:
         """One optimizer step on loss_weight · L_i at lr_scale · lr.
 
+        Where a loss or the gradient is not finite on any rank, the step is rejected on all of them: parameters,
+        moments and buffers stay as they were. No rank waits for its device to find out.
+
         Args:
             task: i, whose loss it is and whose head is stepped; by default the task whose turn it is. Shared
                 parameters are stepped with the moments of the turn, a head with its own.
@@ -100,9 +109,14 @@ class Engine(ABC):
         """Put δ_i in the bank and θ back, bit for bit; the task's head keeps its trained value.
 
         With `restore=False` θ stays where the task left it and no delta is kept: training without a merge.
+        """
 
-        Raises:
-            AvilError: a loss of this task was not finite; names the task and the step.
+    @abstractmethod
+    def rejected_in_a_row(self, *, wait: bool = False) -> Sequence[int]:
+        """How many of each task's last steps were rejected one after the other; the same on all ranks.
+
+        Args:
+            wait: for the device. Otherwise a GPU's last steps may be missing, and count later.
         """
 
     @abstractmethod

@@ -67,6 +67,28 @@ class RoundBuffers:
             buffer.copy_(total / self.tasks if buffer.is_floating_point() else total)
 
 
+class StepBuffers:
+    """Puts a model's buffers back after a step that was rejected: its forward pass may have written NaN.
+
+    Args:
+        model: whose buffers. All are copied before each step: torch does not tell which ones a step writes.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._buffers = list(model.buffers())
+        self._copies = [torch.empty_like(buffer) for buffer in self._buffers]
+
+    def keep(self) -> None:
+        """Before a step."""
+        for buffer, copy in zip(self._buffers, self._copies, strict=True):
+            copy.copy_(buffer)
+
+    def put_back(self, rejected: Tensor) -> None:
+        """After it; `rejected` is a bool on the device, which nothing waits for."""
+        for buffer, copy in zip(self._buffers, self._copies, strict=True):
+            torch.where(rejected, copy, buffer, out=buffer)
+
+
 def saved_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The buffers that belong to a model's state, by name; others can be computed again."""
     saved = model.state_dict(keep_vars=True).keys()

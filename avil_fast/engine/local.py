@@ -81,9 +81,9 @@ class LocalEngine(SavedEngine):
     def _backward(self, loss: Tensor, last: bool) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def _step(self, lr_scale: float) -> None:
+    def _step(self, lr_scale: float) -> Tensor:
         assert self._loss_of is not None
-        self._optimizer.step(self._training(), self._loss_of, lr_scale)
+        return self._optimizer.step(self._training(), self._loss_of, lr_scale)
 
     def _publish(self) -> None:
         for shards, partitions in (

@@ -46,18 +46,26 @@ class TaskOptimizer:
         self._shared = [_Moments(shared, config) for _ in heads]
         self._heads = [_Moments(head, config) for head in heads]
 
-    def step(self, turn: int, task: int, lr_scale: float) -> None:
-        """One step on the gradients of `task`'s loss in the turn of another, or in its own."""
+    def step(self, turn: int, task: int, lr_scale: float) -> Tensor:
+        """One step on the gradients of `task`'s loss in the turn of another, or in its own.
+
+        Returns:
+            Whether it was rejected, because the gradient's norm is not finite; a bool on the device.
+        """
         stepped = self._shared[turn], self._heads[task]
         partitions = [partition for moments in stepped for partition in moments.partitions]
         for partition in partitions:
             partition.attach_grad()
+        trained = [partition.trained for partition in partitions]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
         if self._config.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_([p.trained for p in partitions], self._config.clip_norm)
+            torch.nn.utils.clip_grads_with_norm_(trained, self._config.clip_norm, norm)
+        rejected = ~norm.isfinite()
         for moments in stepped:
-            moments.step(lr_scale * self._config.lr)
+            moments.step(lr_scale * self._config.lr, rejected)
         for partition in partitions:
             partition.push()
+        return rejected
 
     def moments(self, task: int) -> list[dict[str, Any]]:
         """torch's state of the shared partitions and of the task's head; empty ones before the first step."""
@@ -88,11 +96,18 @@ class _Moments:
         kind, options = of_torch(config)
         self._torch = kind([p.trained for p in partitions], **options) if partitions else None
 
-    def step(self, lr: float) -> None:
+    def step(self, lr: float, rejected: Tensor) -> None:
         if self._torch is None:
             return
         for group in self._torch.param_groups:
             group["lr"] = lr
+            if group.get(
+                "momentum"
+            ):  # of a rejected first step torch would keep a buffer that nothing was written to
+                for parameter in group["params"]:
+                    self._torch.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+        # Fused optimizers leave parameters, moments and counts as they are where this is 1, on the device.
+        self._torch.grad_scale, self._torch.found_inf = None, rejected.float()  # type: ignore[attr-defined]
         self._torch.step()
 
     def states(self) -> list[dict[str, Any]]:

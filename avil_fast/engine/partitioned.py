@@ -22,12 +22,12 @@ from avil_fast.deltas.base import DeltaBank, Stored
 from avil_fast.deltas.codec import CODECS, FP64, Codec
 from avil_fast.engine.banks import make_bank
 from avil_fast.engine.base import Engine, Evaluation, Memory, TaskRun
-from avil_fast.engine.buffers import RoundBuffers
+from avil_fast.engine.buffers import RoundBuffers, StepBuffers
 from avil_fast.engine.clock import Clock
+from avil_fast.engine.losses import Losses
 from avil_fast.engine.measuring import Measure, require_examples
 from avil_fast.engine.parameters import assign, trainable
 from avil_fast.engine.ranks import Ranks
-from avil_fast.errors import Diverged
 from avil_fast.ops.encoding import BLOCK, decode
 from avil_fast.randomness import States
 from avil_fast.tasks.batches import derive_seed, to_device
@@ -100,6 +100,7 @@ class PartitionedEngine(Engine):
             ranks.from_first_(tensor.detach())
         self._measure = Measure(self._call, ranks, device)
         self._buffers = RoundBuffers(model, ranks.mean_)
+        self._step_buffers = StepBuffers(model)
         self._clock = Clock(torch.cuda.synchronize if device.type == "cuda" else lambda: None)
         self._open = False
         """A round's base and deltas count; otherwise θ is all there is."""
@@ -110,7 +111,7 @@ class PartitionedEngine(Engine):
         self._seed = 0
         self._outside: States = {}
         """The random numbers outside of the task that trains."""
-        self._losses: list[Tensor] = []
+        self._losses = Losses(len(self.tasks), device)
         self._scope = contextlib.ExitStack()
 
     def _make_banks(self, deltas: DeltasConfig) -> None:
@@ -144,8 +145,12 @@ class PartitionedEngine(Engine):
         """Add ∂loss to the gradients, which are averaged over ranks when the `last` pass of a gradient is done."""
 
     @abstractmethod
-    def _step(self, lr_scale: float) -> None:
-        """One optimizer step of the shared parameters and of the head whose loss is trained."""
+    def _step(self, lr_scale: float) -> Tensor:
+        """One optimizer step of the shared parameters and of the head whose loss is trained.
+
+        Returns:
+            Whether it was rejected, as the gradient is not finite; a bool on the device, the same on all ranks.
+        """
 
     @abstractmethod
     def _publish(self) -> None:
@@ -169,7 +174,7 @@ class PartitionedEngine(Engine):
 
     def begin_task(self, task: int, seed: int) -> None:
         self._current, self._loss_of, self._seed = task, task, seed
-        self._losses = []
+        self._losses.begin()
         self._clock.enter("task_training")
         self._scope.callback(self._clock.leave)
         self._outside = randomness.states(self.device)
@@ -186,23 +191,26 @@ class PartitionedEngine(Engine):
         owner = self.tasks[self._loss_of]
         parts = self.share.cut(batch)
         self._begin_gradient()
+        self._step_buffers.keep()
         mean = torch.zeros((), device=self.device)
         for part, last in _with_last(parts):
             loss = self._measure.loss(owner, part.batch)
             fraction = part.weight / part.total
             factor = loss_weight * fraction * self.ranks.size
-            self._backward(loss if factor == 1.0 else loss * factor, last)
+            one = loss.detach() * 0 + 1  # NaN for a loss that is not finite: then no gradient is, on any rank
+            self._backward((loss if factor == 1.0 else loss * factor) * one, last)
             mean = mean + loss.detach() * fraction
-        self._step(lr_scale)
-        self._losses.append(mean)
-        if self.ranks.size == 1 and self.device.type == "cpu" and not bool(mean.isfinite()):
-            self._require_finite(torch.stack(self._losses))  # at once where looking makes no device wait
+        rejected = self._step(lr_scale)
+        self._step_buffers.put_back(rejected)
+        self._losses.add(self._loss_of, mean, rejected)
         return mean * self.ranks.size
 
     def end_task(self, *, restore: bool = True) -> TaskRun:
         task = self._training()
-        losses = self.ranks.sum_(torch.stack(self._losses).double()) if self._losses else torch.empty(0)
-        self._require_finite(losses)
+        self._losses.look()
+        losses = self._losses.stacked().double()
+        if len(losses):
+            self.ranks.sum_(losses)
         self._scope.close()
         with self._clock.part("delta_ops"):
             if not restore:
@@ -218,7 +226,13 @@ class PartitionedEngine(Engine):
                     _capture_(self._head_bank, 0, self._scaled_head, self._head_base)
                 self._publish()
         self._current = self._loss_of = None
-        return TaskRun(float(losses.mean()), self._over_ranks(norm), losses.tolist())
+        finite = losses[losses.isfinite()]
+        return TaskRun(float(finite.mean()), self._over_ranks(norm), losses.tolist())
+
+    def rejected_in_a_row(self, *, wait: bool = False) -> Sequence[int]:
+        if wait:
+            self._losses.look()
+        return self._losses.in_a_row
 
     def target_gradient(self, batches: Iterable[Batch]) -> tuple[list[float], float]:
         task = self.tasks[self.target]
@@ -351,16 +365,6 @@ class PartitionedEngine(Engine):
         if self._current is None:
             raise RuntimeError("no task is training; call begin_task first")
         return self._current
-
-    def _require_finite(self, losses: Tensor) -> None:
-        """Refuse losses of the current task that are not finite. The base is untouched, so nothing is lost."""
-        if not bool(losses.isfinite().all()):
-            step = int((~losses.isfinite()).int().argmax())
-            name = self.tasks[self._training()].name
-            raise Diverged(
-                f"task {name!r}: its loss is {float(losses[step])} at step {step + 1} of this round; "
-                f"lower optimizer.lr or check the task's data"
-            )
 
     def _over_ranks(self, norm: float) -> float:
         """The norm of a vector of which every rank has a part of this norm."""

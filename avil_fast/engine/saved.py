@@ -83,7 +83,10 @@ class SavedEngine(PartitionedEngine):
         return checksum
 
     def state(self) -> EngineState:
-        state = EngineState({"open": self._open, "task": self._current, "seed": self._seed})
+        rejected = list(self.rejected_in_a_row(wait=True))
+        state = EngineState(
+            {"open": self._open, "task": self._current, "seed": self._seed, "rejected_in_a_row": rejected}
+        )
         bases = self._bases() if self._open else {}
         state.sharded["theta"] = [Stored(k, bases.get(k, shard.master)) for k, shard in enumerate(self._all)]
         state.facts["moments"] = {}
@@ -115,13 +118,14 @@ class SavedEngine(PartitionedEngine):
                 Stored(k, self._all[k].master) for k in bases if self._owners[k] in (None, self._current)
             ]
             state.own |= buffers | _prefixed("outside/", self._outside)
-            state.own["losses"] = torch.stack(self._losses) if self._losses else torch.zeros(0)
+            state.own["losses"] = self._losses.stacked()
         return state
 
     def prepare(self, facts: dict[str, Any]) -> EngineState:
         self._scope.close()
         self._current, self._open = None, False
         self._forget_moments()
+        self._losses.in_a_row = list(facts["rejected_in_a_row"])
         if facts["open"]:
             self.begin_round()
             n = len(self.tasks)
@@ -155,7 +159,7 @@ class SavedEngine(PartitionedEngine):
             if loaded.all_own:
                 total = torch.stack([own["losses"] for own in loaded.all_own]).sum(0)
                 losses = total if self.ranks.first else torch.zeros_like(total)
-            self._losses = list(losses.to(self.device))
+            self._losses.begin(list(losses.to(self.device)))
             self._outside = _without("outside/", loaded.own or loaded.all_own[0])
         if loaded.own is not None:
             randomness.restore(_without("random/", loaded.own), self.device)

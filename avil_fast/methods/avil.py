@@ -90,7 +90,8 @@ class Avil(Method):
             return RoundRecord(alpha, self.weight, done.norm, done.loss, path, cosine)
         init = start(self.config.alpha, len(alpha))
         self.weight = update_weights(self.weight, alpha, init, self.config.weights, self.engine.target)
-        return RoundRecord(alpha, self.weight, done.norm, done.loss, path, cosine, benefit)
+        rejected = done.gradient.count([])
+        return RoundRecord(alpha, self.weight, done.norm, done.loss, path, cosine, benefit, rejected)
 
     @property
     def _together(self) -> bool:
@@ -129,7 +130,8 @@ class Avil(Method):
     def _solve_alpha(self, round_: int) -> tuple[list[float], list[list[float]], list[float]]:
         """Gradient descent on α, projected on its bounds; the final α, the way there, and what each task brought.
 
-        The gradients decide all else, so those that are there already are followed again.
+        The gradients decide all else, so those that are there already are followed again. An α at which loss or
+        gradient is not finite is rejected: the way ends at the one before it.
         """
         config, n = self.config.alpha, len(self.engine.tasks)
         alpha = torch.full((n,), start(config, n), dtype=torch.float64, requires_grad=True)
@@ -143,32 +145,41 @@ class Avil(Method):
             if step == len(gradients):
                 gradients.append(self._gradient(path[-1], step + 1, round_))
                 self.watch.point()
+            if not gradients[step]:
+                path.pop()
+                break
             alpha.grad = torch.tensor(gradients[step], dtype=torch.float64)
             optimizer.step()
             if config.bounds is not None:
                 alpha.detach().clamp_(*config.bounds)
             path.append(alpha.tolist())
-        return path[-1], path, self._benefit(path[-2], gradients[-1], round_) if config.steps else []
+        known = [gradient for gradient in gradients if gradient]
+        return path[-1], path, self._benefit(path[len(known) - 1], known[-1]) if known else []
 
-    def _benefit(self, alpha: list[float], gradient: list[float], round_: int) -> list[float]:
+    def _benefit(self, alpha: list[float], gradient: list[float]) -> list[float]:
         """What each task brought on the way from θ to the last α whose gradient is known."""
         done = self.so_far
-        if not done.at_third:
-            done.at_third = self._gradient([a / 3 for a in alpha], len(done.gradient), round_)
+        if done.at_third is None:
+            done.at_third, _ = self._look([a / 3 for a in alpha])
             self.watch.point()
-        return benefits(alpha, done.at_third, gradient)
+        return benefits(alpha, done.at_third, gradient) if done.at_third else []
 
     def _gradient(self, alpha: list[float], step: int, round_: int) -> list[float]:
-        """∂L/∂α at `alpha`."""
-        self.engine.apply(alpha)
-        gradient, loss = self.engine.target_gradient(self.data.dev_draw(self.engine.target))
-        if not all(map(math.isfinite, (loss, *gradient))):
+        """∂L/∂α at `alpha`; empty if it is not finite, which of the first step nothing is left to go back to."""
+        gradient, told = self._look(alpha)
+        if step == 1 and not gradient:
             raise Diverged(
-                f"target {self.engine.tasks[self.engine.target].name!r}: its dev loss is {loss} with α "
-                f"gradient {gradient} at step {step} of the α phase of round {round_}; lower alpha.lr, set "
-                f"alpha.bounds, or check the dev data"
+                f"target {self.engine.tasks[self.engine.target].name!r}: its {told} at step {step} of the α phase "
+                f"of round {round_}; lower optimizer.lr or alpha.lr, set alpha.bounds, or check the dev data"
             )
         return gradient
+
+    def _look(self, alpha: list[float]) -> tuple[list[float], str]:
+        """∂L/∂α at `alpha`, and what was found there in words; no gradient if it or the loss is not finite."""
+        self.engine.apply(alpha)
+        gradient, loss = self.engine.target_gradient(self.data.dev_draw(self.engine.target))
+        finite = all(map(math.isfinite, (loss, *gradient)))
+        return gradient if finite else [], f"dev loss is {loss} with α gradient {gradient}"
 
 
 def settled(alphas: list[list[float]], target: int, config: AlphaConfig) -> list[float]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine, TaskRun
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, Diverged
 from avil_fast.section import Section
 from avil_fast.tasks.batches import ALL, Batches, derive_seed, in_order
 from avil_fast.tasks.share import Share
@@ -54,6 +54,8 @@ class RoundRecord:
     benefit: list[float] = field(default_factory=list)
     """By how much each task lowered the target's dev loss, at the last α whose gradient was taken; empty where no
     gradient was."""
+    rejected_alpha_steps: int = 0
+    """Of the α phase: those whose loss or gradient was not finite."""
 
 
 class TaskData:
@@ -209,10 +211,12 @@ class SoFar:
     """Their mean losses; None for a task without a step."""
     step: int = 0
     """Optimizer steps of the task that trains."""
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Steps that were rejected in the turns that have ended, by the task whose loss it was; no entry for none."""
     gradient: list[list[float]] = field(default_factory=list)
-    """∂L/∂α of every step of the α phase."""
-    at_third: list[float] = field(default_factory=list)
-    """∂L/∂α after the last step, at a third of the α of the last gradient."""
+    """∂L/∂α of every step of the α phase; empty for one that was rejected."""
+    at_third: list[float] | None = None
+    """∂L/∂α after the last step, at a third of the α of the last gradient; empty if it is not finite."""
 
     @property
     def nothing(self) -> bool:
@@ -235,6 +239,8 @@ def train_task(
     *,
     name: str,
     steps: int,
+    patience: int,
+    where: str,
     before: int = 0,
     loss_weight: float = 1.0,
     lr_scale: Iterable[float] = repeat(1.0),
@@ -247,17 +253,33 @@ def train_task(
         so_far: its `step` counts.
         watch: told of every step.
         name, steps: what it is told.
+        patience: `max_rejected_steps`.
+        where: of the run, for an error.
         before: steps that it is to count besides.
         lr_scale: the factor on the learning rate for each step that is left.
         losses: for each of these the task whose loss is trained; None: the one whose turn it is.
+
+    Raises:
+        Diverged: so many steps in a row were rejected.
     """
     if so_far.step == 0:
         engine.begin_task(task, seed)
     for batch, scale, of in zip(engine.fetch(batches), lr_scale, losses, strict=False):
         loss = engine.train_step(batch, task=of, loss_weight=loss_weight, lr_scale=scale)
         so_far.step += 1
+        _require_patience(engine, patience, f"step {so_far.step} of {where}")
         watch.progress(name, before + so_far.step, steps, loss)
         watch.point()
+    _require_patience(engine, patience, f"step {so_far.step} of {where}", wait=True)
+
+
+def _require_patience(engine: Engine, patience: int, where: str, wait: bool = False) -> None:
+    for task, count in zip(engine.tasks, engine.rejected_in_a_row(wait=wait), strict=True):
+        if count >= patience:
+            raise Diverged(
+                f"task {task.name!r}: its last {count} step{'s' * (count > 1)} up to {where} were rejected, as a "
+                f"loss or gradient was not finite; lower optimizer.lr, set optimizer.clip_norm, or check the data"
+            )
 
 
 @dataclass(frozen=True)
@@ -373,12 +395,18 @@ class Method(ABC):
             self.watch,
             name=self.training(turn),
             steps=steps,
+            patience=self.config.max_rejected_steps,
+            where=f"round {round_}",
             loss_weight=loss_weight,
             lr_scale=repeat(lr_scale),
             losses=left,
         )
         run = self.engine.end_task(restore=restore)
         done.end_task(run)
+        for of, rejected in zip(repeat(turn) if losses is None else losses, run.rejected, strict=False):
+            if rejected:
+                owner = self.engine.tasks[of].name
+                done.rejected[owner] = done.rejected.get(owner, 0) + 1
         return run
 
     def train_jointly(self, round_: int, steps: Sequence[int], *, joined: bool = False) -> Joint:
@@ -389,9 +417,9 @@ class Method(ABC):
         target, order = self.engine.target, self.shuffled(steps, round_)
         run = self.take_turn(target, round_, losses=order, joined=joined, restore=False)
         losses: list[float | None] = []
-        for task, count in enumerate(steps):
-            own = [loss for of, loss in zip(order, run.losses, strict=True) if of == task]
-            losses.append(sum(own) / count if count else None)
+        for task in range(len(steps)):
+            own = [loss for of, loss in zip(order, run.losses, strict=True) if of == task and math.isfinite(loss)]
+            losses.append(sum(own) / len(own) if own else None)
         return Joint([run.delta_norm if task == target else 0.0 for task in range(len(steps))], losses)
 
     def shuffled(self, steps: Sequence[int], *seed: object) -> list[int]:

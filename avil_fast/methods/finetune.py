@@ -25,6 +25,8 @@ class Finetune:
     """Of the next one."""
     best_epoch: int = 0
     """The epoch that is kept; 0 is "no change"."""
+    rejected: int = 0
+    """Steps that were rejected."""
 
 
 def trains_on_dev(tasks: Sequence[Task], target: int, config: TrainConfig) -> bool:
@@ -71,10 +73,12 @@ def finetune(
             watch,
             name="fine-tune",
             steps=total,
+            patience=config.max_rejected_steps,
+            where=f"epoch {epoch} of the fine-tune",
             before=taken,
             lr_scale=[1 - step / total for step in range(taken + done.so_far.step, taken + steps)],
         )
-        engine.end_task(restore=False)
+        done.rejected += sum(engine.end_task(restore=False).rejected)
         done.epoch, done.so_far = epoch, SoFar()
         if best.offer(engine.evaluate(target, data.dev(target)), engine, always=always):
             done.best_epoch = epoch

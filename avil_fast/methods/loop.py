@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,8 @@ class Outcome:
     test: Evaluation | None
     steps: dict[str, int]
     """Optimizer steps by task, the fine-tune included."""
+    rejected_steps: dict[str, int]
+    """Those among them that were rejected, because a loss or a gradient was not finite."""
     dev_passes: float
     """Over the target's dev set."""
     dev_held_out: bool
@@ -215,14 +217,25 @@ class Run:
             dev,
             test,
             {task.name: count for task, count in steps},
+            self._rejected(),
             self._data.dev_passes,
             self._held_out,
             time.perf_counter() - self._began,
             time.process_time() - self._cpu_began,
         )
 
+    def _rejected(self) -> dict[str, int]:
+        """Steps that were rejected, by task."""
+        total = {
+            task.name: sum(row["rejected_steps"][task.name] for row in self.history) for task in self._engine.tasks
+        }
+        if self._finetune:
+            total[self._engine.tasks[self._engine.target].name] += self._finetune.rejected
+        return total
+
     def _round(self, round_: int) -> None:
         record = self._method.round(round_)
+        rejected = self._method.so_far.rejected
         self._method.so_far = SoFar()
         dev, test = _measure(self._engine, self._data, self._config.test_every_round)
         _require_finite(self._engine.tasks[self._engine.target].name, round_, dev, test)
@@ -232,7 +245,7 @@ class Run:
             self._best_round = round_
             self._on_best(round_, record.alpha)
         now = time.perf_counter()
-        row = _row(round_, record, dev, test, held_out, self._engine, now - self._round_began)
+        row = _row(round_, record, rejected, dev, test, held_out, self._engine, now - self._round_began)
         self._round_began = now
         self.history.append(row)
         self._on_round(row)
@@ -265,6 +278,7 @@ def _measure(engine: Engine, data: TaskData, with_test: bool = True) -> tuple[Ev
 def _row(
     round_: int,
     record: RoundRecord,
+    rejected: Mapping[str, int],
     dev: Evaluation,
     test: Evaluation | None,
     held_out: bool,
@@ -292,5 +306,7 @@ def _row(
         "alpha_path": record.alpha_path,
         "cosine": record.cosine,
         "benefit": by_task(record.benefit or [None] * len(engine.tasks)),
+        "rejected_steps": {task.name: rejected.get(task.name, 0) for task in engine.tasks},
+        "rejected_alpha_steps": record.rejected_alpha_steps,
         "seconds": parts | {"total": seconds},
     }

@@ -49,6 +49,10 @@ def so_far(
         **{key: best[key] for key in measured if key in best},
         **of_rounds(config, tasks, history, best["round"]),
         "steps": {},
+        "rejected_steps": {
+            name: sum(row.get("rejected_steps", {}).get(name, 0) for row in history) for name in tasks
+        },
+        "rejected_alpha_steps": sum(row.get("rejected_alpha_steps", 0) for row in history),
         "seconds": sum(row["seconds"]["total"] for row in history),
         "versions": {},
         "baselines": {},

@@ -56,6 +56,8 @@ class _Summary(_Measured):
     influence: Numbers
     weight_last: Numbers
     steps: dict[str, int]
+    rejected_steps: dict[str, int] = {}
+    rejected_alpha_steps: int = 0
     seconds: FiniteFloat
     versions: dict[str, str]
     ranks: int = 1

@@ -63,7 +63,15 @@ def plain(seed: int, size: int) -> TensorDataset:
     return TensorDataset(made.x, made.y)
 
 
+def poisoned(seed: int, size: int) -> TensorDataset:
+    """With an example that is no number."""
+    made = Augmented(seed, size)
+    made.x[3] = torch.nan
+    return TensorDataset(made.x, made.y)
+
+
 DATA = {
+    "poisoned": lambda seed: poisoned(seed, 20 + seed),
     "augmented": lambda seed: Augmented(seed, 20 + seed),
     "tensors": lambda seed: plain(seed, 20 + seed),
     "shuffled": lambda seed: DataLoader(plain(seed, 20 + seed), batch_size=6, shuffle=True),
@@ -76,7 +84,9 @@ def tasks(data: str) -> list[avil.Task]:
     def task(name: str, seed: int) -> avil.Task:
         def loss(model: nn.Module, batch: Any) -> Tensor:
             jitter = 1 + 0.01 * random.random() * np.random.rand()  # noqa: NPY002
-            return functional.cross_entropy(model(batch[0], name), batch[1]) * jitter
+            found = functional.cross_entropy(model(batch[0], name), batch[1]) * jitter
+            bad = data == "poisoned" and not model.training and bool(found > 1.5)  # far out in the α phase
+            return found * torch.nan if bad else found
 
         def metric(model: nn.Module, batch: Any) -> Tensor:
             return (model(batch[0], name).argmax(1) == batch[1]).float()
@@ -117,7 +127,7 @@ EVERY_POINT = {"checkpoints.minutes": 0, "checkpoints.keep": 10_000, "checkpoint
 def found(result: avil.Result) -> dict[str, Any]:
     """Everything that must not depend on whether the run was interrupted."""
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in result.history]
-    kept = ("dev_loss", "dev_metric", "best_round", "finetune_epoch", "steps")
+    kept = ("dev_loss", "dev_metric", "best_round", "finetune_epoch", "steps", "rejected_steps")
     return {
         "rows": rows,
         "weights": result.weights.tolist(),

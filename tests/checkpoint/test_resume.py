@@ -28,6 +28,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "forkmerge": {"method": "forkmerge", "optimizer.moments": "reset"},
     "tartan": {"method": "tartan", "alpha.dev_examples": 5},
     "on dev": {"finetune.data": "train+dev", "alpha.rounds": 2},
+    "poisoned": {"data": "poisoned", "alpha.lr": 20.0, "alpha.bounds": None, "weights.rule": "off"},
     "network": {"method": "aux_weighting", "data": "shuffled"},
 }
 
@@ -42,6 +43,9 @@ def test_a_run_goes_on_from_any_point_as_if_nothing_had_happened(
 ) -> None:
     settings = KINDS[kind]
     expected = found(fit(None, **settings))
+    rejected = sum(expected["summary"]["rejected_steps"].values())
+    in_alpha = [row["rejected_alpha_steps"] for row in expected["rows"]]
+    assert (rejected > 0, 1 in in_alpha) == (kind == "poisoned",) * 2
     assert found(fit(tmp_path / "run", **settings, **EVERY_POINT)) == expected
     points = Folder(tmp_path / "run" / "checkpoints").all()
     assert len(points) > 20

@@ -48,6 +48,7 @@ ZERO_REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "zero_quantized_gradients": (bool, "leave it out; the α gradient would be rounded"),
     "zenflow": (lambda v: v is not None, "leave it out; it steps parameters at different times"),
     "legacy_stage1": (bool, "leave it out"),
+    "compute_grad_norm": (lambda v: v is False, "leave it out; a gradient that is not finite would be stepped on"),
 }
 
 
@@ -172,6 +173,11 @@ def _bf16(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     bf16 = {"enabled": False} | _section(settings, "bf16", name)
     if not isinstance(bf16["enabled"], bool):
         raise AvilError(f"{name}: bf16.enabled is {bf16['enabled']!r}, but must be true or false")
+    if bf16.get("check_grad_overflow", True) is not True:
+        raise AvilError(
+            f"{name}: bf16.check_grad_overflow is {bf16['check_grad_overflow']!r}; leave it out, a gradient "
+            f"that is not finite would be stepped on"
+        )
     for key in ("bf16_master_weights_and_grads", "bf16_optimizer_states"):
         if bf16.get(key):
             raise AvilError(f"{name}: bf16.{key} is {bf16[key]!r}; leave it out, deltas need masters in fp32")

@@ -129,16 +129,15 @@ class ZeroEngine(SavedEngine):
         self._zero.backward(loss, scale_wrt_gas=False)
         self._gradient_pending = True
 
-    def _step(self, lr_scale: float) -> None:
+    def _step(self, lr_scale: float) -> Tensor:
         assert self._loss_of is not None
         self._client.on_loss_of(self._loss_of)
         self._client.set_lr(lr_scale * self._lr)
         self._zero_step()
-        if not self._zero.was_step_applied():
-            raise AvilError(
-                f"task {self.tasks[self._training()].name!r}: its gradient is not finite at step "
-                f"{len(self._losses) + 1} of this round; lower optimizer.lr or check the task's data"
-            )
+        rejected = not self._zero.was_step_applied()  # where the norm of the gradient over all ranks is not finite
+        if rejected:
+            self._partitions.publish()  # stage 3 has let go of parameters that it holds whole between steps
+        return torch.full((), rejected, dtype=torch.bool, device=self.device)
 
     def _publish(self) -> None:
         if self._gradient_pending:

@@ -108,9 +108,8 @@ class Stage1And2(Partitions):
         if self.z.cpu_offload:
             for partition in self.z.single_partition_of_fp32_groups:
                 partition.grad.zero_()
-        else:
-            for kept in (self.z.averaged_gradients, self.z.all_grad_tensors):
-                kept.update(dict.fromkeys(kept))  # to None, as after a step
+        for kept in (self.z.averaged_gradients, self.z.all_grad_tensors):
+            kept.update(dict.fromkeys(kept))  # to None, as after a step that was not rejected
 
     def publish(self) -> None:
         self.z.update_lp_params()

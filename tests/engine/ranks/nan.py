@@ -1,17 +1,45 @@
-"""A dev loss that is NaN, and a training example that is NaN on one rank alone."""
+"""A dev loss that is NaN, and a batch that is poisoned on one rank alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from avil_fast import AvilError, Task
+from avil_fast import Task
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
 from tests.engine.ranks.cases import TARGET, Case, one_step_each, tasks, theta
 from tests.engine.ranks.worker import engine_of
+
+Loss = Callable[[nn.Module, Any], Tensor]
+
+
+def _gradient_alone(loss: Tensor, model: nn.Module) -> Tensor:
+    first = next(parameter for parameter in model.parameters() if parameter.requires_grad)
+    return loss + (0.0 * first.sum()).sqrt()  # 0, and its gradient is 0 · ∞
+
+
+POISONS: dict[str, Callable[[Tensor, nn.Module], Tensor]] = {
+    "nan": lambda loss, model: loss * float("nan"),
+    "infinite": lambda loss, model: loss * float("inf"),
+    "gradient alone": _gradient_alone,
+    "loss alone": lambda loss, model: loss + float("nan"),
+}
+
+
+def poisoned(loss: Loss, poison: Callable[[Tensor, nn.Module], Tensor] | None, inputs: Sequence[Tensor]) -> Loss:
+    """The loss, with poison in that of these inputs."""
+
+    def found(model: nn.Module, batch: Any) -> Tensor:
+        clean = loss(model, batch)
+        bad = poison is not None and any(torch.equal(batch[0], own) for own in inputs)
+        return poison(clean, model) if poison is not None and bad else clean
+
+    return found
 
 
 def with_nan(task: Task, last: int) -> Task:
@@ -33,9 +61,33 @@ def after_nan(engine: Engine) -> dict[str, Tensor]:
     return theta(engine)
 
 
+def turns(engine: Engine, *, poison: bool) -> dict[str, Any]:
+    """A turn of every task, with or without the batches that `with_nan(task, 6)` poisons on one of two ranks.
+
+    Those have 13 examples, 6 on the first rank and 7 on the other; they stand between two others.
+    """
+    engine.begin_round()
+    runs = []
+    for i, task in enumerate(tasks()):
+        engine.begin_task(i, seed=0)
+        first, large, small = task.train
+        for batch in (first, large, small) if poison else (first, small):
+            engine.train_step(batch)
+        runs.append(engine.end_task())
+    engine.apply([1.0, 0.7, 0.4])
+    engine.merge([1.0, 0.7, 0.4])
+    return {
+        "theta": theta(engine),
+        "losses": [run.loss for run in runs],
+        "norms": [run.delta_norm for run in runs],
+        "rejected": [run.rejected for run in runs],
+        "in a row": list(engine.rejected_in_a_row()),
+    }
+
+
 @dataclass(frozen=True)
 class NanCase:
-    """θ after a dev loss that is not finite; what every rank says when one meets NaN in training, and θ then."""
+    """θ after a dev loss that is not finite; and a turn with batches that one rank has to reject, and without."""
 
     case: Case
 
@@ -43,13 +95,9 @@ class NanCase:
         engine = engine_of(self.case, ranks)
         found: dict[str, Any] = {"applied": after_nan(engine)}
         engine.close()
-        engine = engine_of(self.case, ranks, trained=[with_nan(task, 6) for task in tasks()])
-        engine.begin_round()
-        engine.begin_task(0, seed=0)
-        try:
-            engine.train_step(tasks()[0].train[1])  # 13 examples: 6 on the first of two ranks, 7 on the other
-            engine.end_task()
-        except AvilError as error:
-            found["error"] = str(error)
-        engine.close()
+        for name, poison in (("with", True), ("without", False)):
+            trained = [with_nan(task, 6 // self.case.parts) for task in tasks()]
+            engine = engine_of(self.case, ranks, trained=trained)
+            found[name] = turns(engine, poison=poison)
+            engine.close()
         return found

@@ -1,0 +1,125 @@
+"""What is not finite is rejected and counted, and ends the run only where it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console as RichConsole
+from torch import Tensor, nn
+
+import avil_fast as avil
+from avil_fast.console import Console
+from avil_fast.errors import Diverged
+from tests.methods.models import Case, linear
+
+PLAIN = {"finetune.epochs": 0, "optimizer.name": "sgd", "optimizer.lr": 0.05, "alpha.target_head": "trained"}
+
+
+def poisoned(case: Case, task: str, poison: Callable[[int], bool], training: bool = True) -> list[avil.Task]:
+    """The tasks, with NaN for the calls of a task's loss that `poison` names, counted from 1 in that mode."""
+    calls = 0
+    clean = case.losses[task]
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        nonlocal calls
+        calls += model.training == training
+        bad = model.training == training and poison(calls)
+        return clean(model, batch) * (float("nan") if bad else 1.0)
+
+    case.losses[task] = loss
+    return case.tasks()
+
+
+def fit(case: Case, tasks: list[avil.Task], folder: Path | None = None, **options: Any) -> avil.Result:
+    return avil.fit(case.model, tasks, "t", output_dir=folder, **PLAIN | options)
+
+
+def test_rejected_steps_are_counted_by_task_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = linear()
+    options = {"rounds": 2, "steps_per_task": 3, "finetune.epochs": 1}
+    tasks = poisoned(case, "t", lambda call: call in (2, 4, 5, 7))  # 7: in the fine-tune
+    result = fit(case, tasks, tmp_path / "run", **options)
+    assert [row["rejected_steps"] for row in result.history] == [
+        {"a": 0, "t": 1, "b": 0},
+        {"a": 0, "t": 2, "b": 0},
+    ]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["rejected_steps"] == {"a": 0, "t": 4, "b": 0}
+    assert summary["rejected_alpha_steps"] == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["rejected_steps"]["t"] for line in lines] == [1, 2]
+    told = "Steps rejected, as loss or gradient was not finite: 4 of t."
+    assert told in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    console = Console()
+    console._rich = RichConsole(width=200)
+    console.result(result, None)
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("method", "round_"), [("avil", 2), ("multitask", 2), ("single", 2), ("forkmerge", 1)])
+def test_the_run_stops_after_so_many_of_a_task_in_a_row(method: str, round_: int) -> None:
+    """Over turns, and whatever other tasks do between them."""
+    case = linear()
+    tasks = poisoned(case, "t", lambda call: True)
+    with pytest.raises(Diverged, match=rf"^task 't': its last 4 steps up to step \d+ of round {round_} were"):
+        fit(
+            case,
+            tasks,
+            method=method,
+            rounds=3,
+            steps_per_task=1 if method == "single" else 2,
+            max_rejected_steps=4,
+        )
+
+
+def test_the_run_stops_in_the_fine_tune_too() -> None:
+    case = linear()
+    tasks = poisoned(case, "t", lambda call: call > 3)
+    with pytest.raises(
+        Diverged, match=r"task 't': its last 2 steps up to step 2 of epoch 1 of the fine-tune were"
+    ):
+        fit(case, tasks, rounds=1, steps_per_task=3, max_rejected_steps=2, **{"finetune.epochs": 2})
+
+
+def test_alpha_goes_back_to_the_last_point_that_is_finite() -> None:
+    options = {"rounds": 1, "steps_per_task": 2}
+    case = linear()
+    calm = fit(case, case.tasks(), **options, **{"alpha.steps": 1})
+    case = linear()
+    batches = len(case.dev)
+    tasks = poisoned(case, "t", lambda call: 2 * batches < call <= 3 * batches, training=False)
+    result = fit(case, tasks, **options, **{"alpha.steps": 10})
+    row, expected = result.history[0], calm.history[0]
+    assert row["rejected_alpha_steps"] == result.summary["rejected_alpha_steps"] == 1
+    for key in ("alpha", "alpha_path", "dev_loss"):
+        assert row[key] == expected[key], key
+    assert set(row["benefit"].values()) != {None}
+
+
+def test_where_the_point_of_the_benefit_is_not_finite_there_is_no_benefit() -> None:
+    case = linear()
+    batches = len(case.dev)
+    tasks = poisoned(case, "t", lambda call: batches < call <= 2 * batches, training=False)
+    row = fit(case, tasks, rounds=1, steps_per_task=2, **{"alpha.steps": 1}).history[0]
+    assert set(row["benefit"].values()) == {None}
+    assert row["rejected_alpha_steps"] == 0
+
+
+def test_an_alpha_phase_without_a_finite_point_ends_the_run() -> None:
+    case = linear()
+    tasks = poisoned(case, "t", lambda call: True, training=False)
+    with pytest.raises(Diverged, match=r"target 't': its dev loss is nan .* at step 1 of the α phase of round 1"):
+        fit(case, tasks, rounds=1, steps_per_task=2)
+
+
+def test_a_mean_loss_is_of_the_steps_that_were_taken() -> None:
+    case = linear()
+    tasks = poisoned(case, "t", lambda call: call % 2 == 0)
+    result = fit(case, tasks, rounds=1, steps_per_task=4, method="multitask")
+    assert torch.isfinite(torch.tensor(result.history[0]["train_loss"]["t"]))
+    assert result.history[0]["rejected_steps"] == {"a": 0, "t": 2, "b": 0}

@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-point", action="store_true", help="resume from every point of the small runs, not a few"
     )
+    parser.addoption("--fuzz", action="store_true", help="try all bad input that tests/fuzz makes up, not a few")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

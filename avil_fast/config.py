@@ -19,7 +19,7 @@ from avil_fast.errors import AvilError
 from avil_fast.methods import METHODS, find
 from avil_fast.model_config import CausalLMConfig, ConvNetConfig, EncoderConfig
 from avil_fast.presets import PRESETS
-from avil_fast.section import Count, NonNegative, Positive, Section
+from avil_fast.section import Count, DiskPath, NonNegative, Positive, Section
 from avil_fast.settings import (
     assign,
     explain,
@@ -222,7 +222,7 @@ class TrainConfig(Section):
     task_vectors: bool = False
     """Keep the deltas of the kept round in the run's folder, as many bytes as the model in fp32 for every task and
     once more; for `avil-fast export --task-vectors`."""
-    output_dir: Path | None = Path("runs/digits")
+    output_dir: DiskPath | None = Path("runs/digits")
     """The run's folder; null writes nothing (Python only)."""
     overwrite: bool = False
     """Replace a run in output_dir that is finished, or that was stopped and could go on."""
@@ -233,7 +233,7 @@ class TrainConfig(Section):
     finetune: FinetuneConfig = FinetuneConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     log: LogConfig = LogConfig()
-    deepspeed: Path | None = None
+    deepspeed: DiskPath | None = None
     """DeepSpeed's JSON file, as after --deepspeed_config: trains on the launcher's ranks with its ZeRO stage."""
 
     @model_validator(mode="after")

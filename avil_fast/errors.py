@@ -2,12 +2,18 @@
 
 import signal
 
+LONGEST = 2000
+"""Characters of a sentence; of a longer one the middle is left out."""
+
 
 class AvilError(ValueError):
     """Bad input: a setting, a dataset, a model or a file. Says what, where, the value, and what to do.
 
-    The commands print it and exit with code 2.
+    The commands print it and exit with code 2. Whatever the input holds, it is one line that a terminal can show.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(_one_line(sentence))
 
 
 class Diverged(AvilError):
@@ -28,3 +34,11 @@ class Stopped(BaseException):
     def __init__(self, number: int, saved: str) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}; {saved}")
         self.code = 128 + number
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 4 :]}"
+    return text

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+"""Bytes, on the file systems of Linux."""
+
+
+def require_path(text: str) -> None:
+    """Refuse what no file can be called, which the system would answer with errors of several kinds.
+
+    Raises:
+        ValueError: says why.
+    """
+    try:
+        path = os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a path cannot have the character {text[error.start]!r} in it") from None
+    if b"\0" in path:
+        raise ValueError("a path cannot have a NUL character in it")
+    if len(path) > LONGEST_PATH or max(map(len, path.split(b"/"))) > LONGEST_NAME:
+        raise ValueError(f"a path has at most {LONGEST_NAME} bytes between two / and {LONGEST_PATH} in all")
+
+
+def _possible(path: Path) -> Path:
+    require_path(str(path))
+    return path
+
+
+DiskPath = Annotated[Path, AfterValidator(_possible)]
 
 
 class Section(BaseModel):

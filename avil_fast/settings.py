@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -31,11 +32,28 @@ def assign(settings: dict[str, Any], name: str, value: Any) -> None:
         if not isinstance(inner, dict):
             before = name[: name.index(f"{section}.") + len(section)]
             raise AvilError(
-                f"{name} cannot be set, because {before} is {inner!r} and not a section; set all of it, as in "
-                f"'{before}={{{last}: {value}, ...}}'"
+                f"{name} cannot be set, because {before} is {shown(inner)} and not a section; set all of it, as in "
+                f"'{before}={{{last}: {shown(value)}, ...}}'"
             )
         settings = inner
     settings[last] = value
+
+
+class _Short(reprlib.Repr):
+    """At most some hundred characters of values of any size: aliases in YAML make exponentially large ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = 200
+
+    def repr_int(self, value: int, level: int) -> str:
+        digits = value.bit_length() * 0.30103  # Python writes out no more than 4300
+        return repr(value) if digits < self.maxother else f"<a number of {digits:.0f} digits>"
+
+
+shown = _Short().repr
+"""A value, for people."""
 
 
 def require_ordered(name: str, bounds: tuple[float, float] | None) -> None:
@@ -95,7 +113,7 @@ def explain(error: ValidationError, where: str, names: list[str]) -> str:
     """The first problem in one sentence: which setting, its value, what it should be."""
     problem = _problem(error)
     loc = [str(part) for part in problem["loc"]]
-    name = _without_tags(loc, names)
+    name = _without_tags(loc, names, problem["type"] == "extra_forbidden")
     match problem["type"]:
         case "extra_forbidden" if name in names:
             section = name.rpartition(".")[0]
@@ -107,15 +125,15 @@ def explain(error: ValidationError, where: str, names: list[str]) -> str:
             return f"{where}: {name} is missing; set it"
         case "model_type" | "model_attributes_type" | "dict_type":
             return (
-                f"{where}: {name} is {problem['input']!r}, but has settings of its own; write {name}: {{...: ...}}"
+                f"{where}: {name} is {shown(problem['input'])}, but has settings of its own; write {name}: {{...: ...}}"
             )
         case "value_error":
-            place = f"{name}: " if name.startswith(("tasks.", "baselines")) else ""
-            return f"{where}: {place}{problem['ctx']['error']}"
+            said = str(problem["ctx"]["error"])
+            return f"{where}: {said if said.startswith(name) else f'{name}: {said}'}"
         case _:
             more = f" ({len(error.errors()) - 1} more problems)" if len(error.errors()) > 1 else ""
             message = problem["msg"][0].lower() + problem["msg"][1:]
-            return f"{where}: {name} is {problem['input']!r}, but {message}{more}"
+            return f"{where}: {name} is {shown(problem['input'])}, but {message}{more}"
 
 
 def _problem(error: ValidationError) -> ErrorDetails:
@@ -132,18 +150,22 @@ def explain_options(error: ValidationError, method: str, options: type[BaseModel
     if problem["type"] == "extra_forbidden":
         known = ", ".join(f"options.{own}" for own in options.model_fields)
         return f"options.{name} is no setting of method {method}, which has {known or 'none'}"
-    return f"options.{name} is {problem['input']!r}, but {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return f"options.{name} is {shown(problem['input'])}, but {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
-def _without_tags(loc: list[str], names: list[str]) -> str:
-    """The dotted name of a location; pydantic puts the tag or type of a union's member in between."""
+def _without_tags(loc: list[str], names: list[str], unknown: bool) -> str:
+    """The dotted name of a location; pydantic puts the tag or type of a union's member in between.
+
+    Args:
+        unknown: the last part is no known setting, and no tag either.
+    """
     name = loc[0] if loc else ""
     if f"{name}.*" in names:
         named = loc[1:2] == ["texts"]  # the tag, which could pass for the name of a task
         loc, names = [name, *loc[2:]], [other for other in names if (".*" in other) == named]
     for i, part in enumerate(loc[1:], 1):
         longer = f"{name}.{part}"
-        if is_known(longer, names) or (i == len(loc) - 1 and _has_fields(name, names)):
+        if is_known(longer, names) or (unknown and i == len(loc) - 1 and _has_fields(name, names)):
             name = longer
     return name
 

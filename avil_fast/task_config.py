@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from avil_fast.section import Count, Section
+from avil_fast.section import Count, DiskPath, Section
 
 
 class PairsConfig(Section):
@@ -37,11 +36,11 @@ class IdxConfig(PairsConfig):
     """Pairs of overlapping images from idx files, such as MNIST and Fashion-MNIST."""
 
     source: Literal["idx"] = "idx"
-    folder: Path
+    folder: DiskPath
     """Holds train-images-idx3-ubyte and its three companions, plain or gzipped."""
 
 
-Files = Path | tuple[Path, ...]
+Files = DiskPath | tuple[DiskPath, ...]
 
 
 class SplitFiles(Section):
@@ -115,7 +114,7 @@ class TextTaskConfig(Section):
     kind: Kind = "classification"
     files: (
         Annotated[
-            Annotated[Path, Tag("folder")] | Annotated[SplitFiles, Tag("splits")],
+            Annotated[DiskPath, Tag("folder")] | Annotated[SplitFiles, Tag("splits")],
             Discriminator(lambda files: "splits" if isinstance(files, dict | SplitFiles) else "folder"),
         ]
         | None

@@ -8,6 +8,7 @@ algorithm.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -19,7 +20,7 @@ from avil_fast.errors import AvilError
 from avil_fast.methods import METHODS, find
 from avil_fast.model_config import CausalLMConfig, ConvNetConfig, EncoderConfig
 from avil_fast.presets import PRESETS
-from avil_fast.section import Count, DiskPath, NonNegative, Positive, Section
+from avil_fast.section import Count, DiskPath, NonNegative, Positive, Section, Whole
 from avil_fast.settings import (
     assign,
     explain,
@@ -31,6 +32,7 @@ from avil_fast.settings import (
     unknown_setting,
 )
 from avil_fast.task_config import DigitsConfig, IdxConfig, TextTasksConfig
+from avil_fast.yaml_text import NoYaml, parse
 
 Bounds = tuple[float, float]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -75,7 +77,7 @@ class AlphaConfig(Section):
     lr: Positive = 0.3
     momentum: NonNegative = 0.0
     """Of SGD."""
-    steps: Annotated[int, Field(ge=0)] = 10
+    steps: Whole = 10
     """0 leaves every α at its start."""
     init: Literal["one", "1/n"] = "one"
     """Where every α starts in each round, for n tasks."""
@@ -149,7 +151,7 @@ class DeltasConfig(Section):
 class FinetuneConfig(Section):
     """Training on the target alone after the last round, early-stopped on dev, "no change" allowed."""
 
-    epochs: Annotated[int, Field(ge=0)] = 10
+    epochs: Whole = 10
     """Passes over the target's data with the learning rate decaying linearly to 0."""
     data: Literal["train", "train+dev"] = "train"
     """train+dev: nothing is held out by then, so the last epoch is the result, and dev figures of the final model
@@ -208,12 +210,12 @@ class TrainConfig(Section):
     """Take a rank's share of a batch in so many passes, to save memory; the step is the same."""
     eval_batch_size: Count = 512
     """Examples of a batch in evaluations and in the α phase."""
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Whole = 0
     """Processes that load data."""
     max_rejected_steps: Count = 5
     """A step whose loss or gradient is not finite is rejected: it changes nothing, and is counted. After so many
     of a task in a row the run stops."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Whole = 0
     """Of everything that is drawn; the same seed gives the same bits."""
     keep: Literal["best", "last"] = "best"
     """Which round's model is the result: the best on dev, or the last."""
@@ -356,14 +358,14 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
-            hint = "a file goes before all settings" if Path(override).is_file() else "write it as key=value"
+            hint = "a file goes before all settings" if os.path.isfile(override) else "write it as key=value"
             raise AvilError(f"{override!r} is not a setting; {hint}, e.g. run.yaml rounds=10")
         names = known_names(Config)
         if not is_known(name.strip(), names):
             raise AvilError(unknown_setting(name.strip(), names, "the settings"))
         try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+            value = parse(text)
+        except NoYaml as error:
             raise AvilError(f"the value of {name.strip()} in {override!r} is not valid YAML") from error
         _require_task(settings, name.strip(), str(path))
         assign(settings, name.strip(), value)
@@ -424,14 +426,13 @@ def _checked(kind: type[AnyConfig], settings: Mapping[str, Any], where: str) -> 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise AvilError(f"the config {str(path)!r} cannot be read: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
         raise AvilError(f"the config {str(path)!r} is not UTF-8 text; save it as such") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
-        problem = " ".join(str(error).split())
-        raise AvilError(f"the config {str(path)!r} is not valid YAML: {problem}") from error
+    except NoYaml as error:
+        raise AvilError(f"the config {str(path)!r} is not valid YAML: {error}") from error
     if settings is None:
         return {}
     if not isinstance(settings, dict):

@@ -104,7 +104,7 @@ def _parse(path: Path, read: Callable[[str], Any], kind: type[Value]) -> Value:
     """What a file holds, which must be of a kind."""
     try:
         value = read(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise AvilError(f"{str(path)!r} is damaged: {reason}; take it from a copy of the run") from error
     if not isinstance(value, kind):

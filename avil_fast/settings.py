@@ -32,8 +32,8 @@ def assign(settings: dict[str, Any], name: str, value: Any) -> None:
         if not isinstance(inner, dict):
             before = name[: name.index(f"{section}.") + len(section)]
             raise AvilError(
-                f"{name} cannot be set, because {before} is {shown(inner)} and not a section; set all of it, as in "
-                f"'{before}={{{last}: {shown(value)}, ...}}'"
+                f"{name} cannot be set, because {before} is {shown(inner)} and not a section; set all of it, as "
+                f"in '{before}={{{last}: {shown(value)}, ...}}'"
             )
         settings = inner
     settings[last] = value
@@ -124,9 +124,8 @@ def explain(error: ValidationError, where: str, names: list[str]) -> str:
         case "missing" if isinstance(problem["loc"][-1], str):
             return f"{where}: {name} is missing; set it"
         case "model_type" | "model_attributes_type" | "dict_type":
-            return (
-                f"{where}: {name} is {shown(problem['input'])}, but has settings of its own; write {name}: {{...: ...}}"
-            )
+            value = shown(problem["input"])
+            return f"{where}: {name} is {value}, but has settings of its own; write {name}: {{...: ...}}"
         case "value_error":
             said = str(problem["ctx"]["error"])
             return f"{where}: {said if said.startswith(name) else f'{name}: {said}'}"

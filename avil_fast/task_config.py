@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Tag, field_validator, model_validator
 
-from avil_fast.section import Count, DiskPath, Section
+from avil_fast.section import Count, DiskPath, Section, Whole
 
 
 class PairsConfig(Section):
@@ -146,7 +146,7 @@ class TextTaskConfig(Section):
     text the end; a text for language modelling is cut into pieces."""
     packing: bool = False
     """In language modelling: several examples in one sequence, none of which sees another."""
-    demonstrations: Annotated[int, Field(ge=0)] = 0
+    demonstrations: Whole = 0
     """In language modelling: so many other train rows before each, drawn anew each time, and not learned (MetaICL,
     arXiv 2110.15943)."""
     separator: str = "\n\n"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from avil_fast.errors import AvilError
 from avil_fast.report.folder import CHECKPOINTS, CONFIG, METRICS, SUMMARY
+from avil_fast.yaml_text import NoYaml, parse
 
 Numbers = dict[str, FiniteFloat | None]
 
@@ -120,8 +120,8 @@ def read(folder: Path) -> Run:
         raise AvilError(f"{str(folder)!r} holds a run that is not finished: it has no {SUMMARY}; {what_next}")
     config = _text(folder / CONFIG)
     try:
-        settings = yaml.safe_load(config)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        settings = parse(config)
+    except NoYaml as error:
         raise _damaged(folder / CONFIG, str(error)) from error
     if not isinstance(settings, dict):
         raise _damaged(folder / CONFIG, f"it holds a {type(settings).__name__}, but must hold settings")

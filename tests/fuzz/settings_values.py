@@ -14,7 +14,9 @@ Schema = Mapping[str, Any]
 TEXTS = st.one_of(
     st.text(max_size=12),
     st.text(st.characters(), max_size=4),  # with halves of surrogate pairs, which no encoding has
-    st.sampled_from(["", " ", "a", "a.b", "a/b", "..", "../..", "/", "\0", "a\nb", "\x1b[2J", "\ufeff", "x" * 5000]),
+    st.sampled_from(
+        ["", " ", "a", "a.b", "a/b", "..", "../..", "/", "\0", "a\nb", "\x1b[2J", "\ufeff", "x" * 5000]
+    ),
     st.sampled_from(["auto", "null", "off", "hub:", "{", "{text}", "{0}", "{a!x}", "{a.b}", "${HOME}", "x" * 300]),
 )
 NUMBERS = st.one_of(
@@ -113,6 +115,8 @@ def _integers(schema: Schema) -> Drawn:
 
 def _floats(schema: Schema) -> Drawn:
     ends = {"min": "inimum", "max": "aximum"}
-    bounds = {f"{end}_value": schema.get(f"exclusiveM{name}", schema.get(f"m{name}")) for end, name in ends.items()}
+    bounds = {
+        f"{end}_value": schema.get(f"exclusiveM{name}", schema.get(f"m{name}")) for end, name in ends.items()
+    }
     exclude = {f"exclude_{end}": f"exclusiveM{name}" in schema for end, name in ends.items()}
     return st.floats(allow_nan=False, allow_infinity=False, **bounds, **exclude)

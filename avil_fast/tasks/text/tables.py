@@ -10,13 +10,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from avil_fast.errors import AvilError
 from avil_fast.task_config import SplitFiles, SplitNames, TextTaskConfig
 from avil_fast.tasks.text import lines
 from avil_fast.tasks.text.model_path import HUB
 from avil_fast.tasks.text.packages import quiet_datasets, require
+from avil_fast.yaml_text import NoYaml, parse
 
 KINDS = (".csv", ".tsv", *lines.JSON_LINES, ".parquet")
 NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
@@ -203,8 +202,8 @@ def _require_own_files(folder: Path, setting: str) -> None:
         return
     _, _, rest = readme.read_text(encoding="utf-8", errors="replace").partition("---")
     try:
-        front = yaml.safe_load(rest.partition("\n---")[0])
-    except yaml.YAMLError as error:
+        front = parse(rest.partition("\n---")[0])
+    except NoYaml as error:
         raise AvilError(f"{setting}, whose README.md does not begin with YAML: {_said(error)}") from error
     for text in _texts_in(front.get("configs") if isinstance(front, dict) else None):
         if "://" in text or ".." in Path(text).parts or Path(text).is_absolute():

@@ -1,0 +1,51 @@
+"""YAML as settings are written in it: no objects, no key twice, and one kind of error for whatever is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+
+class NoYaml(ValueError):
+    """Says in one line what is wrong, and where."""
+
+
+def parse(text: str) -> Any:
+    """What a text holds.
+
+    Raises:
+        NoYaml: it is no YAML, has a key twice, or asks for what no settings need.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise NoYaml("it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError, TypeError) as error:
+        # The last four: a date, a number or a word that is none, with its type before it, as in `!!bool maybe`.
+        raise NoYaml(" ".join(str(error).split())) from error
+
+
+MOST_KEYS = 10_000
+"""Of a mapping; by merging aliases of each other, a file of a few lines makes any number."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Of a key that stands twice, YAML's own takes the last and is silent."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_KEYS:
+            said = f"a mapping has {len(node.value)} keys, but may have {MOST_KEYS}"
+            raise yaml.MarkedYAMLError(problem=said, problem_mark=node.start_mark)
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    said = f"{key.value!r} is there twice"
+                    raise yaml.MarkedYAMLError(problem=said, problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return node

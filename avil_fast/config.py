@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from avil_fast.errors import AvilError
@@ -32,7 +31,7 @@ from avil_fast.settings import (
     unknown_setting,
 )
 from avil_fast.task_config import DigitsConfig, IdxConfig, TextTasksConfig
-from avil_fast.yaml_text import NoYaml, parse
+from avil_fast.yaml_text import NoYaml, parse, written
 
 Bounds = tuple[float, float]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -412,7 +411,7 @@ def from_dotted(settings: Mapping[str, Any]) -> TrainConfig:
 
 def dump(config: TrainConfig) -> str:
     """The resolved configuration as YAML, every setting spelled out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return written(config.model_dump(mode="json"))
 
 
 def _checked(kind: type[AnyConfig], settings: Mapping[str, Any], where: str) -> AnyConfig:

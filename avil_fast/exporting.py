@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from safetensors import SafetensorError, safe_open
 
 from avil_fast.config import TrainConfig, from_dotted, from_settings
@@ -18,6 +17,7 @@ from avil_fast.report.card import MARK, Finished, render, without_folders
 from avil_fast.report.folder import CONFIG, METRICS, MODEL, SUMMARY
 from avil_fast.report.run import read
 from avil_fast.report.vectors import BASE, FOLDER, TASKS, read_about
+from avil_fast.yaml_text import written
 
 CARD, MERGE = "README.md", "merge.yaml"
 
@@ -256,7 +256,7 @@ def _copy_vectors(run: Path, to: Path, vectors: Mapping[str, tuple[str, float]])
         "dtype": "float32",
         "out_dtype": _dtype(model),
     }
-    (to / MERGE).write_text(yaml.safe_dump(merge, sort_keys=False), encoding="utf-8")
+    (to / MERGE).write_text(written(merge), encoding="utf-8")
 
 
 def _dtype(model: Path) -> str:

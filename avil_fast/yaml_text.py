@@ -30,6 +30,23 @@ MOST_KEYS = 10_000
 """Of a mapping; by merging aliases of each other, a file of a few lines makes any number."""
 
 
+def written(value: Any) -> str:
+    """A value as YAML that `parse` reads as the same."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Line breaks of Unicode are written as such by YAML's own, and read as others."""
+
+
+def _quoted(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _quoted)
+
+
 class _Loader(yaml.SafeLoader):
     """Of a key that stands twice, YAML's own takes the last and is silent."""
 

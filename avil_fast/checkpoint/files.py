@@ -11,10 +11,11 @@ header in JSON, the tensors' bytes.
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ import torch
 from torch import Tensor
 
 from avil_fast.errors import AvilError
+
+LENGTH = 8
+"""Bytes that tell the length of the header."""
 
 BLOCK = 4 << 20
 """Bytes that share a checksum. A rank that needs a part of a file reads no more than two blocks too much."""
@@ -103,7 +107,7 @@ def write(path: Path, entries: Iterable[Entry]) -> Record:
     text += b" " * (-len(text) % 8)  # tensors begin at multiples of 8 bytes
     with path.open("xb", buffering=0) as file:
         sums = _Summed(file.write)
-        sums.write(memoryview(len(text).to_bytes(8, "little") + text))
+        sums.write(memoryview(len(text).to_bytes(LENGTH, "little") + text))
         for entry in entries:
             for piece in entry.pieces:
                 sums.write(memory(piece.detach().cpu()))
@@ -138,6 +142,33 @@ class _Summed:
             data = data[written:]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A tensor as the header tells it; `start` is counted from the header's end."""
+
+    dtype: torch.dtype
+    shape: list[int]
+    start: int
+    nbytes: int
+
+
+def _header(text: bytes, nbytes: int) -> dict[str, _Part]:
+    """The tensors of a file that has so many bytes after its header.
+
+    Raises:
+        ValueError, RecursionError, LookupError, TypeError, AttributeError: it is none.
+    """
+    found = {}
+    for name, entry in json.loads(text).items():
+        dtype, shape, (start, stop) = OF_NAME[entry["dtype"]], entry["shape"], entry["data_offsets"]
+        if not all(type(number) is int and number >= 0 for number in (*shape, start, stop)):
+            raise ValueError(f"{name} has numbers that are no counts")
+        if stop > nbytes or stop - start != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"{name} is to lie at {start} to {stop} of {nbytes} bytes")
+        found[name] = _Part(dtype, shape, start, stop - start)
+    return found
+
+
 class Reader:
     """Reads tensors of a file, or parts of them, and checks each block that it touches.
 
@@ -160,15 +191,22 @@ class Reader:
             size = path.stat().st_size
             if size != record.nbytes:
                 raise Damaged(f"{str(path)!r} has {size} bytes, but {record.nbytes} were written")
+            if size < LENGTH or len(record.checksums) != -(-size // BLOCK):
+                raise Damaged(f"{str(path)!r} is damaged: {size} bytes with {len(record.checksums)} checksums")
             with path.open("rb") as file:
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except FileNotFoundError as error:
             raise Damaged(f"{str(path)!r} cannot be read: {error.strerror}") from error
         except OSError as error:
             raise AvilError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-        length = int.from_bytes(self._read(0, 8), "little")
-        self._data = 8 + length
-        self._header: Mapping[str, Any] = json.loads(bytes(self._read(8, self._data)))
+        length = int.from_bytes(self._read(0, LENGTH), "little")
+        self._data = LENGTH + length
+        if self._data > size:
+            raise Damaged(f"{str(path)!r} is damaged: it has {size} bytes, but its header is to have {length}")
+        try:
+            self._header = _header(bytes(self._read(LENGTH, self._data)), size - self._data)
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+            raise Damaged(f"{str(path)!r} is damaged: its header is none, {error}") from error
 
     def __contains__(self, name: str) -> bool:
         return name in self._header
@@ -178,20 +216,20 @@ class Reader:
 
     def nbytes(self, name: str) -> int:
         """Of a tensor."""
-        start, stop = self._header[name]["data_offsets"]
-        return int(stop - start)
+        return self._part(name).nbytes
 
     def tensor(self, name: str) -> Tensor:
         """A tensor as it was written; of the file's memory, so it is not for keeping."""
-        entry = self._header[name]
-        flat = self.elements(name, 0, self.nbytes(name) // OF_NAME[entry["dtype"]].itemsize)
-        return flat.view(entry["shape"])
+        part = self._part(name)
+        return self.elements(name, 0, part.nbytes // part.dtype.itemsize).view(part.shape)
 
     def elements(self, name: str, start: int, stop: int) -> Tensor:
         """Elements start:stop of a tensor, counted without regard to its shape."""
-        entry = self._header[name]
-        dtype = OF_NAME[entry["dtype"]]
-        first = self._data + entry["data_offsets"][0] + start * dtype.itemsize
+        part = self._part(name)
+        dtype = part.dtype
+        if stop * dtype.itemsize > part.nbytes:
+            raise Damaged(f"{str(self.path)!r} is no whole checkpoint: its {name} has no element {stop - 1}")
+        first = self._data + part.start + start * dtype.itemsize
         data = self._read(first, first + (stop - start) * dtype.itemsize)
         if not data:
             return torch.empty(0, dtype=dtype)
@@ -214,6 +252,12 @@ class Reader:
         for block in range(len(self._record.checksums)):
             if block not in self.seen:
                 self.check(block)
+
+    def _part(self, name: str) -> _Part:
+        try:
+            return self._header[name]
+        except KeyError:
+            raise Damaged(f"{str(self.path)!r} is no whole checkpoint: it has no {name}") from None
 
     def _read(self, start: int, stop: int) -> memoryview:
         for block in range(start // BLOCK, -(-stop // BLOCK)):

@@ -222,7 +222,7 @@ def _fill(kind: str, stored: Sequence[Stored], plan: Plan, file_of: Callable[[in
         if piece.scales is None:
             for move, to in _cut(plan.moves.get(piece.partition, ()), piece):
                 name = f"{kind}.{move.partition}"
-                values = _read(file_of(move.rank), name, move.offset, move.length)
+                values = file_of(move.rank).elements(name, move.offset, move.offset + move.length)
                 if values.dtype != piece.values.dtype:
                     raise AvilError(
                         f"the checkpoint's {name} is {values.dtype}, but the model needs {piece.values.dtype}; "
@@ -232,8 +232,9 @@ def _fill(kind: str, stored: Sequence[Stored], plan: Plan, file_of: Callable[[in
         elif plan.same:
             ((move, _),) = _cut(plan.moves[piece.partition], piece)
             file, name = file_of(move.rank), f"{kind}.{move.partition}"
-            piece.values.copy_(_read(file, name, move.offset, move.length))
-            piece.scales.copy_(_read(file, f"{name}.scales", move.offset // SCALED, piece.scales.numel()))
+            first = move.offset // SCALED
+            piece.values.copy_(file.elements(name, move.offset, move.offset + move.length))
+            piece.scales.copy_(file.elements(f"{name}.scales", first, first + piece.scales.numel()))
         else:  # other elements share a scale now: what was decoded is encoded again
             delta = torch.zeros(piece.values.numel())
             for move, to in _cut(plan.moves.get(piece.partition, ()), piece):
@@ -255,18 +256,12 @@ def _cut(moves: Sequence[Move], piece: Stored) -> Iterator[tuple[Move, slice]]:
             yield part, slice(first - piece.start, stop - piece.start)
 
 
-def _read(file: Reader, name: str, start: int, length: int) -> Tensor:
-    try:
-        return file.elements(name, start, start + length)
-    except KeyError:
-        raise Damaged(f"{str(file.path)!r} is no whole checkpoint: it has no {name}") from None
-
-
 def _decoded(file: Reader, name: str, start: int, length: int) -> Tensor:
     """Elements of a delta that was saved in codes with scales."""
     first = start // SCALED * SCALED
-    codes = _read(file, name, first, start + length - first)
-    scales = _read(file, f"{name}.scales", first // SCALED, blocks(len(codes)))
+    codes = file.elements(name, first, start + length)
+    scale = first // SCALED
+    scales = file.elements(f"{name}.scales", scale, scale + blocks(len(codes)))
     return decode(codes, scales, 0, len(codes), torch.float32)[start - first :]
 
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from avil_fast.checkpoint.files import Damaged, Record
 from avil_fast.report.folder import write_whole
 
@@ -73,10 +75,17 @@ class Manifest:
             whole = False
         if not whole:
             raise Damaged(f"{str(path)!r} is damaged: it is not what was written")
-        if content.pop("format") != FORMAT:
-            raise Damaged(f"{str(path)!r} was written by avil_fast {content['version']}; use that version")
-        content["files"] = {name: Record(**record) for name, record in content["files"].items()}
-        return cls(**content)
+        if content.get("format") != FORMAT:
+            raise Damaged(f"{str(path)!r} was written by avil_fast {content.get('version')}; use that version")
+        try:
+            found = TypeAdapter(cls).validate_python(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise Damaged(f"{str(path)!r} is damaged: {place}: {first['msg']}") from error
+        if outside := next((name for name in found.files if Path(name).name != name), None):
+            raise Damaged(f"{str(path)!r} is damaged: it names {outside!r}, which is not beside it")
+        return found
 
 
 def _text(content: dict[str, Any]) -> str:

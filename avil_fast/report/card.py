@@ -9,13 +9,13 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import jinja2
-import yaml
 
 from avil_fast.config import Config, TrainConfig
 from avil_fast.model_config import CausalLMConfig, ConvNetConfig, EncoderConfig
 from avil_fast.report.metric import SEEN, held_out
 from avil_fast.report.numbers import NONE, number
 from avil_fast.task_config import TextTasksConfig
+from avil_fast.yaml_text import written
 
 MARK = "<!-- Written by avil-fast export. -->"
 """By which an export knows an earlier one."""
@@ -67,11 +67,11 @@ def render(run: Finished, vectors: Mapping[str, tuple[str, float]] | None = None
         vectors: folder and α of each task's vector, if they are beside the model.
     """
     summary, target = run.summary, run.summary["target"]
-    text = yaml.safe_dump(hidden(run.config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+    text = written(hidden(run.config.model_dump(mode="json")))
     auxiliaries = [name for name in summary["tasks"] if name != target]
     metric = summary.get("metric") or ({"name": "metric"} if summary["dev_metric"] is not None else None)
     return _template().render(
-        front=yaml.safe_dump(_front(run), sort_keys=False, allow_unicode=True).rstrip(),
+        front=written(_front(run)).rstrip(),
         mark=MARK,
         title=_title(run),
         method=summary["method"],

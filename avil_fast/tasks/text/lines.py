@@ -62,6 +62,8 @@ def read_json(path: Path) -> dict[str, list[Any]]:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise AvilError(f"{path}, line {line}: this is not JSON: {_one_line(error)}") from error
+        if "\\u" in text and not _has_letters_only(row):
+            raise AvilError(f"{path}, line {line}: there is half of a surrogate pair in it, no letter; mend it")
         if not isinstance(row, dict):
             raise AvilError(f"{path}, line {line}: there is a {type(row).__name__}, but must be {{column: value}}")
         for name in row.keys() - columns.keys():
@@ -71,7 +73,18 @@ def read_json(path: Path) -> dict[str, list[Any]]:
         count += 1
     if not count:
         raise AvilError(f"{path} has no row; fill it")
+    if not columns:
+        raise AvilError(f"{path} has {count} rows without a column; fill them")
     return columns
+
+
+def _has_letters_only(value: Any) -> bool:
+    r"""Whether all texts can be encoded, which JSON's \ud800 cannot."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def where(path: Path, row: int) -> str:

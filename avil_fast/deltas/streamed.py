@@ -46,6 +46,8 @@ class StreamedBank(DeltaBank):
         codec: how deltas are stored.
         device: where θ is and the operations run.
         window_bytes: of a window at most, unless a single chunk of 32,768 elements takes more.
+        beside: a bank on the same device that is never at work at the same time; its staging buffers are used if
+            they are large enough.
 
     Raises:
         HostMemoryError: there is not as much (pinned) CPU memory.
@@ -53,15 +55,25 @@ class StreamedBank(DeltaBank):
     """
 
     def __init__(
-        self, n: int, sizes: Sequence[int], codec: Codec, device: torch.device, window_bytes: int = WINDOW
+        self,
+        n: int,
+        sizes: Sequence[int],
+        codec: Codec,
+        device: torch.device,
+        window_bytes: int = WINDOW,
+        beside: StreamedBank | None = None,
     ) -> None:
         super().__init__(n, device)
         self._codec = codec
         self._windows = list(cut(sizes, codec, window_bytes // n))
-        self._copies = copy_stream(device)
-        largest = max((window.row_bytes for window in self._windows), default=0)
-        buffers = min(BUFFERS, len(self._windows))
-        self._buffers = [Staging(n * largest, device, self._copies) for _ in range(buffers)]
+        self._copies: torch.cuda.Stream | None = copy_stream(device) if beside is None else beside._copies
+        nbytes = n * max((window.row_bytes for window in self._windows), default=0)
+        count = min(BUFFERS, len(self._windows))
+        shared = [] if beside is None else beside._buffers[:count]
+        enough = len(shared) == count and all(buffer.bytes.numel() >= nbytes for buffer in shared)
+        self._buffers: list[Staging] = (
+            shared if enough else [Staging(nbytes, device, self._copies) for _ in range(count)]
+        )
         self._staged = [
             self._buffers[k % BUFFERS].bytes[: n * window.row_bytes].view(n, window.row_bytes)
             for k, window in enumerate(self._windows)
@@ -84,6 +96,11 @@ class StreamedBank(DeltaBank):
                     f"the bank needs {needed / 1e9:.1f} GB of {kind}, and only {had / 1e9:.1f} GB could be had"
                 ) from error
             self._host.append(rows)
+
+    @property
+    def staged_bytes(self) -> int:
+        """Bytes of the staging buffers."""
+        return sum(buffer.bytes.numel() for buffer in self._buffers)
 
     def row(self, slot: int) -> list[Stored]:
         found = []

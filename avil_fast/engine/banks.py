@@ -1,4 +1,4 @@
-"""Where a run's bank is kept, and what to change when it does not fit there."""
+"""Where a run's banks are kept, and what to change when it does not fit there."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from avil_fast.deltas.streamed import HostMemoryError, StreamedBank
 from avil_fast.errors import AvilError
 
 
-def make_bank(n: int, sizes: Sequence[int], codec: Codec, device: torch.device, where: str) -> DeltaBank:
-    """A bank of n deltas.
+def make_banks(
+    n: int, groups: Sequence[Sequence[int]], codec: Codec, device: torch.device, where: str
+) -> list[DeltaBank]:
+    """A bank of n deltas for each group.
 
     Args:
         n: number of tasks, 1 to 64.
-        sizes: elements of each partition.
+        groups: elements of each partition, by group.
         codec: how deltas are stored.
         device: where the model is.
         where: the setting `deltas.device`, "model" or "cpu".
 
     Raises:
-        AvilError: there is no room for it.
+        AvilError: there is no room for them.
     """
     streamed = where == "cpu" and device.type == "cuda"
+    sizes = [size for group in groups for size in group]
     try:
-        return StreamedBank(n, sizes, codec, device) if streamed else Bank(n, sizes, codec, device)
+        return _streamed(n, groups, codec, device) if streamed else [Bank(n, own, codec, device) for own in groups]
     except HostMemoryError as error:
         advice = [*_smaller(n, sizes, codec), "deltas.device: model"]
         raise AvilError(
@@ -49,6 +52,15 @@ def make_bank(n: int, sizes: Sequence[int], codec: Codec, device: torch.device, 
             f"{n} deltas in {codec.name} take {_gigabytes(n, sizes, codec)}, more than {device} has left; "
             + (f"set {' or '.join(advice)}" if advice else "train with fewer tasks")
         ) from error
+
+
+def _streamed(n: int, groups: Sequence[Sequence[int]], codec: Codec, device: torch.device) -> list[DeltaBank]:
+    """Banks that take turns in the same staging buffers, the largest so far."""
+    made: list[StreamedBank] = []
+    for sizes in groups:
+        beside = max(made, key=lambda bank: bank.staged_bytes, default=None)
+        made.append(StreamedBank(n, sizes, codec, device, beside=beside))
+    return list(made)
 
 
 def _smaller(n: int, sizes: Sequence[int], codec: Codec) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,12 @@ from torch import Tensor
 from avil_fast.engine.state import EngineState, Loaded, Placement, Snapshot
 from avil_fast.tasks.share import Share
 from avil_fast.tasks.task import Batch, Task
+
+Alpha = Sequence[float] | Sequence[Sequence[float]]
+"""[n], the same for all groups, or [groups, n]."""
+
+Table = list[list[float]]
+"""[groups, n]: a number for every group and task."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,9 @@ class Engine(ABC):
     target: int
     share: Share
     """What this process takes of every batch."""
+    groups: Mapping[str, int]
+    """Elements of the groups of shared parameters, by name: each may have coefficients of its own. One, or one for
+    each layer; a target's head that α scales goes with the last one, whose features it reads."""
 
     @abstractmethod
     def begin_round(self) -> None:
@@ -119,16 +128,21 @@ class Engine(ABC):
             wait: for the device. Otherwise a GPU's last steps may be missing, and count later.
         """
 
-    @abstractmethod
     def target_gradient(self, batches: Iterable[Batch]) -> tuple[list[float], float]:
         """(∂L/∂α_i for all i, L) of the target's mean loss over all examples, at the applied θ, in eval mode."""
+        table, loss = self.target_gradients(batches)
+        return [sum(of_task) for of_task in zip(*table, strict=True)], loss
 
     @abstractmethod
-    def apply(self, alpha: Sequence[float]) -> None:
-        """Set the model to θ + Σ α_i δ_i; θ itself stays."""
+    def target_gradients(self, batches: Iterable[Batch]) -> tuple[Table, float]:
+        """`target_gradient` by group: ∂L/∂α [groups, n], from the same passes."""
 
     @abstractmethod
-    def merge(self, alpha: Sequence[float]) -> None:
+    def apply(self, alpha: Alpha) -> None:
+        """Set the model to θ + Σ α_i δ_i, in every group with its own α; θ itself stays."""
+
+    @abstractmethod
+    def merge(self, alpha: Alpha) -> None:
         """θ ← θ + Σ α_i δ_i. The deltas and the θ before them stay at hand until the next round begins."""
 
     @abstractmethod

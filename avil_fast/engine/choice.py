@@ -10,7 +10,7 @@ from torch import nn
 
 from avil_fast.engine.data_parallel import DataParallelEngine
 from avil_fast.engine.local import LocalEngine
-from avil_fast.engine.parameters import device_of
+from avil_fast.engine.parameters import Granularity, device_of
 from avil_fast.engine.partitioned import PartitionedEngine
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.zero.config import ZeroConfig, read, resolve
@@ -50,8 +50,12 @@ def make_engine(
     target: int,
     config: TrainConfig,
     ranks: Ranks,
+    granularity: Granularity = "model",
 ) -> PartitionedEngine:
     """The engine for a run on these ranks.
+
+    Args:
+        granularity: what has coefficients of its own, as the run's method needs it.
 
     Raises:
         AvilError: see `zero_of` and the engines.
@@ -74,6 +78,7 @@ def make_engine(
             zero,
             scale_target_head=scaled,
             parts=parts,
+            granularity=granularity,
         )
     kind = LocalEngine if ranks.size == 1 else DataParallelEngine
     return kind(
@@ -85,4 +90,5 @@ def make_engine(
         scale_target_head=scaled,
         parts=parts,
         ranks=ranks,
+        granularity=granularity,
     )

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
+from avil_fast.engine.group import Shard
 from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.partition import Partition
-from avil_fast.engine.partitioned import Shard
 
 
 @dataclass(frozen=True)

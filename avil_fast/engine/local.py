@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from avil_fast.engine.base import TaskRun
 from avil_fast.engine.buffers import saved_buffers
+from avil_fast.engine.group import Shard, low_of
 from avil_fast.engine.optimizer import TaskOptimizer
-from avil_fast.engine.parameters import device_of, flatten, trainable
+from avil_fast.engine.parameters import Granularity, device_of, flatten, trainable
 from avil_fast.engine.partition import Partition
-from avil_fast.engine.partitioned import Shard, low_of
 from avil_fast.engine.ranks import ALONE, Ranks
 from avil_fast.engine.saved import SavedEngine
 from avil_fast.engine.state import Placement, as_table
@@ -37,6 +37,7 @@ class LocalEngine(SavedEngine):
         deltas: how the bank stores deltas.
         scale_target_head: the target's head takes part in δ of the target, and so in α.
         parts: pieces in which a training batch is taken (gradient accumulation).
+        granularity: what has coefficients of its own: the model, or each layer.
     """
 
     name = "local"
@@ -52,15 +53,17 @@ class LocalEngine(SavedEngine):
         scale_target_head: bool = False,
         parts: int = 1,
         ranks: Ranks = ALONE,
+        granularity: Granularity = "model",
     ) -> None:
         super().__init__(model, tasks, target, device_of(model), ranks, parts)
-        self._parameters = flatten(model, tasks, multiple=ROW * ranks.size if ranks.size > 1 else 1)
-        self._shared = self._shards(self._parameters.shared)
-        self._scaled_head = self._shards(self._parameters.heads[target]) if scale_target_head else []
+        self._parameters = flatten(model, tasks, ROW * ranks.size if ranks.size > 1 else 1, granularity)
+        groups = self._parameters.groups
+        self.groups = {name: sum(own.elements for own in partitions) for name, partitions in groups.items()}
         self._all, self._owners = self._shards(self._parameters.all), self._parameters.owners
         self._dots_of_each = any(partition.low for partition in self._parameters.all)
         self._optimizer = TaskOptimizer(self._parameters.shared, self._parameters.heads, optimizer)
-        self._make_banks(deltas)
+        scaled_head = self._shards(self._parameters.heads[target]) if scale_target_head else []
+        self._make_groups([self._shards(partitions) for partitions in groups.values()], scaled_head, deltas)
 
     def _shards(self, partitions: Sequence[Partition]) -> Sequence[Shard]:
         """What this process owns of the partitions: all."""

@@ -5,21 +5,30 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 
+from avil_fast.engine.layers import MODEL, layers
 from avil_fast.engine.partition import Partition
 from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Task
 
+Granularity = Literal["model", "layer"]
+"""What has coefficients of its own."""
+
 
 @dataclass(frozen=True)
 class Parameters:
-    """The model's trainable parameters, flattened: shared ones, and each task's head (may be empty)."""
+    """The model's trainable parameters, flattened: shared ones by group, and each task's head (may be empty)."""
 
-    shared: list[Partition]
+    groups: dict[str, list[Partition]]
     heads: list[list[Partition]]
+
+    @property
+    def shared(self) -> list[Partition]:
+        return list(itertools.chain.from_iterable(self.groups.values()))
 
     @property
     def owners(self) -> list[int | None]:
@@ -32,14 +41,30 @@ class Parameters:
         return [*self.shared, *itertools.chain.from_iterable(self.heads)]
 
 
-def flatten(model: nn.Module, tasks: Sequence[Task], multiple: int = 1) -> Parameters:
+def flatten(
+    model: nn.Module, tasks: Sequence[Task], multiple: int = 1, granularity: Granularity = "model"
+) -> Parameters:
     """Flatten the trainable parameters in place, each partition to a multiple of so many elements.
 
     Raises:
         AvilError: see `assign`.
     """
     shared, heads = assign(model, tasks)
-    return Parameters(_flatten(shared, multiple), [_flatten(head, multiple) for head in heads])
+    groups = {name: _flatten(own, multiple) for name, own in grouped(model, shared, granularity).items()}
+    return Parameters(groups, [_flatten(head, multiple) for head in heads])
+
+
+def grouped(
+    model: nn.Module, shared: Sequence[nn.Parameter], granularity: Granularity
+) -> dict[str, list[nn.Parameter]]:
+    """The shared parameters by group, in the model's order: all in one, or those of each layer."""
+    if granularity == "model":
+        return {MODEL: list(shared)}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found: dict[str, list[nn.Parameter]] = {}
+    for parameter, layer in zip(shared, layers([names[id(p)] for p in shared]), strict=True):
+        found.setdefault(layer, []).append(parameter)
+    return found
 
 
 def assign(model: nn.Module, tasks: Sequence[Task]) -> tuple[list[nn.Parameter], list[list[nn.Parameter]]]:

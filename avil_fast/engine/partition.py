@@ -23,7 +23,8 @@ class Partition:
     def __init__(self, parameters: Sequence[nn.Parameter], multiple: int = 1) -> None:
         self.parameters = list(parameters)
         first = self.parameters[0]
-        self.numel = -(-sum(p.numel() for p in self.parameters) // multiple) * multiple
+        self.elements = sum(p.numel() for p in self.parameters)
+        self.numel = -(-self.elements // multiple) * multiple
         self.working = torch.zeros(self.numel, dtype=first.dtype, device=first.device)
         self.grad = torch.zeros_like(self.working)
         for parameter, view, grad in self._views():

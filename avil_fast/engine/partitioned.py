@@ -12,18 +12,19 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from avil_fast import randomness
 from avil_fast.deltas.base import DeltaBank, Stored
-from avil_fast.deltas.codec import CODECS, FP64, Codec
-from avil_fast.engine.banks import make_bank
-from avil_fast.engine.base import Engine, Evaluation, Memory, TaskRun
+from avil_fast.deltas.codec import CODECS, FP64
+from avil_fast.engine.banks import make_banks
+from avil_fast.engine.base import Alpha, Engine, Evaluation, Memory, Table, TaskRun
 from avil_fast.engine.buffers import RoundBuffers, StepBuffers
 from avil_fast.engine.clock import Clock
+from avil_fast.engine.group import Group, Shard
 from avil_fast.engine.losses import Losses
 from avil_fast.engine.measuring import Measure, require_examples
 from avil_fast.engine.parameters import assign, trainable
@@ -38,22 +39,6 @@ if TYPE_CHECKING:
     from avil_fast.config import DeltasConfig
 
 Item = TypeVar("Item")
-
-
-class Shard(Protocol):
-    """One partition: what this rank owns of some parameters, as one flat tensor."""
-
-    @property
-    def master(self) -> Tensor:
-        """[numel] fp32 (fp64 for a model in fp64), without a graph; the values that are trained."""
-
-    @property
-    def low(self) -> Sequence[Tensor]:
-        """[numel] bf16 or fp16 copies to be written along with `master`; none where `_publish` makes them."""
-
-    @property
-    def grad(self) -> Tensor:
-        """[numel], fp32 or bf16: the gradient of the last backward passes, summed over ranks."""
 
 
 class PartitionedEngine(Engine):
@@ -71,10 +56,10 @@ class PartitionedEngine(Engine):
         parts: pieces in which a rank takes its share of a training batch.
     """
 
-    _shared: Sequence[Shard]
-    """Partitions of the parameters that make up θ and δ."""
-    _scaled_head: Sequence[Shard]
-    """Partitions of the target's head, if α scales it; else none."""
+    _groups: Sequence[Group]
+    """The parameters that make up θ and δ, as `groups` names them."""
+    _head: Group
+    """The target's head, if α scales it; else without a partition."""
 
     _dots_of_each = False
     """Dots are taken of every dev batch's gradient, and not of their sum: where hundreds of batches in low
@@ -114,23 +99,42 @@ class PartitionedEngine(Engine):
         self._losses = Losses(len(self.tasks), device)
         self._scope = contextlib.ExitStack()
 
-    def _make_banks(self, deltas: DeltasConfig) -> None:
-        """Allocate bases and banks for the partitions, once those are there."""
-        self._base = [torch.empty_like(shard.master) for shard in self._shared]
-        self._head_base = [torch.empty_like(shard.master) for shard in self._scaled_head]
-        exact = deltas.dtype == "fp32" and any(base.dtype == torch.float64 for base in self._base)
-        codec = FP64 if exact else CODECS[deltas.dtype]
+    def _make_groups(
+        self, shared: Sequence[Sequence[Shard]], scaled_head: Sequence[Shard], deltas: DeltasConfig
+    ) -> None:
+        """Allocate bases and banks.
+
+        Args:
+            shared: partitions of the shared parameters by group.
+            scaled_head: partitions of the target's head, if α scales it; else none.
+        """
         try:
-            self._bank = self._bank_of(len(self.tasks), self._base, codec, deltas.device)
-            self._head_bank = self._bank_of(1, self._head_base, codec, deltas.device)
+            self._groups = self._grouped(len(self.tasks), shared, deltas)
+            (self._head,) = self._grouped(1, [scaled_head], deltas)
         except BaseException:
             self.abandon()  # the model is as it was
             raise
 
-    def _bank_of(self, n: int, bases: Sequence[Tensor], codec: Codec, where: str) -> DeltaBank:
-        """A bank of n deltas beside the masters, which ZeRO may keep in CPU memory."""
-        device = bases[0].device if bases else self.device
-        return make_bank(n, [base.numel() for base in bases], codec, device, where)
+    def _grouped(self, n: int, parts: Sequence[Sequence[Shard]], deltas: DeltasConfig) -> list[Group]:
+        """Groups of n deltas, kept beside the masters, which ZeRO may have in CPU memory."""
+        bases = [[torch.empty_like(shard.master) for shard in shards] for shards in parts]
+        every = [base for own in bases for base in own]
+        device = every[0].device if every else self.device
+        exact = deltas.dtype == "fp32" and any(base.dtype == torch.float64 for base in every)
+        codec = FP64 if exact else CODECS[deltas.dtype]
+        sizes = [[base.numel() for base in own] for own in bases]
+        banks = make_banks(n, sizes, codec, device, deltas.device)
+        return [Group(*own) for own in zip(parts, bases, banks, strict=True)]
+
+    @property
+    def _shared(self) -> list[Shard]:
+        """The partitions of all groups."""
+        return [shard for group in self._groups for shard in group.shards]
+
+    @property
+    def _scaled_head(self) -> Sequence[Shard]:
+        """The partitions of the target's head, if α scales it; else none."""
+        return self._head.shards
 
     @abstractmethod
     def _call(self, function: Callable[[nn.Module, Batch], Tensor], batch: Batch) -> Tensor:
@@ -167,8 +171,8 @@ class PartitionedEngine(Engine):
     def begin_round(self) -> None:
         with self._clock.part("delta_ops"):
             self._take_base()
-            self._bank.clear()
-            self._head_bank.clear()
+            for group in (*self._groups, self._head):
+                group.bank.clear()
             self._buffers.begin_round()
             self._open = True
 
@@ -220,10 +224,10 @@ class PartitionedEngine(Engine):
                 self._open = False
             else:
                 is_target = task == self.target
-                norm = _capture_(self._bank, task, self._shared, self._base)
+                norm = math.hypot(*(group.capture_(task) for group in self._groups))
                 self._buffers.end_task(is_target)
                 if is_target and self._scaled_head:
-                    _capture_(self._head_bank, 0, self._scaled_head, self._head_base)
+                    self._head.capture_(0)
                 self._publish()
         self._current = self._loss_of = None
         finite = losses[losses.isfinite()]
@@ -234,13 +238,13 @@ class PartitionedEngine(Engine):
             self._losses.look()
         return self._losses.in_a_row
 
-    def target_gradient(self, batches: Iterable[Batch]) -> tuple[list[float], float]:
+    def target_gradients(self, batches: Iterable[Batch]) -> tuple[Table, float]:
         task = self.tasks[self.target]
         with self._clock.part("alpha_phase"):
             self.model.eval()
             self._begin_gradient()
             loss_sum, weight = torch.zeros((), dtype=torch.float64, device=self.device), 0
-            dots = torch.zeros(len(self.tasks), dtype=torch.float64)
+            dots = torch.zeros(len(self.groups), len(self.tasks), dtype=torch.float64)
             for parts, last in _with_last(self._cut(batches)):
                 part = parts[0]
                 loss = self._measure.loss(task, part.batch)
@@ -252,27 +256,29 @@ class PartitionedEngine(Engine):
                 if self._dots_of_each and not last:
                     self._begin_gradient()
             require_examples(weight, task, "dev")
-            sums = torch.tensor([*dots.tolist(), float(loss_sum)], dtype=torch.float64, device=self.device)
-            *gradient, loss_mean = (self.ranks.sum_(sums) / weight).tolist()
-            return gradient, loss_mean
+            sums = torch.tensor([*dots.flatten(), float(loss_sum)], dtype=torch.float64, device=self.device)
+            means = self.ranks.sum_(sums) / weight
+            return means[:-1].view(dots.shape).tolist(), float(means[-1])
 
     def _dots(self) -> Tensor:
-        """[n] fp64: ⟨g, δ_i⟩ over this rank's partitions."""
+        """[groups, n] fp64: ⟨g, δ_i⟩ over this rank's partitions."""
         with self._clock.part("delta_ops"):
-            dots = self._bank.dots([shard.grad for shard in self._shared])
+            dots = [group.dots() for group in self._groups]
             if self._scaled_head:
-                dots[self.target] += self._head_bank.dots([shard.grad for shard in self._scaled_head])[0]
+                dots[-1][self.target] += self._head.dots()[0]
         return torch.tensor(dots, dtype=torch.float64)
 
-    def apply(self, alpha: Sequence[float]) -> None:
+    def apply(self, alpha: Alpha) -> None:
+        table = torch.tensor(alpha, dtype=torch.float64).expand(len(self.groups), len(self.tasks)).tolist()
         with self._clock.part("delta_ops"):
             self._buffers.merge()
-            _weighted_sum_(self._bank, alpha, self._shared, self._base)
+            for group, own in zip(self._groups, table, strict=True):
+                group.weighted_sum_(own)
             if self._scaled_head:
-                _weighted_sum_(self._head_bank, [alpha[self.target]], self._scaled_head, self._head_base)
+                self._head.weighted_sum_([table[-1][self.target]])
             self._publish()
 
-    def merge(self, alpha: Sequence[float]) -> None:
+    def merge(self, alpha: Alpha) -> None:
         self.apply(alpha)
         self._open = False  # the next round takes its base anew
 
@@ -293,12 +299,13 @@ class PartitionedEngine(Engine):
 
     def gram(self) -> list[list[float]]:
         with self._clock.part("delta_ops"):
-            gram = torch.tensor(self._bank.gram(), dtype=torch.float64, device=self.device)
-            return self.ranks.sum_(gram).tolist()
+            grams = torch.tensor([group.bank.gram() for group in self._groups], dtype=torch.float64)
+            return self.ranks.sum_(grams.sum(0).to(self.device)).tolist()
 
     @property
     def has_deltas(self) -> bool:
-        return all((*self._bank.captured, *(self._head_bank.captured if self._scaled_head else ())))
+        banks = (group.bank for group in (*self._groups, self._head) if group.shards)
+        return all(captured for bank in banks for captured in bank.captured)
 
     def base(self) -> Iterator[tuple[str, Tensor]]:
         bases = self._bases()
@@ -334,16 +341,16 @@ class PartitionedEngine(Engine):
             if id(parameter) not in wanted:
                 continue
             shape = placement.parameters[name]
-            whole = torch.zeros(math.prod(shape), dtype=self._base[0].dtype, device=self.device)
+            whole = torch.zeros(math.prod(shape), dtype=self._groups[0].base[0].dtype, device=self.device)
             for start, stop, partition, offset in slices.get(index, []):
                 _read_(whole[start:stop], rows, partition, offset)
             yield name, self.ranks.sum_(whole).view(shape)
 
     def memory(self) -> Memory:
-        bases = (*self._base, *self._head_base)
+        groups = (*self._groups, self._head)
         return Memory(
-            base=sum(base.numel() * base.element_size() for base in bases),
-            bank=self._bank.nbytes + self._head_bank.nbytes,
+            base=sum(base.numel() * base.element_size() for group in groups for base in group.base),
+            bank=sum(group.bank.nbytes for group in groups),
         )
 
     def spend(self, part: str) -> AbstractContextManager[None]:
@@ -376,25 +383,14 @@ class PartitionedEngine(Engine):
     def _distance_from_base(self) -> float:
         differences = [
             (shard.master - base).double().square().sum()
-            for shard, base in zip(self._shared, self._base, strict=True)
+            for group in self._groups
+            for shard, base in zip(group.shards, group.base, strict=True)
         ]
         return float(torch.stack(differences).sum().sqrt())
 
     def _take_base(self) -> None:
-        for shard, base in zip((*self._shared, *self._scaled_head), (*self._base, *self._head_base), strict=True):
-            base.copy_(shard.master)
-
-
-def _capture_(bank: DeltaBank, slot: int, shards: Sequence[Shard], base: Sequence[Tensor]) -> float:
-    """Put the partitions' delta in the bank and `base` back into them; ‖δ‖."""
-    return bank.capture_(slot, [shard.master for shard in shards], base, low_of(shards))
-
-
-def _weighted_sum_(
-    bank: DeltaBank, alpha: Sequence[float], shards: Sequence[Shard], base: Sequence[Tensor]
-) -> None:
-    """Set the partitions to base + Σ α_i δ_i."""
-    bank.weighted_sum_([shard.master for shard in shards], base, alpha, low_of(shards))
+        for group in (*self._groups, self._head):
+            group.take_base()
 
 
 def _read_(out: Tensor, rows: Sequence[Stored], partition: int, offset: int) -> None:
@@ -406,12 +402,6 @@ def _read_(out: Tensor, rows: Sequence[Stored], partition: int, offset: int) -> 
             begin = (first - stored.start) // BLOCK * BLOCK  # a scale is that of a whole block
             values = decode(stored.values, stored.scales, begin, last - stored.start, out.dtype)
             out[first - offset : last - offset] = values[first - stored.start - begin :]
-
-
-def low_of(shards: Sequence[Shard]) -> list[Tensor]:
-    """The low-precision copies, to be written in the same pass; none where only some partitions have one."""
-    copies = [low for shard in shards for low in shard.low]
-    return copies if len(copies) == len(shards) else []
 
 
 def _with_last(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:

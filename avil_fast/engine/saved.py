@@ -6,6 +6,7 @@ import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from avil_fast import randomness
 from avil_fast.deltas.base import DeltaBank, Stored
-from avil_fast.engine.partitioned import PartitionedEngine, Shard
+from avil_fast.engine.group import Shard
+from avil_fast.engine.partitioned import PartitionedEngine
 from avil_fast.engine.state import EngineState, Loaded, Snapshot
 
 SAMPLES = 256
@@ -106,12 +108,13 @@ class SavedEngine(PartitionedEngine):
         if not self._open:
             state.common = buffers
         else:
-            state.facts["captured"] = [*self._bank.captured, *self._head_bank.captured]
+            state.facts["captured"] = [*self._groups[0].bank.captured, *self._head.bank.captured]
             state.facts["buffer_tasks"] = self._buffers.tasks
             state.common = self._buffers.state()
             for name, bank, slot, indices in self._slots():
                 if bank.captured[slot]:
-                    state.sharded[name] = [replace(s, partition=indices[s.partition]) for s in bank.row(slot)]
+                    rows = [replace(s, partition=indices[s.partition]) for s in bank.row(slot)]
+                    state.sharded.setdefault(name, []).extend(rows)
         state.own = _prefixed("random/", randomness.states(self.device))
         if self._current is not None:
             state.sharded["trained"] = [
@@ -129,7 +132,9 @@ class SavedEngine(PartitionedEngine):
         if facts["open"]:
             self.begin_round()
             n = len(self.tasks)
-            self._bank.captured, self._head_bank.captured = facts["captured"][:n], facts["captured"][n:]
+            for group in self._groups:
+                group.bank.captured = facts["captured"][:n]
+            self._head.bank.captured = facts["captured"][n:]
         if facts["task"] is not None:
             self.begin_task(facts["task"], facts["seed"])
         for task, moments in facts["moments"].items():
@@ -171,16 +176,18 @@ class SavedEngine(PartitionedEngine):
         scaled = self.target if self._scaled_head else -1
         indices = [k for k, owner in enumerate(self._owners) if owner is None]
         indices += [k for k, owner in enumerate(self._owners) if owner == scaled]
-        return dict(zip(indices, (*self._base, *self._head_base), strict=True))
+        bases = [base for group in (*self._groups, self._head) for base in group.base]
+        return dict(zip(indices, bases, strict=True))
 
     def _slots(self) -> Iterator[tuple[str, DeltaBank, int, list[int]]]:
-        """(name, bank, slot in it, indices of its partitions among all) of every delta."""
-        indices = list(self._bases())
-        shared, head = indices[: len(self._base)], indices[len(self._base) :]
-        for task in range(len(self.tasks)):
-            yield f"delta/{task}", self._bank, task, shared
+        """(name, bank, slot in it, indices of its partitions among all) of every delta, group by group."""
+        indices = iter(self._bases())
+        for group in self._groups:
+            own = list(islice(indices, len(group.base)))
+            for task in range(len(self.tasks)):
+                yield f"delta/{task}", group.bank, task, own
         if self._scaled_head:
-            yield "delta/head", self._head_bank, 0, head
+            yield "delta/head", self._head.bank, 0, list(indices)
 
 
 def _number(step: Any) -> int | None:

@@ -93,7 +93,8 @@ def test_the_alpha_gradient_hardly_changes(case, dtype: str, alpha: float) -> No
     engine, data = trained(*case())
     engine.apply([alpha] * len(engine.tasks))
     engine.target_gradient(data.dev(0))
-    grad = [partition.grad for partition in engine._shared]
-    exact = torch.tensor(engine._bank.dots(grad))
-    error = (torch.tensor(encoded(engine._bank, CODECS[dtype]).dots(grad)) - exact).norm() / exact.norm()
+    (group,) = engine._groups
+    grad = [partition.grad for partition in group.shards]
+    exact = torch.tensor(group.bank.dots(grad))
+    error = (torch.tensor(encoded(group.bank, CODECS[dtype]).dots(grad)) - exact).norm() / exact.norm()
     assert 0 < error <= {"bf16": 2e-3, "int8": 5e-3, "fp8": 1e-2}[dtype]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from avil_fast.deltas.base import DeltaBank
 from avil_fast.deltas.codec import CODECS, Codec
 from avil_fast.deltas.streamed import HostMemoryError, StreamedBank
 from avil_fast.engine import banks, partitioned
-from avil_fast.engine.banks import make_bank
+from avil_fast.engine.banks import make_banks
 from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.parameters import Granularity
 from avil_fast.errors import AvilError
+from avil_fast.ops.encoding import CHUNK
 from tests.methods.models import CASES, Case
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
@@ -25,7 +28,7 @@ OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80
 
 
 def raising(error: Exception) -> Any:
-    def make(*arguments: object) -> None:
+    def make(*arguments: object, **options: object) -> None:
         raise error
 
     return make
@@ -33,19 +36,19 @@ def raising(error: Exception) -> Any:
 
 @pytest.mark.parametrize("where", ["model", "cpu"])
 def test_beside_a_model_on_the_cpu_both_places_are_one(where: str) -> None:
-    assert type(make_bank(2, [9], CODECS["fp32"], CPU, where)) is Bank
+    assert [type(bank) for bank in make_banks(2, [[9]], CODECS["fp32"], CPU, where)] == [Bank]
 
 
 @pytest.mark.parametrize(("where", "kind"), [("model", "Bank"), ("cpu", "StreamedBank")])
 def test_beside_a_model_on_a_gpu_they_are_two(where: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("Bank", "StreamedBank"):
-        monkeypatch.setattr(banks, name, lambda *arguments, name=name: name)
-    assert make_bank(2, [9], CODECS["fp32"], GPU, where) == kind
+        monkeypatch.setattr(banks, name, lambda *arguments, name=name, **options: name)
+    assert make_banks(2, [[9]], CODECS["fp32"], GPU, where) == [kind]
 
 
 @pytest.mark.gpu
 def test_a_streamed_bank_on_a_gpu() -> None:
-    assert type(make_bank(2, [9], CODECS["fp32"], GPU, "cpu")) is StreamedBank
+    assert [type(bank) for bank in make_banks(2, [[9]], CODECS["fp32"], GPU, "cpu")] == [StreamedBank]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,7 @@ def test_no_room_beside_the_model(
 ) -> None:
     monkeypatch.setattr(Codec, "allocate", raising(OUT_OF_MEMORY))
     with pytest.raises(AvilError, match=advice):
-        make_bank(2, [10**9], CODECS[codec], device, "model")
+        make_banks(2, [[10**8], [9 * 10**8]], CODECS[codec], device, "model")
 
 
 def test_no_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,13 +76,13 @@ def test_no_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         r"\(4.0 GB\) or .* or deltas.device: model, or give this process more memory that it may lock$"
     )
     with pytest.raises(AvilError, match=expected):
-        make_bank(2, [10**9], CODECS["fp32"], GPU, "cpu")
+        make_banks(2, [[10**9]], CODECS["fp32"], GPU, "cpu")
 
 
 def test_no_room_for_the_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(banks, "StreamedBank", raising(OUT_OF_MEMORY))
     with pytest.raises(AvilError, match="cuda:0 has no room left for the two windows"):
-        make_bank(2, [10**9], CODECS["fp32"], GPU, "cpu")
+        make_banks(2, [[10**9]], CODECS["fp32"], GPU, "cpu")
 
 
 @pytest.mark.parametrize("place", ["model", "cpu"])
@@ -87,7 +90,7 @@ def test_another_error_is_none_of_these(place: str, monkeypatch: pytest.MonkeyPa
     for name in ("Bank", "StreamedBank"):
         monkeypatch.setattr(banks, name, raising(RuntimeError("CUDA error: an illegal memory access")))
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        make_bank(2, [9], CODECS["fp32"], GPU, place)
+        make_banks(2, [[9]], CODECS["fp32"], GPU, place)
 
 
 @pytest.mark.parametrize("error", [AvilError("no room"), RuntimeError("no driver"), KeyboardInterrupt()])
@@ -97,13 +100,13 @@ def test_training_state_is_unharmed(which: int, error: BaseException, monkeypatc
     before = {name: p.detach().clone() for name, p in case.model.named_parameters()}
     made: list[int] = []
 
-    def fail(n: int, sizes: list[int], codec: Codec, device: torch.device, where: str) -> DeltaBank:
+    def fail(n: int, groups: list[list[int]], codec: Codec, device: torch.device, where: str) -> list[DeltaBank]:
         made.append(n)
         if len(made) > which:
             raise error
-        return Bank(n, sizes, codec, device)
+        return [Bank(n, sizes, codec, device) for sizes in groups]
 
-    monkeypatch.setattr(partitioned, "make_bank", fail)
+    monkeypatch.setattr(partitioned, "make_banks", fail)
     with pytest.raises(type(error)):
         LocalEngine(case.model, case.tasks(), 1, OptimizerConfig(), DeltasConfig(), scale_target_head=True)
     assert len(made) == which + 1
@@ -114,7 +117,9 @@ def test_training_state_is_unharmed(which: int, error: BaseException, monkeypatc
         assert parameter.grad is None
 
 
-def run(case: Case, codec: str) -> tuple[list[float], list[float], list[list[float]], nn.Module]:
+def run(
+    case: Case, codec: str, granularity: Granularity
+) -> tuple[list[float], list[float], list[list[float]], nn.Module]:
     """Two rounds: the norms, the last α gradient, the gram and the model."""
     engine = LocalEngine(
         copy.deepcopy(case.model),
@@ -123,6 +128,7 @@ def run(case: Case, codec: str) -> tuple[list[float], list[float], list[list[flo
         OptimizerConfig(),
         DeltasConfig(dtype=codec),
         scale_target_head=True,
+        granularity=granularity,
     )
     for _ in range(2):
         engine.begin_round()
@@ -139,15 +145,39 @@ def run(case: Case, codec: str) -> tuple[list[float], list[float], list[list[flo
     return norms, gradient, gram, engine.model
 
 
+@pytest.mark.parametrize("granularity", ["model", "layer"])
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_run_is_the_same_with_a_streamed_bank(codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = CASES["transformer"]()
-    resident = run(case, codec)
+def test_a_run_is_the_same_with_a_streamed_bank(
+    codec: str, granularity: Granularity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES["convolutional"]()
+    resident = run(case, codec, granularity)
+    monkeypatch.setattr(banks, "StreamedBank", partial(StreamedBank, window_bytes=1))
     monkeypatch.setattr(
-        partitioned, "make_bank", lambda n, sizes, codec, device, where: StreamedBank(n, sizes, codec, device, 1)
+        partitioned,
+        "make_banks",
+        lambda n, groups, codec, device, where: banks._streamed(n, groups, codec, device),
     )
-    streamed = run(case, codec)
+    streamed = run(case, codec, granularity)
     for ours, theirs in zip(streamed[:3], resident[:3], strict=True):
         torch.testing.assert_close(torch.tensor(ours), torch.tensor(theirs), rtol=1e-9, atol=1e-12)
     for ours, theirs in zip(streamed[3].parameters(), resident[3].parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_streamed_banks_take_turns_in_the_largest_buffers_so_far() -> None:
+    """So that a model of many layers takes no more room on the device than one of a single group."""
+    codec = CODECS["fp32"]
+    sizes = [[9 * CHUNK], [5], [9 * CHUNK], [CHUNK], [20 * CHUNK], [20 * CHUNK]]
+    first, *others, larger, last = banks._streamed(2, sizes, codec, CPU)
+    assert all(bank._buffers[0] is first._buffers[0] for bank in others)
+    assert larger._buffers[0] is not first._buffers[0]
+    assert last._buffers == larger._buffers
+    deltas = [[torch.randn(size) for size in own] for own in sizes]
+    for bank, own in zip((first, *others, larger, last), deltas, strict=True):
+        for slot in range(2):
+            bank.capture_(slot, [(1 + slot) * delta for delta in own], [torch.zeros_like(delta) for delta in own])
+    for bank, own in zip((first, *others, larger, last), deltas, strict=True):
+        out = [torch.empty_like(delta) for delta in own]
+        bank.weighted_sum_(out, [torch.zeros_like(delta) for delta in own], [1.0, -1.0])
+        assert all(torch.equal(found, -delta) for found, delta in zip(out, own, strict=True))

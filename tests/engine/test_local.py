@@ -145,9 +145,10 @@ def test_moments_are_reset_or_kept() -> None:
 
 def test_the_int8_bank_holds_int8() -> None:
     engine = engine_of(convolutional(), "int8")
-    numel = sum(codes.shape[1] for codes in engine._bank.codes)
-    assert {codes.dtype for codes in engine._bank.codes} == {torch.int8}
-    assert engine._bank.nbytes <= 3 * (numel * (1 + 4 / 256) + 64 + 4)
+    (group,) = engine._groups
+    numel = sum(codes.shape[1] for codes in group.bank.codes)
+    assert {codes.dtype for codes in group.bank.codes} == {torch.int8}
+    assert group.bank.nbytes <= 3 * (numel * (1 + 4 / 256) + 64 + 4)
 
 
 def test_a_missing_delta_is_refused() -> None:

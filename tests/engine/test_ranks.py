@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.parameters import Granularity
 from avil_fast.methods import find
 from avil_fast.tasks.task import Task
 from tests.engine.ranks.cases import TARGET, Case, Encoder, model, repeated, rounds, tasks
@@ -35,10 +36,20 @@ SMALL = {"sub_group_size": 300, "stage3_param_persistence_threshold": 0}
 BF16 = {"bf16": {"enabled": True}}
 
 STAGES = {f"stage-{stage}": Case(stage) for stage in range(4)}
+LAYERS = {f"layers-{stage}": Case(stage, granularity="layer") for stage in range(4)}
 CASES = {
-    1: STAGES,
-    4: STAGES | {"accumulate-3": Case(3, parts=2), "small-3": Case(3, zero=SMALL)},
+    1: STAGES | LAYERS,
+    4: STAGES | LAYERS | {"accumulate-3": Case(3, parts=2), "small-3": Case(3, zero=SMALL)},
     2: STAGES
+    | LAYERS
+    | {f"layers-accumulate-{stage}": Case(stage, CLIP, parts=2, granularity="layer") for stage in range(4)}
+    | {f"layers-offload-{stage}": Case(stage, zero=OFFLOAD, granularity="layer") for stage in (1, 2, 3)}
+    | {
+        "layers-small-3": Case(3, zero=SMALL, granularity="layer"),
+        "layers-overlap-2": Case(2, zero={"overlap_comm": True, "reduce_bucket_size": 500}, granularity="layer"),
+        "layers-round-robin-2": Case(2, zero={"round_robin_gradients": True}, granularity="layer"),
+        "layers-trained-head-2": Case(2, scale_target_head=False, granularity="layer"),
+    }
     | {f"clip-{stage}": Case(stage, CLIP) for stage in range(4)}
     | {f"accumulate-{stage}": Case(stage, parts=2) for stage in range(4)}
     | {f"reset-{stage}": Case(stage, {"moments": "reset"}) for stage in (0, 2, 3)}
@@ -133,20 +144,20 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
 
 def reference(case: Case) -> dict[str, Any]:
     """What one process finds; ZeRO's stage and the number of parts should make no difference."""
-    return alone(json.dumps(case.optimizer), case.bf16, case.scale_target_head)
+    return alone(json.dumps(case.optimizer), case.bf16, case.scale_target_head, case.granularity)
 
 
 @cache
-def alone(optimizer: str, bf16: bool, scale_target_head: bool) -> dict[str, Any]:
+def alone(optimizer: str, bf16: bool, scale_target_head: bool, granularity: Granularity) -> dict[str, Any]:
     network = model().bfloat16() if bf16 else model()
-    case = Case(optimizer=json.loads(optimizer), scale_target_head=scale_target_head)
+    case = Case(optimizer=json.loads(optimizer), scale_target_head=scale_target_head, granularity=granularity)
     return rounds(local_engine(case, network))
 
 
 def local_engine(case: Case, network: Encoder, trained: list[Task] | None = None) -> LocalEngine:
     config, deltas = case.optimizer_config(), case.deltas_config()
-    scaled = case.scale_target_head
-    return LocalEngine(network, trained or tasks(), TARGET, config, deltas, scale_target_head=scaled)
+    options: dict[str, Any] = {"scale_target_head": case.scale_target_head, "granularity": case.granularity}
+    return LocalEngine(network, trained or tasks(), TARGET, config, deltas, **options)
 
 
 def flat(value: Any) -> Tensor:
@@ -178,9 +189,10 @@ def test_base_and_bank_are_shared_out(ranks: int, name: str, found: Found) -> No
     shared = sum(p.numel() for n, p in model().named_parameters() if p.requires_grad and "heads" not in n)
     head = sum(p.numel() for p in model().heads["t"].parameters()) if CASES[ranks][name].scale_target_head else 0
     for ours in found(ranks)[name]:
-        memory = ours["memory"]
-        assert memory.base == pytest.approx(4 * (shared + head) / ranks, rel=0.02, abs=4 * 130)
-        assert memory.bank == pytest.approx(4 * (3 * shared + head) / ranks, rel=0.02, abs=4 * 4 * 130)
+        memory, groups = ours["memory"], len(ours["groups"])
+        assert groups == (4 if CASES[ranks][name].granularity == "layer" else 1)
+        assert memory.base == pytest.approx(4 * (shared + head) / ranks, rel=0.02, abs=4 * 130 * groups)
+        assert memory.bank == pytest.approx(4 * (3 * shared + head) / ranks, rel=0.02, abs=4 * 4 * 130 * groups)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group("2 ranks")) for name in LOW])

@@ -20,6 +20,8 @@ from tests.engine.test_ranks import BF16, OFFLOAD, SMALL
 ONE = {f"{dtype}": Case(0, deltas=dtype) for dtype in ("fp32", "bf16", "int8", "fp8")} | {
     "trained-head": Case(0, scale_target_head=False),
     "bf16-model": Case(0, settings=BF16),
+    "layers": Case(0, granularity="layer"),
+    "int8-layers": Case(0, deltas="int8", granularity="layer"),
 }
 TWO = {f"stage-{stage}": Case(stage) for stage in range(4)} | {
     "int8-0": Case(0, deltas="int8"),
@@ -32,6 +34,9 @@ TWO = {f"stage-{stage}": Case(stage) for stage in range(4)} | {
     "offload-2": Case(2, zero=OFFLOAD),
     "round-robin-2": Case(2, zero={"round_robin_gradients": True}),
     "trained-head-3": Case(3, scale_target_head=False),
+    "layers-0": Case(0, granularity="layer"),
+    "layers-int8-2": Case(2, deltas="int8", granularity="layer"),
+    "layers-small-3": Case(3, zero=SMALL, granularity="layer"),
 }
 KEPT = {"stage-0": Case(0), "stage-3": Case(3, zero=SMALL)}
 """Whole runs that keep task vectors."""

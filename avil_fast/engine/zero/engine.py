@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from avil_fast.engine.base import TaskRun
 from avil_fast.engine.buffers import saved_buffers
-from avil_fast.engine.parameters import assign, trainable
+from avil_fast.engine.parameters import Granularity, assign, grouped, trainable
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.saved import SavedEngine
 from avil_fast.engine.state import Placement, as_table
@@ -54,6 +54,7 @@ class ZeroEngine(SavedEngine):
         zero: DeepSpeed's settings.
         scale_target_head: the target's head takes part in δ of the target, and so in α.
         parts: pieces in which a rank takes its share of a training batch (gradient accumulation).
+        granularity: what has coefficients of its own: the model, or each layer.
 
     Raises:
         AvilError: DeepSpeed is missing or cannot train this model.
@@ -74,6 +75,7 @@ class ZeroEngine(SavedEngine):
         *,
         scale_target_head: bool = False,
         parts: int = 1,
+        granularity: Granularity = "model",
     ) -> None:
         deepspeed = internals.join(device)
         super().__init__(model, tasks, target, device, ranks, parts)
@@ -83,7 +85,9 @@ class ZeroEngine(SavedEngine):
         self._lr = optimizer_config.lr
         self._came_whole = not any(internals.is_partitioned(parameter) for parameter in model.parameters())
         self._attributes = internals.attributes(model)
-        groups: list[optimizer.Group] = [{"params": shared, "task": None}]
+        layers = grouped(model, shared, granularity)
+        self.groups = {name: sum(map(internals.numel, own)) for name, own in layers.items()}
+        groups: list[optimizer.Group] = [{"params": own, "task": None} for own in layers.values()]
         groups += [{"params": head, "task": i} for i, head in enumerate(heads) if head]
         base = None
         if optimizer_config.backend == "deepspeed":
@@ -97,17 +101,16 @@ class ZeroEngine(SavedEngine):
         )
         self._partitions = internals.partitions_of(self._zero, zero.stage)
         owners = [group["task"] for group in groups]
-        self._shared = self._partitions.of_group(0)
-        self._scaled_head = []
+        scaled_head: list[internals.ZeroShard] = []
         if scale_target_head and target in owners:
-            self._scaled_head = self._partitions.of_group(owners.index(target))
+            scaled_head = self._partitions.of_group(owners.index(target))
         of_groups = [(owner, self._partitions.of_group(group)) for group, owner in enumerate(owners)]
         self._all = [shard for _, shards in of_groups for shard in shards]
         self._owners = [owner for owner, shards in of_groups for _ in shards]
         self._gradient_pending = False
         # Where DeepSpeed would hold the sum of gradients and the next one at a time.
         self._dots_of_each = zero.stage == 2 and not zero.offload
-        self._make_banks(deltas)
+        self._make_groups([shards for owner, shards in of_groups if owner is None], scaled_head, deltas)
 
     def begin_task(self, task: int, seed: int) -> None:
         super().begin_task(task, seed)

@@ -14,6 +14,7 @@ from torch.nn import functional
 import avil_fast as avil
 from avil_fast.config import DeltasConfig, OptimizerConfig
 from avil_fast.engine.base import Engine
+from avil_fast.engine.parameters import Granularity
 
 NAMES = ("a", "t", "b")
 TARGET = 1
@@ -54,6 +55,7 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
     """More settings of DeepSpeed."""
     scale_target_head: bool = True
+    granularity: Granularity = "model"
 
     def optimizer_config(self) -> OptimizerConfig:
         # With Adam's usual eps, a gradient that is zero but for rounding moves a parameter at full speed.
@@ -100,6 +102,7 @@ def tasks() -> list[avil.Task]:
 def rounds(engine: Engine, count: int = 2, look: Callable[[], object] = lambda: None) -> dict[str, Any]:
     """Rounds of αVIL by hand: α gradients of every step, θ of every round, and what else an engine tells."""
     found: dict[str, Any] = {"gradients": [], "losses": [], "theta": [], "norms": [], "train": [], "gram": []}
+    found["groups"] = dict(engine.groups)
     for round_ in range(count):
         engine.begin_round()
         for i, task in enumerate(engine.tasks):
@@ -110,14 +113,14 @@ def rounds(engine: Engine, count: int = 2, look: Callable[[], object] = lambda: 
             found["norms"].append(run.delta_norm)
             found["train"].append(run.loss)
         found["gram"].append(engine.gram())
-        alpha = [1.0, 0.7, 0.4]
+        alpha = torch.tensor([1.0, 0.7, 0.4], dtype=torch.float64).repeat(len(engine.groups), 1)
         for _ in range(3):
-            engine.apply(alpha)
-            gradient, loss = engine.target_gradient(engine.tasks[TARGET].dev)
+            engine.apply(alpha.tolist())
+            gradient, loss = engine.target_gradients(engine.tasks[TARGET].dev)
             found["gradients"].append(gradient)
             found["losses"].append(loss)
-            alpha = [a - 0.3 * g for a, g in zip(alpha, gradient, strict=True)]
-        engine.merge(alpha)
+            alpha -= 0.3 * torch.tensor(gradient, dtype=torch.float64)
+        engine.merge(alpha.tolist())
         found["theta"].append(theta(engine))
         look()
     evaluation = engine.evaluate(TARGET, engine.tasks[TARGET].dev)

@@ -46,6 +46,7 @@ def fit(case: Case, where: Path, **more: Any) -> dict[str, Any]:
     """A run as the case says; what it found."""
     options = RUN | {f"optimizer.{name}": value for name, value in case.optimizer_config().model_dump().items()}
     options |= {"deltas.dtype": case.deltas, "gradient_accumulation_steps": case.parts}
+    options["alpha.granularity"] = case.granularity
     if case.stage:
         zero = {"stage": case.stage, "reduce_bucket_size": 10_000} | case.zero
         text = json.dumps({"zero_optimization": zero} | case.settings)

@@ -35,6 +35,7 @@ def engine_of(
     optimizer, deltas = optimizer or case.optimizer_config(), case.deltas_config()
     target = next(i for i, task in enumerate(trained) if task.dev is not None)
     options: dict[str, Any] = {"scale_target_head": case.scale_target_head, "parts": case.parts}
+    options["granularity"] = case.granularity
     if case.stage == 0:
         if case.bf16:
             network = network.bfloat16()

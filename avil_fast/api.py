@@ -120,8 +120,9 @@ def train(
             "the model", [f"{n} {tuple(p.shape)} {p.dtype} {p.requires_grad}" for n, p in model.named_parameters()]
         )
         home = home or scope.enter_context(opened(config, ranks, resume))
-        trained = find(config.method).trained(tasks, target)
-        engine = scope.enter_context(_closing(make_engine(model, trained, target, config, ranks)))
+        method = find(config.method)
+        trained, granularity = method.trained(tasks, target), method.granularity(config)
+        engine = scope.enter_context(_closing(make_engine(model, trained, target, config, ranks, granularity)))
         scope.enter_context(apart(derive_seed(config.seed, "run", ranks.rank), device_of(model)))
         stop = scope.enter_context(noting()) if home.checkpoints else Stop()
         told = ranks.first or observer.on_all_ranks

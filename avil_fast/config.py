@@ -93,6 +93,9 @@ class AlphaConfig(Section):
     """The rounds that follow. joint: the tasks train together, batch by batch, and each has a share of the steps
     in proportion to its α and weight. merge: each trains by itself, and the deltas are merged with the α. auto:
     joint, unless `task_vectors` asks for deltas."""
+    granularity: Literal["model", "layer"] = "model"
+    """model: one α for each task. layer: one for each task and layer, from the same backward pass; a layer is a
+    numbered module, such as `encoder.layer.3`, or one beside these. More numbers to learn on the same dev set."""
     target_head: Literal["trained", "scaled"] = "scaled"
     """The target's head after a round: as its training left it, or its change scaled by the target's α."""
 
@@ -246,6 +249,16 @@ class TrainConfig(Section):
             options.model_validate(self.options)
         except ValidationError as error:
             raise ValueError(explain_options(error, self.method, options)) from error
+        return self
+
+    @model_validator(mode="after")
+    def _vectors_of_one_alpha(self) -> TrainConfig:
+        if self.task_vectors and find(self.method).granularity(self) == "layer":
+            by = "alpha.granularity: layer" if self.method == "avil" else f"method: {self.method}"
+            raise ValueError(
+                f"task_vectors is true, but with {by} every layer has coefficients of its own, and the merge.yaml "
+                f"of an export has one for each task; set task_vectors: false"
+            )
         return self
 
     def warnings(self) -> list[str]:

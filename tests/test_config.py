@@ -332,3 +332,9 @@ def test_a_wrong_setting_of_a_task_names_the_task(override: str, message: str) -
     with pytest.raises(AvilError, match=message) as caught:
         load(None, ["model.path=y", override])
     assert "\n" not in str(caught.value)
+
+
+def test_task_vectors_need_one_alpha_for_each_task() -> None:
+    with pytest.raises(AvilError, match=r"task_vectors is true, but with alpha\.granularity: layer every"):
+        load(None, ["task_vectors=true", "alpha.granularity=layer"])
+    assert load(None, ["task_vectors=true", "alpha.granularity=layer", "method=multitask"]).task_vectors

@@ -7,6 +7,9 @@ A round, from shared parameters θ:
 3. merge: θ ← θ + Σ α_i δ_i
 4. weights: w_i ← w_i + (α_i - 1), or one of the other rules
 
+With `alpha.granularity: layer`, no part of the paper, every layer has α of its own. Where one number stands for a
+task, that is the mean over layers, each counted by its elements.
+
 Once α is settled (`alpha.rounds`, no part of the paper) nothing more is learned from tasks that train apart, so
 they train together.
 """
@@ -16,12 +19,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-
 from avil_fast.config import AlphaConfig, TrainConfig, WeightsConfig
-from avil_fast.engine.base import Engine
-from avil_fast.errors import Diverged
+from avil_fast.engine.base import Engine, Table
+from avil_fast.engine.parameters import Granularity
 from avil_fast.methods.base import Method, RoundRecord, TaskData, Watch, share_out
+from avil_fast.methods.descent import descend, dev_gradients, look, mean, over_groups
 from avil_fast.tasks.joined import can_spare_dev
 from avil_fast.tasks.task import Task
 
@@ -38,7 +40,7 @@ class Avil(Method):
 
     def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, watch: Watch) -> None:
         super().__init__(engine, data, config, watch)
-        self.alphas: list[list[float]] = []
+        self.alphas: list[Table] = []
         self._on_dev = False
         """The target has trained on its dev set."""
 
@@ -52,6 +54,10 @@ class Avil(Method):
                 return math.ceil(config.rounds / 3) if settles else config.rounds
             case number:
                 return min(number, config.rounds)
+
+    @classmethod
+    def granularity(cls, config: TrainConfig) -> Granularity:
+        return config.alpha.granularity
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"alphas": list(self.alphas), "on_dev": self._on_dev}
@@ -76,22 +82,30 @@ class Avil(Method):
             self._collect(task, round_)
         benefit: list[float] = []
         if self._alone:
-            alpha, path, cosine = [1.0], [[1.0]], [[1.0]]
+            path, cosine = [[[1.0] for _ in self.engine.groups]], [[1.0]]
         elif self.holds_out(round_):
-            alpha, path, benefit = self._solve_alpha(round_)
-            self.alphas.append(alpha)
+            path, benefit = self._solve_alpha(round_)
+            self.alphas.append(path[-1])
         else:
-            alpha = settled(self.alphas, self.engine.target, self.config.alpha)
-            path = [alpha]
+            path = [self._settled]
         if not self._alone:
-            self.engine.merge(alpha)
+            self.engine.merge(path[-1])
             cosine = cosines(self.engine.gram())
-        if not self.holds_out(round_):
-            return RoundRecord(alpha, self.weight, done.norm, done.loss, path, cosine)
-        init = start(self.config.alpha, len(alpha))
-        self.weight = update_weights(self.weight, alpha, init, self.config.weights, self.engine.target)
-        rejected = done.gradient.count([])
-        return RoundRecord(alpha, self.weight, done.norm, done.loss, path, cosine, benefit, rejected)
+        means = [mean(table, self.engine.groups) for table in path]
+        if self.holds_out(round_):
+            init = start(self.config.alpha, len(means[-1]))
+            self.weight = update_weights(self.weight, means[-1], init, self.config.weights, self.engine.target)
+        return RoundRecord(
+            means[-1],
+            self.weight,
+            done.norm,
+            done.loss,
+            means,
+            cosine,
+            benefit,
+            rejected_alpha_steps=done.gradient.count([]),
+            alpha_layers=path[-1] if self.config.alpha.granularity == "layer" else [],
+        )
 
     @property
     def _together(self) -> bool:
@@ -101,11 +115,17 @@ class Avil(Method):
 
     def _train_jointly(self, round_: int) -> RoundRecord:
         """A round with a settled α: as many steps as all tasks have together, shared out by α_i w_i."""
-        alpha = settled(self.alphas, self.engine.target, self.config.alpha)
+        alpha = mean(self._settled, self.engine.groups)
         total = sum(map(self.data.steps, range(len(alpha))))
         shares = [max(a * w, 0.0) for a, w in zip(alpha, self.weight, strict=True)]
         done = self.train_jointly(round_, share_out(total, shares), joined=True)
         return RoundRecord(alpha, self.weight, done.delta_norm, done.train_loss, [alpha])
+
+    @property
+    def _settled(self) -> Table:
+        """The α that stays, of every group."""
+        by_group = zip(*self.alphas, strict=True)
+        return [settled(list(own), self.engine.target, self.config.alpha) for own in by_group]
 
     @property
     def _alone(self) -> bool:
@@ -127,59 +147,27 @@ class Avil(Method):
         )
         self.watch.point()
 
-    def _solve_alpha(self, round_: int) -> tuple[list[float], list[list[float]], list[float]]:
-        """Gradient descent on α, projected on its bounds; the final α, the way there, and what each task brought.
+    def _solve_alpha(self, round_: int) -> tuple[list[Table], list[float]]:
+        """Gradient descent on α: the way to the final α, and what each task brought.
 
         The gradients decide all else, so those that are there already are followed again. An α at which loss or
         gradient is not finite is rejected: the way ends at the one before it.
         """
         config, n = self.config.alpha, len(self.engine.tasks)
-        alpha = torch.full((n,), start(config, n), dtype=torch.float64, requires_grad=True)
-        optimizer: torch.optim.Optimizer
-        if config.optimizer == "sgd":
-            optimizer = torch.optim.SGD([alpha], config.lr, momentum=config.momentum)
-        else:
-            optimizer = torch.optim.Adam([alpha], config.lr)
-        path, gradients = [alpha.tolist()], self.so_far.gradient
-        for step in range(config.steps):
-            if step == len(gradients):
-                gradients.append(self._gradient(path[-1], step + 1, round_))
-                self.watch.point()
-            if not gradients[step]:
-                path.pop()
-                break
-            alpha.grad = torch.tensor(gradients[step], dtype=torch.float64)
-            optimizer.step()
-            if config.bounds is not None:
-                alpha.detach().clamp_(*config.bounds)
-            path.append(alpha.tolist())
-        known = [gradient for gradient in gradients if gradient]
-        return path[-1], path, self._benefit(path[len(known) - 1], known[-1]) if known else []
+        first = [[start(config, n)] * n for _ in self.engine.groups]
+        path = descend(first, config, lambda alpha, step: dev_gradients(self, alpha, step, round_))
+        known = [gradient for gradient in self.so_far.gradient if gradient]
+        return path, self._benefit(path[len(known) - 1], known[-1]) if known else []
 
-    def _benefit(self, alpha: list[float], gradient: list[float]) -> list[float]:
+    def _benefit(self, alpha: Table, gradient: Table) -> list[float]:
         """What each task brought on the way from θ to the last α whose gradient is known."""
         done = self.so_far
         if done.at_third is None:
-            done.at_third, _ = self._look([a / 3 for a in alpha])
+            done.at_third, _ = look(self, [[a / 3 for a in own] for own in alpha])
             self.watch.point()
-        return benefits(alpha, done.at_third, gradient) if done.at_third else []
-
-    def _gradient(self, alpha: list[float], step: int, round_: int) -> list[float]:
-        """∂L/∂α at `alpha`; empty if it is not finite, which of the first step nothing is left to go back to."""
-        gradient, told = self._look(alpha)
-        if step == 1 and not gradient:
-            raise Diverged(
-                f"target {self.engine.tasks[self.engine.target].name!r}: its {told} at step {step} of the α phase "
-                f"of round {round_}; lower optimizer.lr or alpha.lr, set alpha.bounds, or check the dev data"
-            )
-        return gradient
-
-    def _look(self, alpha: list[float]) -> tuple[list[float], str]:
-        """∂L/∂α at `alpha`, and what was found there in words; no gradient if it or the loss is not finite."""
-        self.engine.apply(alpha)
-        gradient, loss = self.engine.target_gradient(self.data.dev_draw(self.engine.target))
-        finite = all(map(math.isfinite, (loss, *gradient)))
-        return gradient if finite else [], f"dev loss is {loss} with α gradient {gradient}"
+        if not done.at_third:
+            return []
+        return over_groups([benefits(*own) for own in zip(alpha, done.at_third, gradient, strict=True)])
 
 
 def settled(alphas: list[list[float]], target: int, config: AlphaConfig) -> list[float]:

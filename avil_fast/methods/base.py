@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from avil_fast.config import TrainConfig
-from avil_fast.engine.base import Engine, TaskRun
+from avil_fast.engine.base import Engine, Table, TaskRun
+from avil_fast.engine.parameters import Granularity
 from avil_fast.errors import AvilError, Diverged
 from avil_fast.section import Section
 from avil_fast.tasks.batches import ALL, Batches, derive_seed, in_order
@@ -56,6 +57,8 @@ class RoundRecord:
     gradient was."""
     rejected_alpha_steps: int = 0
     """Of the α phase: those whose loss or gradient was not finite."""
+    alpha_layers: Table = field(default_factory=list)
+    """α of every group, where groups have α of their own; `alpha` is its mean over their elements then."""
 
 
 class TaskData:
@@ -213,9 +216,9 @@ class SoFar:
     """Optimizer steps of the task that trains."""
     rejected: dict[str, int] = field(default_factory=dict)
     """Steps that were rejected in the turns that have ended, by the task whose loss it was; no entry for none."""
-    gradient: list[list[float]] = field(default_factory=list)
+    gradient: list[Table] = field(default_factory=list)
     """∂L/∂α of every step of the α phase; empty for one that was rejected."""
-    at_third: list[float] | None = None
+    at_third: Table | None = None
     """∂L/∂α after the last step, at a third of the α of the last gradient; empty if it is not finite."""
 
     @property
@@ -327,6 +330,11 @@ class Method(ABC):
     def held_out_rounds(cls, config: TrainConfig, target: Task) -> int:
         """After how many rounds the target's dev set becomes training data, and can judge no more; all: never."""
         return config.rounds
+
+    @classmethod
+    def granularity(cls, config: TrainConfig) -> Granularity:
+        """What has coefficients of its own, of which the engine makes groups."""
+        return "model"
 
     def holds_out(self, round_: int) -> bool:
         """Whether the target's dev set has not been trained on when this round ends."""

@@ -292,9 +292,11 @@ def _row(
         return {n: v if v is not None and math.isfinite(v) else None for n, v in zip(names, values, strict=True)}
 
     parts = engine.take_seconds()
+    by_layer = dict(zip(engine.groups, map(by_task, record.alpha_layers), strict=False))
     return {
         "round": round_,
         "alpha": by_task(record.alpha),
+        **({"alpha_layers": by_layer} if by_layer else {}),
         "weight": by_task(record.weight),
         "delta_norm": by_task(record.delta_norm),
         "train_loss": by_task(record.train_loss),

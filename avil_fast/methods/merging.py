@@ -38,6 +38,6 @@ class Merging(Method):
         if not self.so_far.gradient:
             self.engine.apply(alpha)
             gradient, _ = self.engine.target_gradient(self.data.dev_draw(self.engine.target))
-            self.so_far.gradient.append(gradient)
+            self.so_far.gradient.append([gradient])
             self.watch.point()
-        return self.so_far.gradient[0]
+        return self.so_far.gradient[0][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,8 +79,26 @@ def cosines(tasks: Sequence[str], cosine: Sequence[Sequence[float]], round_: int
         [task, *(f"{round(value, 2) + 0.0:.2f}" for value in of_task)]
         for task, of_task in zip(tasks, cosine, strict=True)
     ]
-    plot = plots.heat_map("cosine", label, cosine, tasks)
+    # The diagonal, always 1, stays blank so that the scale fits the others.
+    others = [
+        [math.nan if i == j else value for j, value in enumerate(of_task)] for i, of_task in enumerate(cosine)
+    ]
+    plot = plots.heat_map("cosine", label, others, tasks, tasks)
     return Figure("cosine", "Agreement of updates", caption, plot, [], Table(["task", *tasks], rows))
+
+
+def layers(tasks: Sequence[str], alpha: Mapping[str, Mapping[str, float | None]], round_: int) -> Figure:
+    """α of every layer and task in a round."""
+    label = f"Coefficients of {len(tasks)} tasks in {len(alpha)} layers in round {round_}"
+    caption = (
+        f"Round {round_}, the last in which tasks trained apart. Blue: what the task learned in this layer was "
+        f"merged; orange: taken back out."
+    )
+    values = {layer: [of_layer.get(task) for task in tasks] for layer, of_layer in alpha.items()}
+    rows = [[layer, *(number(value) for value in of_layer)] for layer, of_layer in values.items()]
+    known = [[math.nan if value is None else value for value in of_layer] for of_layer in values.values()]
+    plot = plots.heat_map("layers", label, known, list(values), tasks)
+    return Figure("layers", "Coefficients α by layer", caption, plot, [], Table(["layer", *tasks], rows))
 
 
 def seconds(parts: dict[str, float]) -> Figure:

@@ -120,6 +120,9 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
         by_task = {name: Curve(styles[name], before + [row[key].get(name) for row in history]) for name in tasks}
         label = f"{symbol} of every task by round; in the last round: {last(key)}"
         yield figures.over_rounds(key, title, caption, label, by_task, [0] * len(before) + rounds)
+    by_layer = [row for row in history if row.get("alpha_layers")]
+    if by_layer:
+        yield figures.layers(tasks, by_layer[-1]["alpha_layers"], by_layer[-1]["round"])
     apart = [row for row in history if len(row["cosine"]) == len(tasks)]
     if len(tasks) > 1 and apart:
         yield figures.cosines(tasks, apart[-1]["cosine"], apart[-1]["round"])

@@ -106,23 +106,33 @@ def lines(
         return _svg(figure, name, label)
 
 
-def heat_map(name: str, label: str, cosine: Sequence[Sequence[float]], tasks: Sequence[str]) -> Markup:
-    """Cosines between tasks; the diagonal, always 1, stays blank so that the scale fits the others."""
-    n = len(tasks)
-    values = np.where(np.eye(n) == 1, np.nan, np.array(cosine, dtype=float))
-    limit = max(0.2, float(np.nanmax(np.abs(values), initial=0.0)))
-    short = [task if len(task) <= 17 else task[:16] + "…" for task in tasks]
-    with _axes(3.1) as (figure, axes):
-        short, back = _drawable(short)
-        axes.pcolormesh(values, cmap=_DIVERGING, vmin=-limit, vmax=limit, edgecolors=CARD, linewidth=1.5)
+def heat_map(
+    name: str, label: str, values: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str]
+) -> Markup:
+    """Numbers around 0 as colours, and as they are where they are few; NaN stays blank."""
+    table = np.array(values, dtype=float)
+    limit = max(0.2, float(np.nanmax(np.abs(table), initial=0.0)))
+    with _axes(min(max(3.1, 0.24 * len(rows)), 9.0)) as (figure, axes):
+        shown, back = _drawable([_short(text) for text in (*rows, *columns)])
+        axes.pcolormesh(table, cmap=_DIVERGING, vmin=-limit, vmax=limit, edgecolors=CARD, linewidth=1.5)
         axes.invert_yaxis()
-        size = 9 if n <= 12 else max(2.5, 100 / n)
-        axes.set_xticks(np.arange(n) + 0.5, short, rotation=30, ha="right", fontsize=size, parse_math=False)
-        axes.set_yticks(np.arange(n) + 0.5, short, fontsize=size, parse_math=False)
-        for (row, column), value in np.ndenumerate(values if n <= 8 else values[:0]):
+        across, down = (_ticks(texts) for texts in (shown[len(rows) :], shown[: len(rows)]))
+        axes.set_xticks(**across, rotation=30, ha="right")
+        axes.set_yticks(**down)
+        for (row, column), value in np.ndenumerate(table if table.size <= 64 else table[:0]):
             if np.isfinite(value):
                 axes.text(column + 0.5, row + 0.5, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center")
         return _svg(figure, name, label, back)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 17 else text[:16] + "…"
+
+
+def _ticks(labels: Sequence[str]) -> dict[str, Any]:
+    """In the middle of cells, the smaller the more there are."""
+    size = 9 if len(labels) <= 12 else max(2.5, 100 / len(labels))
+    return {"ticks": np.arange(len(labels)) + 0.5, "labels": labels, "fontsize": size, "parse_math": False}
 
 
 def bars(name: str, label: str, seconds: dict[str, float]) -> Markup:

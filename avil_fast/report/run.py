@@ -76,6 +76,7 @@ class _Row(_Measured):
 
     round: int
     alpha: Numbers
+    alpha_layers: dict[str, Numbers] = {}
     weight: Numbers
     cosine: list[list[FiniteFloat]]
     seconds: _Seconds

@@ -29,6 +29,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "tartan": {"method": "tartan", "alpha.dev_examples": 5},
     "on dev": {"finetune.data": "train+dev", "alpha.rounds": 2},
     "poisoned": {"data": "poisoned", "alpha.lr": 20.0, "alpha.bounds": None, "weights.rule": "off"},
+    "layers": {"alpha.granularity": "layer", "deltas.dtype": "int8", "alpha.rounds": 2, "alpha.settled": "merge"},
     "network": {"method": "aux_weighting", "data": "shuffled"},
 }
 

@@ -40,6 +40,12 @@ def test_settings_that_differ_are_named(run: Path) -> None:
     )
 
 
+def test_another_granularity_is_refused(run: Path) -> None:
+    path = at(run, round=2, phase="α")
+    with pytest.raises(AvilError, match=r"settings: alpha\.granularity is 'layer' and was 'model'; set"):
+        fit(None, resume=path, **{"alpha.granularity": "layer"})
+
+
 FREE: dict[str, Any] = {
     "workers": 1,
     "gradient_accumulation_steps": 2,

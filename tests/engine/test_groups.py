@@ -14,14 +14,8 @@ from avil_fast.config import DeltasConfig, OptimizerConfig
 from avil_fast.engine.local import LocalEngine
 from tests.engine.ranks.cases import Case, model, rounds
 from tests.engine.test_ranks import difference, local_engine
-from tests.methods.models import CASES, in_float64
+from tests.methods.models import CASES, LAYERS, in_float64, row_of
 from tests.methods.reference_avil import Wrapper
-
-GROUPS = {
-    "linear": ["model"],
-    "convolutional": ["trunk.0", "trunk.1", "trunk.3"],
-    "transformer": ["embedding", "encoder.layers.0"],
-}
 
 
 def collected(name: str, **options: Any) -> LocalEngine:
@@ -47,14 +41,12 @@ def table_of(groups: int) -> Tensor:
 @pytest.mark.parametrize("name", CASES)
 def test_the_gradient_of_every_group_is_autograd_s(name: str, scaled: bool) -> None:
     engine = collected(name, granularity="layer", scale_target_head=scaled)
-    assert list(engine.groups) == GROUPS[name]
+    assert list(engine.groups) == LAYERS[name]
     alpha = table_of(len(engine.groups)).requires_grad_()
     point = {key: tensor.detach().clone() for key, tensor in engine.base()}
-    groups = list(engine.groups)
     for i in range(3):
         for key, delta in engine.deltas(i):
-            layer = next((layer for layer in groups if key.startswith(layer + ".")), groups[-1])
-            point[key] = point[key] + alpha[groups.index(layer), i] * delta
+            point[key] = point[key] + alpha[row_of(key, LAYERS[name]), i] * delta
     engine.apply(alpha.tolist())
     found, loss = engine.target_gradients(engine.tasks[1].dev)
     for key, parameter in engine.model.named_parameters():
@@ -107,7 +99,7 @@ class OneRow:
 def test_elements_are_those_of_the_shared_parameters() -> None:
     engine = collected("convolutional", granularity="layer", scale_target_head=True)
     shapes = {name: p.numel() for name, p in engine.model.named_parameters()}
-    of_layers = [sum(n for key, n in shapes.items() if key.startswith(layer)) for layer in GROUPS["convolutional"]]
+    of_layers = [sum(n for key, n in shapes.items() if key.startswith(layer)) for layer in LAYERS["convolutional"]]
     assert list(engine.groups.values()) == of_layers
     engine = collected("convolutional")
     assert engine.groups == {"model": sum(of_layers)}

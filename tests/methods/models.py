@@ -125,6 +125,17 @@ def transformer() -> Case:
 
 
 CASES = {"linear": linear, "convolutional": convolutional, "transformer": transformer}
+LAYERS = {
+    "linear": ["model"],
+    "convolutional": ["trunk.0", "trunk.1", "trunk.3"],
+    "transformer": ["embedding", "encoder.layers.0"],
+}
+"""Of the shared parameters of each case, in their order."""
+
+
+def row_of(name: str, layers: list[str]) -> int:
+    """The layer of a parameter; a head goes with the last one."""
+    return next((row for row, layer in enumerate(layers) if name.startswith(layer + ".")), len(layers) - 1)
 
 
 def in_float64(case: Case) -> Case:

@@ -103,15 +103,19 @@ def sgd(model, loss, batches, names, w, *, lr, momentum, moments: Params, weight
                     params[n] -= step * moments[n]
 
 
-def combine(base: Params, deltas: list[Params], alpha: Tensor) -> Params:
-    """θ + Σ_i α_i δ_i, differentiable in α; a name absent from δ_i counts as zero there."""
-    return {n: b + sum(a * d[n] for a, d in zip(alpha, deltas, strict=True) if n in d)
+def combine(base: Params, deltas: list[Params], alpha: Tensor, row: Callable[[str], int] | None) -> Params:
+    """θ + Σ_i α_i δ_i, differentiable in α; a name absent from δ_i counts as zero there.
+
+    α is (n,), or (layers, n) with the row of every name.
+    """
+    of = (lambda n: alpha) if row is None else (lambda n: alpha[row(n)])
+    return {n: b + sum(a * d[n] for a, d in zip(of(n), deltas, strict=True) if n in d)
             for n, b in base.items()}  # fmt: skip
 
 
-def dev_loss(model, loss, dev, base, deltas, alpha) -> Tensor:
+def dev_loss(model, loss, dev, base, deltas, alpha, row) -> Tensor:
     """Example-weighted mean over the dev batches of the target's loss at θ + Σ_i α_i δ_i."""
-    point = {"model." + n: t for n, t in combine(base, deltas, alpha).items()}
+    point = {"model." + n: t for n, t in combine(base, deltas, alpha, row).items()}
     total = sum(count(b) * torch.func.functional_call(Wrapper(model), point, (loss, b)) for b in dev)
     return total / sum(count(b) for b in dev)
 
@@ -136,9 +140,13 @@ def run_reference(
     alpha_lr: float, alpha_steps: int, alpha_init: float, alpha_bounds: tuple[float, float] | None = None,
     weight_rule: str = "additive", weight_lr: float = 1.0, weight_apply: str = "loss",
     weight_bounds: tuple[float, float] | None = None, target_min: float | None = None,
-    normalize: bool = False, target_head: str = "trained", dtype: torch.dtype = torch.float64,
+    normalize: bool = False, target_head: str = "trained", layers: list[str] | None = None,
+    row_of: Callable[[str, list[str]], int] | None = None, dtype: torch.dtype = torch.float64,
 ) -> Trace:  # fmt: skip
-    """Run αVIL on a copy of `model`; `train[r][task]` is the list of batches of that task in round r."""
+    """Run αVIL on a copy of `model`; `train[r][task]` is the list of batches of that task in round r.
+
+    With `layers` α is (layers, n), and `row_of` tells the layer of a name; weights follow its mean over elements.
+    """
     assert moments in ("reset", "per_task")
     assert weight_rule in ("additive", "multiplicative", "off")
     assert weight_apply in ("loss", "lr")
@@ -152,6 +160,8 @@ def run_reference(
     combined = theta + (head[target] if target_head == "scaled" else [])  # what α acts on
     if any(set(head[task]) & set(combined) for task in tasks if task != target):
         raise ValueError("a scaled target head cannot be shared with another task")
+    row = None if layers is None else lambda name: row_of(name, layers)
+    numel = {n: p.numel() for n, p in model.named_parameters()}
     trace, kept_moments = Trace(), {task: {} for task in tasks}
     w = torch.ones(len(tasks), dtype=dtype)
     for r in range(rounds):
@@ -174,11 +184,12 @@ def run_reference(
 
         # 2. Alpha.
         model.eval()
-        alpha = torch.full((len(tasks),), alpha_init, dtype=dtype)
+        shape = (len(tasks),) if layers is None else (len(layers), len(tasks))
+        alpha = torch.full(shape, alpha_init, dtype=dtype)
         alphas, values = [alpha], []
         for _ in range(alpha_steps):
             alpha = alpha.clone().requires_grad_()
-            value = dev_loss(model, losses[target], dev, base, deltas, alpha)
+            value = dev_loss(model, losses[target], dev, base, deltas, alpha, row)
             (grad,) = torch.autograd.grad(value, alpha, allow_unused=True, materialize_grads=True)
             alpha = alpha.detach() - alpha_lr * grad
             alpha = alpha if alpha_bounds is None else alpha.clamp(*alpha_bounds)
@@ -187,8 +198,10 @@ def run_reference(
 
         # 3. Merge and 4. weights.
         with torch.no_grad():
-            values.append(dev_loss(model, losses[target], dev, base, deltas, alpha).item())
-            assign(model.named_parameters(), combine(base, deltas, alpha))
+            values.append(dev_loss(model, losses[target], dev, base, deltas, alpha, row).item())
+            assign(model.named_parameters(), combine(base, deltas, alpha, row))
+        if row is not None:
+            alpha = sum(numel[n] * alpha[row(n)] for n in theta) / sum(numel[n] for n in theta)
         w = update_weights(w, alpha, t, rule=weight_rule, eta=weight_lr, alpha_init=alpha_init,
                            bounds=weight_bounds, target_min=target_min, normalize=normalize)  # fmt: skip
         norms = [torch.stack([v.norm() for v in d.values()]).norm() if d else w.new_zeros(()) for d in deltas]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import avil_fast as avil
-from tests.methods.models import CASES, Case, in_float64
+from tests.methods.models import CASES, LAYERS, Case, in_float64, row_of
 from tests.methods.reference_avil import Trace, run_reference
 
 ROUNDS, STEPS = 3, 3
@@ -43,9 +43,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "optimizer.moments": "per_task",
     },
 }
+VARIANTS["layers"] = VARIANTS["default"] | {"alpha.granularity": "layer"}
 
 
-def reference(case: Case, options: dict[str, Any], dtype: torch.dtype) -> Trace:
+def reference(name: str, options: dict[str, Any], dtype: torch.dtype) -> Trace:
+    case = CASES[name]()
     n = len(case.losses)
     return run_reference(
         case.model,
@@ -69,6 +71,8 @@ def reference(case: Case, options: dict[str, Any], dtype: torch.dtype) -> Trace:
         target_min=options["weights.target_min"],
         normalize=options["weights.normalize"],
         target_head=options["alpha.target_head"],
+        layers=LAYERS[name] if options.get("alpha.granularity") == "layer" else None,
+        row_of=row_of,
         dtype=dtype,
     )
 
@@ -110,6 +114,17 @@ def ours(case: Case, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -
     return result, thetas
 
 
+def elements(case: Case, layers: list[str]) -> torch.Tensor:
+    """Of each layer's shared parameters, as shares of all."""
+    shared = [(key, p) for key, p in case.model.named_parameters() if p.requires_grad and not headed(case, key)]
+    counts = [sum(p.numel() for key, p in shared if row_of(key, layers) == row) for row in range(len(layers))]
+    return torch.tensor(counts, dtype=torch.float64) / sum(counts)
+
+
+def headed(case: Case, key: str) -> bool:
+    return any(head and key.startswith(head) for head in case.heads.values())
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fp32", "fp64"])
@@ -117,7 +132,7 @@ def test_alpha_and_theta_equal_the_reference(
     name: str, variant: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case, options = CASES[name](), VARIANTS[variant]
-    truth = reference(case, options, torch.float64)
+    truth = reference(name, options, torch.float64)
     if dtype == torch.float64:
         case = in_float64(case)
     result, thetas = ours(case, options, monkeypatch)
@@ -125,6 +140,11 @@ def test_alpha_and_theta_equal_the_reference(
     for r in range(ROUNDS):
         path = torch.tensor(result.history[r]["alpha_path"], dtype=torch.float64)
         expected = torch.stack(truth.alphas[r]).double()
+        if variant == "layers":
+            layers = [list(by_task.values()) for by_task in result.history[r]["alpha_layers"].values()]
+            last = torch.tensor(layers, dtype=torch.float64)
+            torch.testing.assert_close(last, expected[-1], rtol=tolerance, atol=tolerance)
+            expected = (elements(case, LAYERS[name])[:, None] * expected).sum(1)
         torch.testing.assert_close(path, expected, rtol=tolerance, atol=tolerance)
         weights = torch.tensor(result.weights[r + 1])
         torch.testing.assert_close(weights, truth.weights[r].double(), rtol=tolerance, atol=tolerance)

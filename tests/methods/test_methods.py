@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -32,7 +33,7 @@ from avil_fast.methods.tartan import steps
 from avil_fast.randomness import seeded
 from avil_fast.tasks.batches import Batches, derive_seed
 from avil_fast.tasks.joined import joined
-from tests.methods.models import CASES, NAMES, Case, in_float64
+from tests.methods.models import CASES, LAYERS, NAMES, Case, in_float64
 
 PLAIN = {"finetune.epochs": 0, "keep": "last", "optimizer.name": "sgd", "optimizer.lr": 0.05}
 OTHERS = sorted(set(METHODS) - {"avil"})
@@ -49,7 +50,7 @@ def made(case: Case, **options: Any) -> Method:
     config = from_dotted({"target": "t", "output_dir": None} | PLAIN | options)
     kind = find(config.method)
     tasks = kind.trained(case.tasks(), 1)
-    engine = make_engine(copy.deepcopy(case.model), tasks, 1, config, ALONE)
+    engine = make_engine(copy.deepcopy(case.model), tasks, 1, config, ALONE, kind.granularity(config))
     return kind(engine, TaskData(tasks, config), config, Watch())
 
 
@@ -285,7 +286,7 @@ def test_the_network_begins_at_equal_weights_and_learns_from_the_dev_gradient() 
     method: Any = made(case, method="aux_weighting", options={"lr": 0.5})
     method.so_far.loss = [1.0, 2.0, 3.0]
     assert method._weights(torch.ones(3, dtype=torch.float64)).tolist() == pytest.approx([1.0] * 3)
-    method.so_far.gradient = [[-1.0, 0.0, 1.0]]  # the first lowers the dev loss
+    method.so_far.gradient = [[[-1.0, 0.0, 1.0]]]  # the first lowers the dev loss
     first, second, third = method.coefficients(1)
     assert first > second > third
     assert first + second + third == pytest.approx(3.0)
@@ -388,7 +389,8 @@ def test_once_alpha_is_settled_a_round_is_a_plain_loop_over_all_tasks_by_their_a
     for round_ in (1, 2):
         method.round(round_)
         method.so_far = SoFar()
-    alpha, model = settled(method.alphas, 1, method.config.alpha), copy.deepcopy(method.engine.model).train()
+    alphas = [alpha for (alpha,) in method.alphas]
+    alpha, model = settled(alphas, 1, method.config.alpha), copy.deepcopy(method.engine.model).train()
     shares = share_out(15, [a * w for a, w in zip(alpha, method.weight, strict=True)])
     assert len(set(shares)) == 3
     assert min(shares) > 0
@@ -437,6 +439,32 @@ def test_deltas_are_merged_with_the_settled_alpha_where_that_is_asked_for(
     together, _ = fit(case, **options)
     assert together.alphas.tolist() == result.alphas.tolist()
     assert [bool(row["cosine"]) for row in together.history] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("after", ["joint", "merge"])
+def test_once_alpha_is_settled_each_layer_has_its_own_or_a_task_its_mean(after: str) -> None:
+    case = CASES["convolutional"]()
+    options = {"rounds": 4, "steps_per_task": 4, "alpha.rounds": 2, "alpha.lr": 2.0, "alpha.granularity": "layer"}
+    result, _ = fit(case, **options, **{"alpha.settled": after})
+    tables = [row.get("alpha_layers") for row in result.history]
+    assert [bool(table) for table in tables] == [True, True, after == "merge", after == "merge"]
+    first, second, *later = [np.array([list(own.values()) for own in table.values()]) for table in tables if table]
+    assert list(tables[0]) == LAYERS["convolutional"]
+    assert first.shape == (3, 3)
+    assert np.ptp(second, axis=0).min() > 0
+    expected = second.copy()
+    expected[:, 1] = np.maximum(expected[:, 1], 0.5)
+    assert all(table.tolist() == expected.tolist() for table in later)
+    elements = np.array([40, 8, 148]) / 196
+    assert result.alphas[0].tolist() == pytest.approx((elements @ first).tolist())
+    assert result.alphas[2].tolist() == pytest.approx((elements @ expected).tolist())
+    taken = result.summary["steps"]
+    if after == "joint":
+        shared = share_out(12, result.alphas[2].tolist())
+        assert taken == dict(zip("atb", [8 + 2 * count for count in shared], strict=True))
+    else:
+        assert set(taken.values()) == {16}
+    assert "alpha_layers" not in fit(case, rounds=1, steps_per_task=1)[0].history[0]
 
 
 @given(st.integers(0, 200), st.lists(st.floats(0, 10), min_size=1, max_size=6).filter(lambda of: sum(of) > 1))

@@ -310,3 +310,18 @@ def test_characters_that_a_plot_has_no_glyph_for_are_drawn_by_the_browser() -> N
     drawn = html[html.index("Cosines between") :]
     for name in names:
         assert f">{name}</text>" in drawn
+
+
+def test_alpha_of_layers_is_that_of_the_last_round_that_has_it() -> None:
+    summary, history = make(["t", "a"])
+    for round_, row in enumerate(history[:2], 1):
+        row["alpha_layers"] = {f"layer.{i}": {"t": 1.0, "a": 0.1 * round_ + i} for i in range(40)}
+    history[1]["alpha_layers"]["layer.3"]["a"] = None
+    html = page.render(summary, history, "")
+    assert "Round 2, the last in which tasks trained apart. Blue: what the task learned in this layer" in html
+    rows = re.search(r'id="numbers-layers".*?</table>', html, re.DOTALL)
+    assert rows is not None
+    found = re.findall(r">(layer\.\d+)<.*?>([\d.–]+)<.*?>([\d.–]+)<", rows[0], re.DOTALL)
+    assert found[1:4] == [("layer.1", "1.000", "1.200"), ("layer.2", "1.000", "2.200"), ("layer.3", "1.000", "–")]
+    assert len(found) == 40
+    assert "Coefficients α by layer" not in page.render(*make(["t", "a"]), "")

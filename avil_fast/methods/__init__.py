@@ -19,6 +19,7 @@ METHODS: dict[str, str | type[Method]] = {
     "diw": "avil_fast.methods.diw:Diw",
     "forkmerge": "avil_fast.methods.forkmerge:ForkMerge",
     "tartan": "avil_fast.methods.tartan:Tartan",
+    "taps": "avil_fast.methods.taps:Taps",
     "aux_weighting": "avil_fast.methods.aux_weighting:AuxWeighting",
     "upgrad": "avil_fast.methods.conflicts:UPGrad",
     "pcgrad": "avil_fast.methods.conflicts:PCGrad",

@@ -9,25 +9,34 @@ from avil_fast.methods.avil import cosines
 from avil_fast.methods.base import Method, RoundRecord
 
 
-class Merging(Method):
+class Collecting(Method):
+    """Every task trains from θ, in a turn of its own."""
+
+    def collect(self, round_: int) -> None:
+        """Train the tasks that are left, and keep their deltas."""
+        tasks = range(len(self.engine.tasks))
+        self.begin()
+        for task in tasks[len(self.so_far.norm) :]:
+            self.take_turn(task, round_, losses=self.losses(task, round_))
+            self.watch.point()
+
+    def losses(self, task: int, round_: int) -> Sequence[int] | None:
+        """Of every step of a task's turn the task whose loss is trained; None: its own."""
+        return None
+
+
+class Merging(Collecting):
     """Every task trains from θ; then θ ← θ + n Σ λ_i δ_i, with λ from the simplex as the method says.
 
     n Σ λ_i δ_i is Σ δ_i where all λ_i are 1/n: as far as the tasks would go one after the other.
     """
 
     def round(self, round_: int) -> RoundRecord:
-        done, tasks = self.so_far, range(len(self.engine.tasks))
-        self.begin()
-        for task in tasks[len(done.norm) :]:
-            self.take_turn(task, round_, losses=self.losses(task, round_))
-            self.watch.point()
+        done = self.so_far
+        self.collect(round_)
         alpha = self.coefficients(round_)
         self.engine.merge(alpha)
         return RoundRecord(alpha, self.weight, done.norm, done.loss, cosine=cosines(self.engine.gram()))
-
-    def losses(self, task: int, round_: int) -> Sequence[int] | None:
-        """Of every step of a task's turn the task whose loss is trained; None: its own."""
-        return None
 
     @abstractmethod
     def coefficients(self, round_: int) -> list[float]:

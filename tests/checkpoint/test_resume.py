@@ -30,6 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "on dev": {"finetune.data": "train+dev", "alpha.rounds": 2},
     "poisoned": {"data": "poisoned", "alpha.lr": 20.0, "alpha.bounds": None, "weights.rule": "off"},
     "layers": {"alpha.granularity": "layer", "deltas.dtype": "int8", "alpha.rounds": 2, "alpha.settled": "merge"},
+    "taps": {"method": "taps", "options": {"penalty": 0.3}, "alpha.momentum": 0.5, "data": "augmented"},
     "network": {"method": "aux_weighting", "data": "shuffled"},
 }
 

@@ -112,6 +112,10 @@ METHODS = {
     f"{method}-{stage}": MethodCase(Case(stage), method)
     for method in ("multitask", "forkmerge", "aux_weighting")
     for stage in (0, 2, 3)
+} | {
+    f"{method}-layers-{stage}": MethodCase(Case(stage, granularity="layer"), method)
+    for method in ("avil", "taps")
+    for stage in range(4)
 }
 REPEAT = {f"repeat-{stage}": RepeatCase(Case(stage, settings=BF16)) for stage in range(4)}
 EXACT = [

@@ -20,6 +20,7 @@ SAVED = {
     "zero3": Case(3, {"moments": "reset"}, zero=SMALL),
     "round-robin": Case(2, {"name": "sgd", "momentum": 0.9}, zero={"round_robin_gradients": True}),
     "data-parallel": Case(0),
+    "layers": Case(2, granularity="layer"),
 }
 """On two ranks; and "local" on one."""
 
@@ -28,7 +29,7 @@ ELSEWHERE = {
     1: [("zero2", 2), ("zero3", 3)],
     2: [("zero2", 3), ("local", 2)],
     3: [("zero2", 2), ("zero2", 3), ("round-robin", 1), ("data-parallel", 0)],
-    4: [("zero2", 2), ("zero3", 3)],
+    4: [("zero2", 2), ("zero3", 3), ("layers", 3)],
 }
 STEP = 2
 """Every other phase."""

@@ -59,17 +59,27 @@ class Taps(Collecting):
         self.engine.merge(gates)
         opened = [mean(self.gates(scores), self.engine.groups) for scores in path]
         self.weight = opened[-1]
-        cosine = cosines(self.engine.gram())
-        return RoundRecord(opened[-1], self.weight, done.norm, done.loss, opened, cosine, alpha_layers=gates)
+        cosine, rejected = cosines(self.engine.gram()), done.gradient.count([])
+        return RoundRecord(
+            opened[-1],
+            self.weight,
+            done.norm,
+            done.loss,
+            opened,
+            cosine,
+            rejected_alpha_steps=rejected,
+            alpha_layers=gates,
+        )
 
     def gates(self, scores: Table) -> Table:
         """1 where a gate is open, 0 where it is closed."""
         return [[float(s >= self.options.threshold) for s in own] for own in scores]
 
     def _gradient(self, scores: Table, step: int, round_: int) -> Table:
-        """∂(L + λ Σ |s|)/∂s, I taken for the identity."""
-        gradients = dev_gradients(self, self.gates(scores), step, round_)
-        pull = self.options.penalty
+        """∂(L + λ Σ |s|)/∂s, I taken for the identity; empty if ∂L/∂s is not finite."""
+        gradients, pull = dev_gradients(self, self.gates(scores), step, round_), self.options.penalty
+        if not gradients:
+            return []
         return [
             [g + pull * ((s > 0) - (s < 0)) for g, s in zip(*own, strict=True)]
             for own in zip(gradients, scores, strict=True)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from avil_fast.config import TrainConfig, from_dotted, from_settings
 from avil_fast.errors import AvilError
+from avil_fast.names import is_plain
 from avil_fast.report.card import MARK, Finished, render, without_folders
 from avil_fast.report.folder import CONFIG, METRICS, MODEL, SUMMARY
 from avil_fast.report.run import read
@@ -119,7 +120,10 @@ def _require_whole(folder: Path) -> None:
     files = sorted(folder.glob(_WEIGHTS[0]))
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        files = sorted({folder / name for name in _parse(index, json.loads, dict).get("weight_map", {}).values()})
+        names = set(_parse(index, json.loads, dict).get("weight_map", {}).values())
+        if strange := [name for name in names if not is_plain(name)]:
+            raise AvilError(f"{str(index)!r} names {strange[0]!r}, which is not within its folder; do not use it")
+        files = sorted(folder / name for name in names)
     if not files:
         raise AvilError(f"{str(folder)!r} has no model: no file of safetensors; take it from a copy of the run")
     for path in files:

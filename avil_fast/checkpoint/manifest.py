@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from avil_fast.checkpoint.files import Damaged, Record
+from avil_fast.names import is_plain
 from avil_fast.report.folder import write_whole
 
 NAME = "manifest.json"
@@ -61,7 +62,7 @@ class Manifest:
         """The manifest of a checkpoint.
 
         Raises:
-            Damaged: it cannot be read, or is not what was written.
+            Damaged: it cannot be read, is not what was written, or names files that are not in its folder.
         """
         path = folder / NAME
         try:
@@ -78,14 +79,14 @@ class Manifest:
         if content.get("format") != FORMAT:
             raise Damaged(f"{str(path)!r} was written by avil_fast {content.get('version')}; use that version")
         try:
-            found = TypeAdapter(cls).validate_python(content)
+            manifest = TypeAdapter(cls).validate_python(content)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise Damaged(f"{str(path)!r} is damaged: {place}: {first['msg']}") from error
-        if outside := next((name for name in found.files if Path(name).name != name), None):
-            raise Damaged(f"{str(path)!r} is damaged: it names {outside!r}, which is not beside it")
-        return found
+        if outside := next((name for name in manifest.files if not is_plain(name)), None):
+            raise Damaged(f"{str(path)!r} names {outside!r}, which is not within its folder; do not use it")
+        return manifest
 
 
 def _text(content: dict[str, Any]) -> str:

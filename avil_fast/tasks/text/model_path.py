@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 from avil_fast.errors import AvilError
+from avil_fast.names import is_plain
 
 HUB = "hub:"
 
@@ -17,7 +19,7 @@ def resolve(path: str) -> tuple[str, bool]:
     not imported for it.
 
     Raises:
-        AvilError: there is no such folder.
+        AvilError: there is no such folder, or it names files out of it.
     """
     if path.startswith(HUB):
         return path.removeprefix(HUB), True
@@ -29,7 +31,22 @@ def resolve(path: str) -> tuple[str, bool]:
             f"model.path is {path!r}, but {str(folder)!r} holds no config.json; "
             f"name a folder that transformers saved"
         )
+    for index in (*folder.glob("*.safetensors.index.json"), *folder.glob("*.bin.index.json")):
+        _require_own_files(path, index)
     return str(folder), False
+
+
+def _require_own_files(path: str, index: Path) -> None:
+    """Refuse an index of weights that sends transformers to files out of its folder."""
+    try:
+        names = list(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AvilError(f"model.path is {path!r}, but its {index.name} is no index; fetch it again") from error
+    if strange := [name for name in names if not is_plain(name)]:
+        raise AvilError(
+            f"model.path is {path!r}, but its {index.name} names {strange[0]!r}, which is not within the folder; "
+            f"do not use it"
+        )
 
 
 def _within_package(path: str) -> Path:

@@ -17,7 +17,7 @@ from avil_fast.checkpoint.manifest import Manifest
 from avil_fast.deltas.base import Stored
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
-from avil_fast.engine.state import Loaded, Placement, Snapshot
+from avil_fast.engine.state import SLICE, Loaded, Placement, Snapshot
 from avil_fast.errors import AvilError
 from avil_fast.ops.encoding import BLOCK as SCALED
 from avil_fast.ops.encoding import CHUNK, blocks, decode, encode_
@@ -109,11 +109,18 @@ class Files:
 
     def placements(self) -> list[Placement]:
         """Where every rank had its elements."""
-        files = (self.own(rank) for rank in range(self._manifest.ranks))
-        return [
-            Placement(self._manifest.parameters, file.tensor("sizes").tolist(), file.tensor("slices").clone())
-            for file in files
-        ]
+        return [self._placement(self.own(rank)) for rank in range(self._manifest.ranks)]
+
+    def _placement(self, file: Reader) -> Placement:
+        sizes, slices = file.tensor("sizes"), file.tensor("slices")
+        if (
+            sizes.dtype != torch.int64
+            or slices.dtype != torch.int64
+            or sizes.dim() != 1
+            or slices.shape[1:] != (len(SLICE),)
+        ):
+            raise Damaged(f"{str(file.path)!r} is damaged: there is no telling where a rank had its elements")
+        return Placement(self._manifest.parameters, sizes.tolist(), slices.clone())
 
     def open(self, name: str) -> Reader:
         if name not in self._open:

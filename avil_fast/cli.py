@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
 import sys
@@ -76,6 +77,8 @@ def _run(command: Callable[[], Any]) -> None:
     except RankLost as error:
         _end(error, 1, f"avil-fast: {error}")
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # an argument; settings are checked
+            _end(error, 2, f"avil-fast: {AvilError(f'{error.filename!r} is too long for a path; check it')}")
         _end(error, 1, "".join(traceback.format_exception(error)).rstrip())
 
 

@@ -30,7 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 ODD_FILES: dict[str, bytes] = (
     {f"{name}.csv": text.encode() for name, text in CSV.items()}
-    | {f"{name}.tsv": text.replace(",", "\t").encode() for name, text in CSV.items()}
+    | {f"{name}.tsv": text.replace(",", "\t").encode() for name, text in [*CSV.items()][::3]}
     | {f"{name}.jsonl": text.encode() for name, text in JSONL.items()}
 )
 for encoding in ("utf-16", "utf-32", "latin-1", "cp1252", "shift-jis", "utf-7"):

@@ -149,6 +149,16 @@ def test_a_file_that_something_befell(cases: Cases) -> None:
     assert endings[False] >= count
 
 
+VERBS = (["inspect"], ["evaluate"], ["report"], ["export"], ["data"], ["plan"], ["train", "--resume"])
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
+def test_a_path_that_is_too_long(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for path in ("x" * 300, "x/" * 3000):
+        assert command(capsys, *verb, path) is not None
+    assert contents(Path.cwd()) == {}
+
+
 def test_settings_on_the_command_line(cases: Cases) -> None:
     names = st.sampled_from(known_names(Config)).map(lambda name: name.replace("*", "a"))
     names |= st.one_of(TEXTS, st.lists(TEXTS, max_size=3).map(".".join), names.map(lambda name: name[:-1]))

@@ -12,7 +12,6 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from avil_fast.api import Result
 from avil_fast.methods.loop import Observer
 from avil_fast.progress import bar, in_words
 from avil_fast.report.folder import REPORT
@@ -20,6 +19,7 @@ from avil_fast.report.metric import SEEN, held_out
 from avil_fast.report.numbers import rejected
 
 if TYPE_CHECKING:
+    from avil_fast.api import Result
     from avil_fast.checkpoint.inspect import Inspection
     from avil_fast.comparing.configs import Compared
     from avil_fast.comparing.methods import Comparison

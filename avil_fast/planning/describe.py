@@ -18,6 +18,7 @@ def shape_of(config: Config) -> tuple[list[str], Shape, int | None]:
         AvilError: there is no such target or model.
     """
     if isinstance(config.tasks, TextTasksConfig):
+        from avil_fast.tasks.shapes.formulas import by_formulas
         from avil_fast.tasks.shapes.remembered import RememberedShape
 
         assert not isinstance(config.model, ConvNetConfig)
@@ -26,7 +27,8 @@ def shape_of(config: Config) -> tuple[list[str], Shape, int | None]:
             raise AvilError(f"target is {config.target!r}, but the tasks are {', '.join(tasks)}; name one of them")
         target = tasks[config.target]
         dev = target.limits.dev or (target.hold_out.dev if target.hold_out else None)
-        return list(tasks), RememberedShape(tasks, config.target, config.model), dev
+        shape = by_formulas(config.model) or RememberedShape(tasks, config.target, config.model)
+        return list(tasks), shape, dev
     from avil_fast.tasks.pairs import TARGET
     from avil_fast.tasks.shapes.images import ImageShape
 

@@ -12,7 +12,8 @@ from avil_fast.model_config import ConvNetConfig
 from avil_fast.task_config import DigitsConfig, IdxConfig
 from avil_fast.tasks.convnet import ConvNet
 from avil_fast.tasks.pairs import TARGET
-from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes, count, traced
+from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes
+from avil_fast.tasks.shapes.counting import count, traced
 
 CLASSES = 10
 DIGITS_SIDE, IDX_SIDE = 8, 28

@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from avil_fast.model_config import CausalLMConfig, EncoderConfig
 from avil_fast.task_config import TextTaskConfig
-from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes, count, traced
+from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes
+from avil_fast.tasks.shapes.counting import count, traced
 from avil_fast.tasks.text import lora
 from avil_fast.tasks.text.loading import DTYPES, prepare_, settings_of
 from avil_fast.tasks.text.losses import next_token_loss

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from avil_fast.config import from_settings
 from avil_fast.tasks.from_config import build
-from avil_fast.tasks.shapes.base import Pass, traced
+from avil_fast.tasks.shapes.base import Pass
+from avil_fast.tasks.shapes.counting import traced
 from avil_fast.tasks.shapes.images import ImageShape
 from avil_fast.tasks.shapes.live_bytes import LiveBytes
 from avil_fast.tasks.shapes.texts import TextShape

@@ -22,7 +22,7 @@ SETTINGS = Path(__file__).parent / "settings"
 RESULTS = Path(__file__).parents[1] / "results" / "evidence"
 METHODS = (
     "avil,paper,paper:finetune.epochs=10,single,single_own,single_all,multitask,multitask_all,multitask_ft,diw,"
-    "forkmerge,tartan,aux_weighting,upgrad,pcgrad,cagrad,mgda"
+    "forkmerge,tartan,aux_weighting,taps,upgrad,pcgrad,cagrad,mgda"
 )
 
 

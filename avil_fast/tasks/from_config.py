@@ -19,8 +19,8 @@ def build(config: Config, zero3: Mapping[str, Any] | None = None) -> tuple[nn.Mo
 
     Args:
         config: a checked configuration.
-        zero3: DeepSpeed's configuration where ZeRO stage 3 is on. The process group must be up; a model of
-            transformers is then loaded without ever being whole on one rank. Others are small and come whole.
+        zero3: DeepSpeed's configuration where ZeRO stage 3 is on. The process group must be up; a saved
+            model of transformers is then loaded without ever being whole on one rank. Others come whole.
     """
     if isinstance(config.tasks, TextTasksConfig):
         from avil_fast.tasks.text import build as text

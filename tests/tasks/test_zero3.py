@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import BertModel
 
 from tests.tasks import made_up
 
@@ -15,6 +16,10 @@ pytest.importorskip("deepspeed", reason="the extra zero is not installed")
 def test_two_ranks_load_half_of_a_model_each(tmp_path: Path) -> None:
     made_up.encoder(tmp_path / "encoder")
     made_up.causal_lm(tmp_path / "causal_lm")
+    made_up.encoder(tmp_path / "no_pooler")
+    BertModel.from_pretrained(tmp_path / "encoder", add_pooling_layer=False).save_pretrained(
+        tmp_path / "no_pooler"
+    )
     for seed, name in enumerate(("news", "tweets")):
         made_up.task(tmp_path / name, seed=seed)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -21,6 +21,8 @@ ZERO3 = {
     "zero_force_ds_cpu_optimizer": False,
     "zero_allow_untested_optimizer": True,
 }
+WHOLE = "no such part"
+"""Below which nothing is sharded."""
 IDS, MASK = torch.tensor([[2, 5, 14, 3], [2, 9, 3, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
 
 
@@ -61,6 +63,9 @@ def main(folder: Path) -> None:
     language = {name: task | {"kind": "language_modelling"} for name, task in text.items()}
     model = {"path": str(folder / "causal_lm"), "max_length": 16}
     compare(from_settings(run | {"tasks": language, "model": model}), "", ())
+    compare(from_settings(run | {"tasks": language, "model": model | {"init": "random"}}), WHOLE, ())
+    no_pooler = encoder | {"path": str(folder / "no_pooler")}
+    compare(from_settings(run | {"model": no_pooler}), "body.", ("tweets",))
 
 
 if __name__ == "__main__":

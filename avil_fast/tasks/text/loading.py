@@ -114,6 +114,9 @@ def load_encoder(
 def load_causal_lm(config: CausalLMConfig, tokenizer: Any, seed: int, zero3: Zero3 = None) -> Any:
     """A model that predicts the next token, as it was saved or fresh.
 
+    A fresh one comes whole under ZeRO stage 3 too: drawn in shares, it would have other numbers than on one
+    process.
+
     Raises:
         AvilError: the folder holds no model of this kind that can be used.
     """
@@ -125,12 +128,12 @@ def load_causal_lm(config: CausalLMConfig, tokenizer: Any, seed: int, zero3: Zer
         model = loaded.model
         _refuse_missing(config, loaded.missing)
     else:
-        with torch.random.fork_rng(devices=[]), quiet(), _sharded(zero3), _as_sentence(config.path):
+        with torch.random.fork_rng(devices=[]), quiet(), _as_sentence(config.path):
             torch.manual_seed(derive_seed(seed, "model"))
             kind = transformers.AutoModelForCausalLM
             model = kind.from_config(settings_of(config, tokenizer), dtype=DTYPES[config.dtype])
         _check(config, model, tokenizer)
-    if zero3 is None:
+    if zero3 is None or config.init == "random":
         probe.require_causal(model, config.path)
     return model
 

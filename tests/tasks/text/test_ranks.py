@@ -37,6 +37,8 @@ CASES: dict[str, tuple[str, list[str], str | None]] = {
     "lm": ("lm", [], None),
     "lm-zero2": ("lm", [], "zero2"),
     "lm-zero3": ("lm", [], "zero3"),
+    "random": ("lm", ["model.init=random"], None),
+    "random-zero3": ("lm", ["model.init=random"], "zero3"),
     "lora": ("lm", ["model.lora={rank: 4}"], None),
     "lora-zero2": ("lm", ["model.lora={rank: 4}"], "zero2"),
     "lora-zero3": ("lm", ["model.lora={rank: 4}"], "zero3"),

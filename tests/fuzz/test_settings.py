@@ -52,8 +52,8 @@ def used(config: Config) -> None:
 
 
 def test_settings_as_the_schema_says(cases: Cases) -> None:
-    tried(cases(100, 800), AS_IT_SAYS, lambda given: used(from_settings(given)))
+    tried(cases(50, 800), AS_IT_SAYS, lambda given: used(from_settings(given)))
 
 
 def test_settings_with_something_odd_in_them(cases: Cases) -> None:
-    tried(cases(150, 1200), ODDLY, lambda given: used(from_settings(given)))
+    tried(cases(80, 1200), ODDLY, lambda given: used(from_settings(given)))

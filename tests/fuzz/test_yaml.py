@@ -139,7 +139,7 @@ def test_a_file_that_is_no_good_yaml_or_more_than_that(name: str, capsys: pytest
 
 def test_a_file_that_something_befell(cases: Cases) -> None:
     path, endings = Path("run.yaml"), Counter[bool]()
-    count = cases(8, 60)
+    count = cases(4, 60)
     for config in sorted(CONFIGS.glob("*.yaml")):
         for content in damaged(config.read_bytes(), count, config.name):
             path.write_bytes(content)
@@ -166,4 +166,4 @@ def test_settings_on_the_command_line(cases: Cases) -> None:
     written = ODD.map(lambda value: yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n"))
     values = st.one_of(written, TEXTS, st.sampled_from(RAW))
     one = st.one_of(st.sampled_from(GOOD), st.sampled_from(GOOD), st.builds("{}={}".format, names, values), TEXTS)
-    tried(cases(100, 500), st.lists(one, min_size=1, max_size=3), lambda overrides: used(load(None, overrides)))
+    tried(cases(60, 500), st.lists(one, min_size=1, max_size=3), lambda overrides: used(load(None, overrides)))

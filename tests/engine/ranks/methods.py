@@ -17,7 +17,7 @@ from tests.engine.ranks.worker import engine_of
 def after_rounds(engine: Engine, method: str) -> dict[str, Any]:
     """What two rounds come to, over all batches of every task, and what is merged."""
     granularity = "layer" if len(engine.groups) > 1 else "model"
-    options = {"alpha": {"granularity": granularity}, "options": {"penalty": 0.3} if method == "taps" else {}}
+    options = {"alpha": {"granularity": granularity}, "options": {"penalty": 0.07} if method == "taps" else {}}
     config = TrainConfig(method=method, steps_per_task=3, target="t", batch_size=8, **options)
     run = find(method)(engine, TaskData(engine.tasks, config, engine.share), config, Watch())
     found: dict[str, Any] = {"alpha": [], "layers": []}
@@ -26,7 +26,7 @@ def after_rounds(engine: Engine, method: str) -> dict[str, Any]:
         run.so_far = SoFar()
         found["alpha"].append(record.alpha)
         found["layers"].append(record.alpha_layers or 0.0)
-    return found | {"theta": theta(engine), "losses": record.train_loss, "state": run.state()["weight"]}
+    return found | {"theta": theta(engine), "losses": record.train_loss, "state": [run.state()["weight"], run.state().get("scores", 0.0)]}
 
 
 @dataclass(frozen=True)

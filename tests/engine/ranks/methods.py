@@ -26,7 +26,9 @@ def after_rounds(engine: Engine, method: str) -> dict[str, Any]:
         run.so_far = SoFar()
         found["alpha"].append(record.alpha)
         found["layers"].append(record.alpha_layers or 0.0)
-    return found | {"theta": theta(engine), "losses": record.train_loss, "state": [run.state()["weight"], run.state().get("scores", 0.0)]}
+    state = run.state()
+    found["state"] = [state["weight"], state.get("scores", 0.0)]
+    return found | {"theta": theta(engine), "losses": record.train_loss}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def parse(text: str) -> Any:
         NoYaml: it is no YAML, has a key twice, or asks for what no settings need.
     """
     try:
-        return yaml.load(text, _Loader)
+        return _Loader(text).get_single_data()
     except RecursionError:
         raise NoYaml("it is nested too deeply") from None
     except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError, TypeError) as error:

@@ -84,8 +84,9 @@ class Manifest:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise Damaged(f"{str(path)!r} is damaged: {place}: {first['msg']}") from error
-        if outside := next((name for name in manifest.files if not is_plain(name)), None):
-            raise Damaged(f"{str(path)!r} names {outside!r}, which is not within its folder; do not use it")
+        for name in manifest.files:
+            if not is_plain(name):
+                raise Damaged(f"{str(path)!r} names {name!r}, which is not within its folder; do not use it")
         return manifest
 
 

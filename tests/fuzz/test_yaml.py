@@ -118,6 +118,10 @@ TEXTS_OF_FILES: dict[str, bytes] = {
     "half a letter": b"target: \xc3",
     "archive": b"PK\x03\x04" + bytes(range(256)),
 }
+TAKEN = {"empty", "blank", "comment", "byte order mark", "carriage returns", "next line", "half a pair", "anchor"}
+TAKEN |= {"merge", "set", "binary", "of sixty", "octal", "long text", "literal"}
+"""Unusual, but settings all the same."""
+
 GOOD = ("rounds=3", "alpha.lr=0.1", "alpha={steps: 1}", "preset=paper", "tasks.train=5", " seed = 2")
 RAW = ("[", "{a", "'", "!!python/object:os.system x", "*a", "&a [*a]", "0x" + "f" * 5000, "2020-13-01", "[" * 400)
 
@@ -132,6 +136,7 @@ def test_a_file_that_is_no_good_yaml_or_more_than_that(name: str, capsys: pytest
     path = Path("run.yaml")
     path.write_bytes(TEXTS_OF_FILES[name])
     said = ends(lambda: used(load(path)))
+    assert (said is None) == (name in TAKEN)
     if said is not None:  # what is taken would train
         assert command(capsys, "train", "run.yaml") == said
     assert list(contents(Path.cwd())) == ["run.yaml"]

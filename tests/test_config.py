@@ -315,6 +315,7 @@ def test_every_config_that_comes_with_the_package_loads_without_a_warning(path: 
         ("tasks.a={fils: x}", r"unknown setting tasks.a.fils; did you mean tasks.\*.files"),
         ("tasks.a.files={trian: x}", "tasks.a.files.train is missing"),
         ("tasks.a.kind=nope", "tasks.a.kind is 'nope', but input should be 'classification'"),
+        ("tasks.a.files=5", "tasks.a.files is 5"),
         ("tasks.a={}", "tasks.a: a task needs either files or dataset"),
         ("tasks.a={files: x, subset: s}", "tasks.a: subset and splits belong to a dataset"),
         ("tasks.a={files: x, labels: [b, b]}", "labels names 'b' twice"),

@@ -345,6 +345,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no model": (lambda run: shutil.rmtree(run / "model"), "has no model"),
     "no weights": (lambda run: (run / "model" / "model.safetensors").unlink(), "has no model"),
     "cut weights": (lambda run: cut(run / "model" / "model.safetensors"), "model.safetensors' is damaged"),
+    "deep index": (
+        lambda run: (run / "model" / "model.safetensors.index.json").write_text("[" * 100_000),
+        "index.json' is damaged",
+    ),
     "cut summary": (lambda run: cut(run / "summary.json"), "summary.json' is damaged"),
     "other summary": (lambda run: (run / "summary.json").write_text("[]"), "summary.json' is damaged"),
     "no tasks": (lambda run: changed(run / "summary.json", tasks=None), "summary.json' is damaged"),

@@ -153,6 +153,9 @@ FORGED: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
+BLAMED = dict.fromkeys(("files of terabytes", "files with a sum too few"), TENSORS[0])
+
+
 def _records(content: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {name: record | changes for name, record in content["files"].items()}
 
@@ -168,4 +171,4 @@ def test_a_manifest_that_lies(name: str, newest: Path) -> None:
     for action in (lambda: inspect(newest), lambda: fit(None, resume=newest, **SHORT)):
         said = ends(lambda action=action: told(action()))  # type: ignore[misc]
         assert said is not None
-        assert newest.name in said
+        assert f"{newest.name}/{BLAMED.get(name, 'manifest.json')}" in said

@@ -41,6 +41,7 @@ from avil_fast.report.folder import RunFolder
 from avil_fast.report.of_rounds import of_rounds
 from avil_fast.tasks.batches import about_data, derive_seed, is_dataset, length_of, require_data
 from avil_fast.tasks.export import Export
+from avil_fast.tasks.sampled import sampled
 from avil_fast.tasks.task import Scorer, Task
 
 
@@ -109,7 +110,7 @@ def train(
     tasks = list(tasks)
     observer, baselines = observer or Observer(), baselines or {}
     with ExitStack() as scope:
-        ranks = scope.enter_context(together(device_of(model), config.deepspeed is not None))
+        ranks = scope.enter_context(together(device_of(model), config.deepspeed is not None, config.rank_timeout))
         if home is None:
             ranks.on_first(lambda: require_free(config, resume))
         target = check_run(tasks, config, ranks)
@@ -179,6 +180,8 @@ def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) 
     deepspeed = json.dumps(zero.settings, sort_keys=True) if zero else ""
     data = [json.dumps(about_data(task)) for task in tasks]
     ranks.require_same("what the ranks train", [*dump(config).splitlines(), deepspeed, *data])
+    if ranks.size > 1:
+        ranks.require_same("the data", [line for task in tasks for line in sampled(task)])
     return target
 
 

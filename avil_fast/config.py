@@ -237,6 +237,8 @@ class TrainConfig(Section):
     finetune: FinetuneConfig = FinetuneConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     log: LogConfig = LogConfig()
+    rank_timeout: Positive = 600.0
+    """Seconds that a rank waits for the others. Where one does not answer for so long, the run stops on all."""
     deepspeed: DiskPath | None = None
     """DeepSpeed's JSON file, as after --deepspeed_config: trains on the launcher's ranks with its ZeRO stage."""
 

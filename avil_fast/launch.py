@@ -50,7 +50,7 @@ def train(
     if deepspeed_config is not None:
         config = config.model_copy(update={"deepspeed": deepspeed_config})
     device = place(pick_device(config.device))
-    with together(device, config.deepspeed is not None) as ranks:
+    with together(device, config.deepspeed is not None, config.rank_timeout) as ranks:
         console = Console(quiet=quiet or as_json or not ranks.first)
         zero3 = start_zero(zero_of(config, ranks.size), device)
         model, tasks, export = build(config, zero3)

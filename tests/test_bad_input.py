@@ -1,5 +1,7 @@
 """Bad input is refused with one sentence, and nothing is left behind or lost."""
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -188,3 +190,14 @@ def test_an_error_in_the_callers_code_is_the_callers_and_leaves_no_folder(tmp_pa
 def test_nothing_is_written_unless_a_folder_is_given(tmp_path: Path) -> None:
     fit([task()])
     assert files(tmp_path) == {}
+
+
+def test_a_folder_on_a_disk_that_cannot_be_written_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with pytest.raises(AvilError, match=r"^output_dir '.*run' cannot be made: Read-only file system$"):
+        fit([task()], output_dir=tmp_path / "run")

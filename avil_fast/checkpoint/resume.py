@@ -34,6 +34,7 @@ FREE = {
     "model.gradient_checkpointing",
     "optimizer.backend",
     "output_dir",
+    "rank_timeout",
     "overwrite",
     "task_vectors",
     "workers",

@@ -101,14 +101,19 @@ class _Moments:
             return
         for group in self._torch.param_groups:
             group["lr"] = lr
-            if group.get(
-                "momentum"
-            ):  # of a rejected first step torch would keep a buffer that nothing was written to
-                for parameter in group["params"]:
-                    self._torch.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+            if group.get("momentum"):
+                self._make_buffers(group["params"])
         # Fused optimizers leave parameters, moments and counts as they are where this is 1, on the device.
         self._torch.grad_scale, self._torch.found_inf = None, rejected.float()  # type: ignore[attr-defined]
         self._torch.step()
+
+    def _make_buffers(self, parameters: Sequence[Tensor]) -> None:
+        """SGD's, as zeros: torch would make them in the first step, and leave them unwritten if it is rejected."""
+        assert self._torch is not None
+        for parameter in parameters:
+            state = self._torch.state[parameter]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
 
     def states(self) -> list[dict[str, Any]]:
         return [self._torch.state.get(p.trained, {}) for p in self.partitions] if self._torch else []

@@ -6,6 +6,8 @@ import atexit
 import contextlib
 import functools
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,9 +22,14 @@ from avil_fast.errors import AvilError, RankLost
 
 Value = TypeVar("Value")
 
-TIMEOUT = timedelta(minutes=10)
-"""How long a rank waits for the others in a collective: the first round of a large model may load for minutes."""
+TIMEOUT = 600.0
+"""Seconds that a rank waits for the others in a collective: the first round of a large model may load so long."""
 
+LATE = ("Timed out", "timed out")
+"""What torch's backends say when another rank does not answer."""
+
+LEAVE = 2.0
+"""Seconds that ranks have to leave word that they are there, once one of them does not answer."""
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process")
 """What torch's backends say when another rank is gone."""
@@ -119,7 +126,7 @@ ALONE = Ranks()
 @functools.cache
 def _on_cpu() -> Any:
     """The ranks' group for tensors in CPU memory."""
-    return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=TIMEOUT)
+    return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=_joined[0])
 
 
 def started() -> int:
@@ -146,12 +153,16 @@ def place(device: torch.device) -> torch.device:
 
 
 @contextlib.contextmanager
-def together(device: torch.device, always: bool = False) -> Iterator[Ranks]:
+def together(device: torch.device, always: bool = False, timeout: float = TIMEOUT) -> Iterator[Ranks]:
     """The ranks that a launcher started, joined for as long as the context lasts; one alone without a launcher.
 
     Args:
         device: of this rank.
         always: join even a single rank to itself, as DeepSpeed needs it.
+        timeout: seconds that ranks wait for one another; that of the first run in a process counts.
+
+    Raises:
+        RankLost: another rank has ended or does not answer.
     """
     if _within or (dist.is_initialized() and not _joined):
         yield Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
@@ -159,14 +170,16 @@ def together(device: torch.device, always: bool = False) -> Iterator[Ranks]:
     if started() == 1 and not always and not _joined:
         yield ALONE
         return
-    _join(device)
+    _join(device, timedelta(seconds=timeout))
     _within.append(True)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     except BaseException as error:
         # The other ranks wait for this one: leave without a farewell, and they end too.
         atexit.unregister(_leave)
-        error.__dict__["speaks"] = _first_to_tell()
+        error.__dict__["speaks"] = _asked(_first_to_tell, dist.get_rank() == 1)
+        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in LATE):
+            raise RankLost(_told_of_silence()).with_traceback(None) from error
         if isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST):
             raise RankLost(
                 "another rank has ended, so this run stops on all of them; where no rank has told why, look for a "
@@ -177,14 +190,15 @@ def together(device: torch.device, always: bool = False) -> Iterator[Ranks]:
         _within.pop()
 
 
-_joined: list[bool] = []
-"""Not empty once the ranks have met here. They stay together for the next run: DeepSpeed keeps their groups."""
+_joined: list[timedelta] = []
+"""How long ranks wait for one another. Not empty once they have met here. They stay together for the next run:
+DeepSpeed keeps their groups."""
 
 _within: list[bool] = []
 """Not empty while a run is going on."""
 
 
-def _join(device: torch.device) -> None:
+def _join(device: torch.device, timeout: timedelta) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if _joined:
@@ -192,12 +206,20 @@ def _join(device: torch.device) -> None:
     backend = "nccl" if device.type == "cuda" else "gloo"
     here = device if device.type == "cuda" else None
     if "MASTER_ADDR" in os.environ:
-        dist.init_process_group(backend, timeout=TIMEOUT, device_id=here)
+        try:
+            dist.init_process_group(backend, timeout=timeout, device_id=here)
+        except RuntimeError as error:
+            if not any(sign in str(error) for sign in LATE):
+                raise
+            raise RankLost(
+                f"not all of the {started()} ranks have met within {timeout.total_seconds():g} seconds; look for "
+                f"one that did not start, or set rank_timeout higher"
+            ) from error
     else:
         os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed looks for it
         store = dist.HashStore()  # type: ignore[attr-defined]  # public, but not in torch's list of exports
         dist.init_process_group(backend, store=store, rank=0, world_size=1, device_id=here)
-    _joined.append(True)
+    _joined.append(timeout)
     atexit.register(_leave)
 
 
@@ -209,13 +231,41 @@ def _leave() -> None:
 def _first_to_tell() -> bool:
     """Whether this rank is the first that has something to say about the end of the run.
 
-    Where the first rank is gone, and with it the place to ask, the next one speaks.
+    Leaves word that this rank is there, for `_told_of_silence`.
     """
-    try:
-        store = dist.distributed_c10d._get_default_store()  # where the ranks met
-        return int(store.add("avil_fast/told", 1)) == 1
-    except RuntimeError:
-        return dist.get_rank() == 1
+    store = dist.distributed_c10d._get_default_store()  # where the ranks met
+    store.set(f"avil_fast/there/{dist.get_rank()}", "")
+    return int(store.add("avil_fast/told", 1)) == 1
+
+
+def _told_of_silence() -> str:
+    """Which ranks do not answer, as far as the place where they met can tell."""
+
+    def silent() -> list[int]:
+        time.sleep(LEAVE)  # others may be about to leave word
+        store = dist.distributed_c10d._get_default_store()
+        return [rank for rank in range(dist.get_world_size()) if not store.check([f"avil_fast/there/{rank}"])]
+
+    found: list[int] = _asked(silent, [])
+    who = f"rank {', '.join(map(str, found))} has" if found else "another rank has"
+    return (
+        f"{who} not answered for {_joined[0].total_seconds():g} seconds, so this run stops on all of them; look "
+        f"for a process that hangs or is slow, or set rank_timeout higher, and go on with --resume auto"
+    )
+
+
+def _asked(question: Callable[[], Value], otherwise: Value) -> Value:
+    """The answer of the place where the ranks met; `otherwise` where it is gone, or hangs with the first rank."""
+    answers: list[Value] = []
+
+    def ask() -> None:
+        with contextlib.suppress(RuntimeError):
+            answers.append(question())
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(3 * LEAVE)
+    return answers[0] if answers else otherwise
 
 
 def speaks(error: BaseException) -> bool:

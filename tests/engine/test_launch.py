@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,8 +97,10 @@ def test_one_rank_needs_no_launcher(tmp_path: Path) -> None:
 
 FAULTY = """
 import os
+import re
 import pathlib
 import sys
+import time
 import torch
 from torch import nn
 import avil_fast as avil
@@ -112,6 +115,8 @@ class Data(torch.utils.data.Dataset):
         return 64
 
     def __getitem__(self, i):
+        if where == "hangs" and i == 60:
+            time.sleep(1000)
         if where.startswith("data") and i == 60:  # on one of the ranks alone
             raise avil.AvilError("example 60 is damaged")
         if where == "bug" and i == 60:
@@ -125,10 +130,13 @@ def loss(model, batch):
 
 
 def main():
-    with together(torch.device("cpu")) as ranks:
+    with together(torch.device("cpu"), timeout=5 if where in ("hangs", "stopped") else 600) as ranks:
         target = "aux" if where == "differ" and ranks.rank == 1 else "main"
-        tasks = [avil.Task(name, Data(), loss, dev=Data(), head=None) for name in ("main", "aux")]
-        rounds = 1_000_000 if where == "killed" else 2
+        data = Data()
+        if where == "content":
+            data = torch.utils.data.TensorDataset(torch.ones(64, 3) * ranks.rank, torch.arange(64) % 2)
+        tasks = [avil.Task(name, data, loss, dev=Data(), head=None) for name in ("main", "aux")]
+        rounds = 1_000_000 if where in ("killed", "stopped") else 2
         options = {"deepspeed": "zero3.json"} if where.endswith("zero3") else {}
         avil.fit(nn.Linear(3, 2), tasks, target, rounds=rounds, **options)
 
@@ -142,6 +150,7 @@ ZERO3 = '{"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold"
 AGAIN = """
 import json
 import os
+import re
 import pickle
 import sys
 import torch
@@ -201,6 +210,7 @@ def results_of(done: subprocess.CompletedProcess[str]) -> list[list[float]]:
         ("data-zero3", 2, "avil-fast: example 60 is damaged"),
         ("bug", 1, "ZeroDivisionError: a bug in the data"),
         ("differ", 2, "what the ranks train differs"),
+        ("content", 2, "the data differs: \"task 'main', train: samples sum up to"),
     ],
 )
 def test_a_rank_that_fails_ends_all_and_the_cause_is_told_once(
@@ -224,7 +234,47 @@ def test_a_killed_rank_ends_the_others_with_a_sentence(victim: int, tmp_path: Pa
     assert "Traceback" not in err
 
 
-def faulty_ranks(where: str, folder: Path, victim: int | None = None) -> tuple[list[int], str]:
+def test_a_rank_that_hangs_stops_the_others_and_is_named(tmp_path: Path) -> None:
+    """The one that reads example 60 of a shuffled pass is not known beforehand; what hangs, a launcher ends."""
+    script = tmp_path / "faulty.py"
+    script.write_text(FAULTY, encoding="utf-8")
+    done = run(torchrun(str(script), "hangs"), tmp_path)
+    assert done.returncode != 0
+    told = [line for line in done.stderr.splitlines() if line.startswith("avil-fast: ")]
+    assert len(told) == 1
+    assert re.match(r"avil-fast: rank [01] has not answered for 5 seconds, so this run stops on all", told[0])
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_that_stands_still_stops_the_other_with_a_sentence(victim: int, tmp_path: Path) -> None:
+    """Also where it is the first one, with which the place that the ranks met at stands still."""
+    ended, err = faulty_ranks("stopped", tmp_path, victim, signal.SIGSTOP)
+    assert ended[1 - victim] == 1
+    assert err.count("has not answered for 5 seconds, so this run stops on all of them") == 1
+    assert victim == 0 or "avil-fast: rank 1 has not" in err
+    assert "Traceback" not in err
+
+
+def test_ranks_that_do_not_meet_say_so(tmp_path: Path) -> None:
+    script = tmp_path / "faulty.py"
+    script.write_text(FAULTY, encoding="utf-8")
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    place |= {"RANK": "0", "LOCAL_RANK": "0"}
+    command = [sys.executable, str(script), "stopped"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment() | place, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if line.startswith("avil-fast: ")]
+    assert told == [
+        "avil-fast: not all of the 2 ranks have met within 5 seconds; look for one that did not start, or set "
+        "rank_timeout higher"
+    ]
+
+
+def faulty_ranks(
+    where: str, folder: Path, victim: int | None = None, number: int = signal.SIGKILL
+) -> tuple[list[int], str]:
     """Exit codes of two ranks without a launcher that would end them, and what both wrote to stderr."""
     script = folder / "faulty.py"
     script.write_text(FAULTY, encoding="utf-8")
@@ -243,6 +293,9 @@ def faulty_ranks(where: str, folder: Path, victim: int | None = None) -> tuple[l
     try:
         if victim is not None:
             wait_for_training(folder)
+            ranks[victim].send_signal(number)
+        if number == signal.SIGSTOP and victim is not None:
+            ranks[1 - victim].wait(60)
             ranks[victim].kill()
         said = [rank.communicate(timeout=60)[1] for rank in ranks]
     finally:

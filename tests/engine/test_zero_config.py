@@ -74,6 +74,11 @@ def test_numbers_that_agree_with_the_run_are_taken() -> None:
         (zero(3, zero_quantized_nontrainable_weights=True), ["zero_quantized_nontrainable_weights"]),
         (zero(3, zero_quantized_gradients=True), ["zero_quantized_gradients"]),
         (zero(2, zenflow={}), ["zenflow"]),
+        (zero(2, compute_grad_norm=False), ["compute_grad_norm is False", "not finite"]),
+        (
+            zero() | {"bf16": {"enabled": True, "check_grad_overflow": False}},
+            ["bf16.check_grad_overflow is False"],
+        ),
         (zero(3, offload_optimizer={"device": "nvme"}), ["offload_optimizer.device is 'nvme'", "set cpu"]),
         (zero(3, offload_param={"device": "nvme"}), ["offload_param.device is 'nvme'"]),
         (zero(3, offload_optimizer={"device": "cpu", "ratio": 0.5}), ["ratio is 0.5", "set 1.0"]),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import avil_fast as avil
 from avil_fast.console import Console
+from avil_fast.engine.losses import Losses
 from avil_fast.errors import Diverged
 from tests.methods.models import Case, linear
 
@@ -123,3 +124,39 @@ def test_a_mean_loss_is_of_the_steps_that_were_taken() -> None:
     result = fit(case, tasks, rounds=1, steps_per_task=4, method="multitask")
     assert torch.isfinite(torch.tensor(result.history[0]["train_loss"]["t"]))
     assert result.history[0]["rejected_steps"] == {"a": 0, "t": 2, "b": 0}
+
+
+def test_a_turn_ends_with_a_look_where_no_step_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, whose steps nobody waits for."""
+    begin = Losses.begin
+
+    def seldom(self: Losses, *losses: Any) -> None:
+        begin(self, *losses)
+        self._every = 1000
+
+    monkeypatch.setattr(Losses, "begin", seldom)
+    case = linear()
+    with pytest.raises(Diverged, match=r"^task 't': its last 3 steps up to step 3 of round 1 were"):
+        fit(case, poisoned(case, "t", lambda call: True), rounds=1, steps_per_task=3, max_rejected_steps=2)
+
+
+def test_steps_in_a_row_are_counted_on_where_a_run_goes_on(tmp_path: Path) -> None:
+    """Four in a row are two of each round; the newest checkpoint is of the third."""
+    said = []
+    for resume in (None, "auto"):
+        case = linear()
+        tasks = poisoned(case, "t", lambda call: True)
+        often = {"checkpoints.minutes": 0, "checkpoints.background": False}
+        with pytest.raises(Diverged, match="its last 4 steps") as caught:
+            fit(
+                case,
+                tasks,
+                tmp_path / "run",
+                resume=resume,
+                rounds=3,
+                steps_per_task=2,
+                max_rejected_steps=4,
+                **often,
+            )
+        said.append(str(caught.value))
+    assert said[0] == said[1]

@@ -13,8 +13,8 @@ from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
 from avil_fast.home import Home
-from avil_fast.methods.base import Watch
 from avil_fast.methods.loop import Observer, Run
+from avil_fast.methods.turn import Watch
 from avil_fast.report.vectors import TaskVectors
 from avil_fast.tasks.batches import about_data
 from avil_fast.tasks.export import Export

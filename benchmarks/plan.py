@@ -24,7 +24,7 @@ from avil_fast.engine.base import Engine
 from avil_fast.engine.choice import make_engine, zero_of
 from avil_fast.engine.ranks import Ranks, together
 from avil_fast.launch import start_zero
-from avil_fast.methods.base import TaskData
+from avil_fast.methods.data import TaskData
 from avil_fast.planning.describe import setting_of, shape_of
 from avil_fast.planning.memory import PASSES, parts
 from avil_fast.tasks.from_config import build

@@ -28,7 +28,7 @@ from transformers.utils import logging
 
 from avil_fast.config import DeltasConfig, OptimizerConfig, from_dotted
 from avil_fast.engine.local import LocalEngine
-from avil_fast.methods.base import TaskData
+from avil_fast.methods.data import TaskData
 from avil_fast.tasks.task import Task
 from benchmarks import command
 

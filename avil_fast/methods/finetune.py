@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine
 from avil_fast.methods import find
-from avil_fast.methods.base import SoFar, TaskData, Watch, train_task
 from avil_fast.methods.best import Best
+from avil_fast.methods.data import TaskData
+from avil_fast.methods.turn import SoFar, Watch, train_task
 from avil_fast.tasks.batches import derive_seed
 from avil_fast.tasks.joined import with_dev
 from avil_fast.tasks.task import Task

@@ -16,9 +16,11 @@ from avil_fast.engine.base import Engine, Evaluation
 from avil_fast.engine.state import Snapshot
 from avil_fast.errors import Diverged
 from avil_fast.methods import find
-from avil_fast.methods.base import RoundRecord, SoFar, TaskData, Watch
+from avil_fast.methods.base import RoundRecord
 from avil_fast.methods.best import Best
+from avil_fast.methods.data import TaskData
 from avil_fast.methods.finetune import Finetune, finetune, own_data, trains_on_dev
+from avil_fast.methods.turn import SoFar, Watch
 
 
 class Observer:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avil_fast.config import TrainConfig
 from avil_fast.logs import scalars
-from avil_fast.methods.base import TaskData
+from avil_fast.methods.data import TaskData
 from avil_fast.methods.finetune import own_data
 from avil_fast.methods.loop import Observer
 from avil_fast.randomness import apart

@@ -15,7 +15,7 @@ from avil_fast.config import DeltasConfig, OptimizerConfig, load
 from avil_fast.deltas.bank import Bank
 from avil_fast.deltas.codec import CODECS, Codec
 from avil_fast.engine.local import LocalEngine
-from avil_fast.methods.base import TaskData
+from avil_fast.methods.data import TaskData
 from avil_fast.tasks.from_config import build
 
 STEPS = 8

@@ -15,7 +15,7 @@ from avil_fast.config import DeltasConfig, OptimizerConfig, from_dotted
 from avil_fast.deltas.codec import Codec
 from avil_fast.engine.local import LocalEngine
 from avil_fast.errors import AvilError
-from avil_fast.methods.base import TaskData
+from avil_fast.methods.data import TaskData
 from tests.methods.models import CASES, NAMES, Case, convolutional, linear
 
 

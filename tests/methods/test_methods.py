@@ -26,10 +26,12 @@ from avil_fast.errors import AvilError
 from avil_fast.launch import beside
 from avil_fast.methods import METHODS, find
 from avil_fast.methods.avil import settled
-from avil_fast.methods.base import Method, SoFar, TaskData, Watch, share_out
+from avil_fast.methods.base import Method, share_out
+from avil_fast.methods.data import TaskData
 from avil_fast.methods.diw import reweighted
 from avil_fast.methods.forkmerge import search
 from avil_fast.methods.tartan import steps
+from avil_fast.methods.turn import SoFar, Watch
 from avil_fast.randomness import seeded
 from avil_fast.tasks.batches import Batches, derive_seed
 from avil_fast.tasks.joined import joined

@@ -12,8 +12,9 @@ from torch.func import functional_call
 from avil_fast.config import from_dotted
 from avil_fast.engine.choice import make_engine
 from avil_fast.engine.ranks import ALONE
-from avil_fast.methods.base import TaskData, Watch
+from avil_fast.methods.data import TaskData
 from avil_fast.methods.taps import Taps
+from avil_fast.methods.turn import Watch
 from tests.methods.models import CASES, LAYERS, in_float64, row_of
 from tests.methods.reference_avil import Wrapper
 

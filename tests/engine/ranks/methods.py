@@ -9,7 +9,8 @@ from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
 from avil_fast.methods import find
-from avil_fast.methods.base import SoFar, TaskData, Watch
+from avil_fast.methods.data import TaskData
+from avil_fast.methods.turn import SoFar, Watch
 from tests.engine.ranks.cases import TARGET, Case, tasks, theta
 from tests.engine.ranks.worker import engine_of
 

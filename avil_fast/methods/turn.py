@@ -1,0 +1,111 @@
+"""A task's turn: steps on its batches, which a run can be taken up from in between."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import repeat
+
+from torch import Tensor
+
+from avil_fast.engine.base import Engine, Table, TaskRun
+from avil_fast.errors import Diverged
+from avil_fast.tasks.task import Batch
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Is told how a run goes on."""
+
+    progress: Callable[[str, int, int, Tensor], None] = lambda task, step, steps, loss: None
+    """Called with (task, step, steps, loss) after every optimizer step; see `Observer.progress`."""
+    planned: Callable[[int, int], None] = lambda steps, finetune: None
+    """Called before the first step; see `Observer.planned`."""
+    point: Callable[[], None] = lambda: None
+    """Called where a run can be saved and taken up again: after steps, tasks, α steps and rounds."""
+    rounds_done: Callable[[], None] = lambda: None
+    """Called after the last round, from where a run with more rounds would go on."""
+    enough: Callable[[], bool] = lambda: False
+    """Called after every round and every epoch of the fine-tune: whether the run ends here."""
+
+
+@dataclass
+class SoFar:
+    """What of the present round is done: enough to go on from any point of it. In JSON's types."""
+
+    norm: list[float] = field(default_factory=list)
+    """‖δ_i‖ of the tasks that have trained."""
+    loss: list[float | None] = field(default_factory=list)
+    """Their mean losses; None for a task without a step."""
+    step: int = 0
+    """Optimizer steps of the task that trains."""
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Steps that were rejected in the turns that have ended, by the task whose loss it was; no entry for none."""
+    gradient: list[Table] = field(default_factory=list)
+    """∂L/∂α of every step of the α phase; empty for one that was rejected."""
+    at_third: Table | None = None
+    """∂L/∂α after the last step, at a third of the α of the last gradient; empty if it is not finite."""
+
+    @property
+    def nothing(self) -> bool:
+        return self == SoFar()
+
+    def end_task(self, run: TaskRun) -> None:
+        """The task that trained has ended."""
+        self.norm.append(run.delta_norm)
+        self.loss.append(run.loss if math.isfinite(run.loss) else None)
+        self.step = 0
+
+
+def train_task(
+    engine: Engine,
+    task: int,
+    seed: int,
+    batches: Iterable[Batch],
+    so_far: SoFar,
+    watch: Watch,
+    *,
+    name: str,
+    steps: int,
+    patience: int,
+    where: str,
+    before: int = 0,
+    loss_weight: float = 1.0,
+    lr_scale: Iterable[float] = repeat(1.0),
+    losses: Iterable[int | None] = repeat(None),
+) -> None:
+    """A step on each batch, from `begin_task` to just before `end_task`.
+
+    Args:
+        batches: those that are left, if the task has trained before.
+        so_far: its `step` counts.
+        watch: told of every step.
+        name, steps: what it is told.
+        patience: `max_rejected_steps`.
+        where: of the run, for an error.
+        before: steps that it is to count besides.
+        lr_scale: the factor on the learning rate for each step that is left.
+        losses: for each of these the task whose loss is trained; None: the one whose turn it is.
+
+    Raises:
+        Diverged: so many steps in a row were rejected.
+    """
+    if so_far.step == 0:
+        engine.begin_task(task, seed)
+    for batch, scale, of in zip(engine.fetch(batches), lr_scale, losses, strict=False):
+        loss = engine.train_step(batch, task=of, loss_weight=loss_weight, lr_scale=scale)
+        so_far.step += 1
+        _require_patience(engine, patience, f"step {so_far.step} of {where}")
+        watch.progress(name, before + so_far.step, steps, loss)
+        watch.point()
+    _require_patience(engine, patience, f"step {so_far.step} of {where}", wait=True)
+
+
+def _require_patience(engine: Engine, patience: int, where: str, wait: bool = False) -> None:
+    for task, count in zip(engine.tasks, engine.rejected_in_a_row(wait=wait), strict=True):
+        if count >= patience:
+            raise Diverged(
+                f"task {task.name!r}: its last {count} step{'s' * (count > 1)} up to {where} were rejected, as a "
+                f"loss or gradient was not finite; lower optimizer.lr, set optimizer.clip_norm, or check the data"
+            )

@@ -119,7 +119,7 @@ def test_a_signal_ends_a_run_after_the_step_in_which_it_came(
     assert stopped.value.code == code
     monkeypatch.undo()
     (path,) = Folder(tmp_path / "run" / "checkpoints").all()
-    assert Manifest.read(path).where == {"round": 1, "phase": "training", "task": "t", "step": 2}
+    assert Manifest.read(path).where == {"round": 1, "phase": "training", "turn": 1, "task": "t", "step": 2}
     assert signal.getsignal(number) not in (None, signal.SIG_IGN)
     assert found(fit(tmp_path / "run", resume="auto")) == found(fit(None))
 

@@ -80,7 +80,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypa
     monkeypatch.setattr("avil_fast.keeping.Saver", Watched)
     fit(tmp_path / "run", **{"checkpoints.minutes": 0, "checkpoints.keep": 1000})
     first = Manifest.read(checkpoints(tmp_path / "run")[0])
-    assert first.where == {"round": 1, "phase": "training", "task": "a", "step": 1}
+    assert first.where == {"round": 1, "phase": "training", "turn": 0, "task": "a", "step": 1}
     assert rounds.count(1) > 10  # points that passed meanwhile
     monkeypatch.undo()
     expected = found(fit(None))

@@ -176,7 +176,7 @@ def test_the_old_run_comes_back_whatever_ends_the_new_one(tmp_path: Path, error:
         with RunFolder(path, overwrite=True) as folder:
             folder.write_config("new")
             folder.append_metrics({"round": 1})
-            raise error
+            raise error("in the middle")
 
     with pytest.raises(error):
         interrupted()

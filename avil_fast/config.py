@@ -89,10 +89,10 @@ class AlphaConfig(Section):
     later half of these (the target's at half of `init` or above), and the target trains on its dev set, too.
     Nothing is held out by then, so the last round and the last epoch of the fine-tune are the result. auto: the
     first third, if there are six rounds or more and the target has a test set to judge by, else all."""
-    settled: Literal["auto", "joint", "merge"] = "auto"
-    """The rounds that follow. joint: the tasks train together, batch by batch, and each has a share of the steps
-    in proportion to its α and weight. merge: each trains by itself, and the deltas are merged with the α. auto:
-    joint, unless `task_vectors` asks for deltas."""
+    settled: Literal["merge", "joint"] = "merge"
+    """The rounds that follow. merge: each task trains by itself, and the deltas are merged with the α. joint: the
+    tasks train together, batch by batch, and each has a share of the steps in proportion to its α and weight; no
+    delta is taken."""
     granularity: Literal["model", "layer"] = "model"
     """model: one α for each task. layer: one for each task and layer, from the same backward pass; a layer is a
     numbered module, such as `encoder.layer.3`, or one beside these. More numbers to learn on the same dev set."""

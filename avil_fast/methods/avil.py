@@ -10,8 +10,8 @@ A round, from shared parameters θ:
 With `alpha.granularity: layer`, no part of the paper, every layer has α of its own. Where one number stands for a
 task, that is the mean over layers, each counted by its elements.
 
-Once α is settled (`alpha.rounds`, no part of the paper) nothing more is learned from tasks that train apart, so
-they train together.
+Once α is settled (`alpha.rounds`, no part of the paper) rounds go on with the α that stays; with `alpha.settled:
+joint` the tasks train together then.
 """
 
 from __future__ import annotations
@@ -112,8 +112,7 @@ class Avil(Method):
     @property
     def _together(self) -> bool:
         """α is settled, and tasks do not train apart any more."""
-        settled, vectors = self.config.alpha.settled, self.config.task_vectors
-        return self._on_dev and (settled == "joint" or (settled == "auto" and not vectors))
+        return self._on_dev and self.config.alpha.settled == "joint"
 
     def _train_jointly(self, round_: int) -> RoundRecord:
         """A round with a settled α: as many steps as all tasks have together, shared out by α_i w_i."""

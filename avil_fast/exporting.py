@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from avil_fast.config import TrainConfig, from_dotted, from_settings
 from avil_fast.errors import AvilError
-from avil_fast.names import is_plain
+from avil_fast.file_names import is_plain
 from avil_fast.report.card import MARK, Finished, render, without_folders
 from avil_fast.report.folder import CONFIG, METRICS, MODEL, SUMMARY
 from avil_fast.report.run import read

@@ -37,6 +37,7 @@ def test_a_command_runs_and_writes_its_figures(name: str, tmp_path: Path) -> Non
     elif name == "soak":
         (run,) = figures["runs"]
         assert run["rounds"] == 20
+        assert run["samples"] > 0
         assert min(run["seconds_of_round"]) > 0
     elif name == "checkpoints":
         assert figures["bytes_of_files"] > sum(figures["bytes"].values()) > 0

@@ -26,6 +26,11 @@ Table = list[list[float]]
 """[groups, n]: a number for every group and task."""
 
 
+def over_groups(table: Table) -> list[float]:
+    """The sum over groups, [n]."""
+    return [sum(of_task) for of_task in zip(*table, strict=True)]
+
+
 @dataclass(frozen=True)
 class TaskRun:
     """What one task's training in a round left behind."""
@@ -131,7 +136,7 @@ class Engine(ABC):
     def target_gradient(self, batches: Iterable[Batch]) -> tuple[list[float], float]:
         """(∂L/∂α_i for all i, L) of the target's mean loss over all examples, at the applied θ, in eval mode."""
         table, loss = self.target_gradients(batches)
-        return [sum(of_task) for of_task in zip(*table, strict=True)], loss
+        return over_groups(table), loss
 
     @abstractmethod
     def target_gradients(self, batches: Iterable[Batch]) -> tuple[Table, float]:

@@ -20,11 +20,11 @@ import math
 from typing import Any
 
 from avil_fast.config import AlphaConfig, TrainConfig, WeightsConfig
-from avil_fast.engine.base import Engine, Table
+from avil_fast.engine.base import Engine, Table, over_groups
 from avil_fast.engine.parameters import Granularity
 from avil_fast.methods.base import Method, RoundRecord, share_out
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.descent import descend, dev_gradients, look, mean, over_groups
+from avil_fast.methods.descent import descend, dev_gradients, look, mean
 from avil_fast.methods.turn import Watch
 from avil_fast.tasks.joined import can_spare_dev
 from avil_fast.tasks.task import Task

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from avil_fast.config import AlphaConfig
-from avil_fast.engine.base import Table
+from avil_fast.engine.base import Table, over_groups
 from avil_fast.errors import Diverged
 from avil_fast.methods.base import Method
 
@@ -71,11 +71,6 @@ def look(method: Method, alpha: Table) -> tuple[Table, str]:
     gradient = over_groups(gradients)
     finite = all(map(math.isfinite, (loss, *gradient)))
     return gradients if finite else [], f"dev loss is {loss} with α gradient {gradient}"
-
-
-def over_groups(table: Table) -> list[float]:
-    """The sum over groups, [n]."""
-    return [sum(of_task) for of_task in zip(*table, strict=True)]
 
 
 def mean(table: Table, groups: Mapping[str, int]) -> list[float]:

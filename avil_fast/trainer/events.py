@@ -74,10 +74,8 @@ class Events(Observer):
 
     def progress(self, task: str, step: int, steps: int, loss: Tensor) -> None:
         trainer, handler, state = self._trainer, self._trainer.callback_handler, self._trainer.state
-        loss, logged = (
-            torch.stack(self._losses).mean(),
-            max(1, state.global_step - trainer._globalstep_last_logged),
-        )
+        loss = torch.stack(self._losses).mean()
+        logged = max(1, state.global_step - trainer._globalstep_last_logged)
         trainer._tr_loss += torch.where(loss.isfinite(), loss, trainer._tr_loss / logged)  # as Trainer does
         self._losses = []
         self._in_step = False

@@ -41,8 +41,8 @@ def _known_method(name: str) -> str:
     if name in METHODS:
         return name
     near = difflib.get_close_matches(name, METHODS, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"method is {name!r}, but the methods are {', '.join(METHODS)}{hint}")
+    hint = f"did you mean {near[0]}?" if near else "set one of them"
+    raise ValueError(f"method is {name!r}, but the methods are {', '.join(METHODS)}; {hint}")
 
 
 MethodName = Annotated[str, AfterValidator(_known_method), Field(json_schema_extra={"enum": list(METHODS)})]
@@ -310,7 +310,9 @@ class Config(TrainConfig):
         kinds = _kinds(self.tasks)
         suitable = _suitable(kinds)
         if len({_suitable({kind}) for kind in kinds}) > 1:
-            raise ValueError(f"tasks are of the kinds {', '.join(sorted(kinds))}, which need different models")
+            raise ValueError(
+                f"tasks are of the kinds {', '.join(sorted(kinds))}, which need different models; take one kind"
+            )
         if self.model.name != suitable:
             what = next(iter(sorted(kinds)), "images")
             raise ValueError(
@@ -380,7 +382,9 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         try:
             value = parse(text)
         except NoYaml as error:
-            raise AvilError(f"the value of {name.strip()} in {override!r} is not valid YAML") from error
+            raise AvilError(
+                f"the value of {name.strip()} in {override!r} is not valid YAML: {error}; put it in quotes"
+            ) from error
         _require_task(settings, name.strip(), str(path))
         assign(settings, name.strip(), value)
     return from_settings(settings, where=str(path) if path else "the settings")
@@ -394,8 +398,8 @@ def _require_task(settings: Mapping[str, Any], name: str, where: str) -> None:
     if section != "tasks" or not named or task in named or not setting or setting.startswith(("files", "dataset")):
         return
     near = difflib.get_close_matches(task, named, n=1)
-    hint = f"; did you mean tasks.{near[0]}.{setting}?" if near else ""
-    raise AvilError(f"{name}: {where} has no task {task!r}, but {', '.join(sorted(named))}{hint}")
+    hint = f"did you mean tasks.{near[0]}.{setting}?" if near else f"give it its data with {section}.{task}.files"
+    raise AvilError(f"{name}: {where} has no task {task!r}, but {', '.join(sorted(named))}; {hint}")
 
 
 def from_settings(settings: Mapping[str, Any], where: str = "the settings") -> Config:
@@ -446,7 +450,7 @@ def _read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise AvilError(f"the config {str(path)!r} is not UTF-8 text; save it as such") from error
     except NoYaml as error:
-        raise AvilError(f"the config {str(path)!r} is not valid YAML: {error}") from error
+        raise AvilError(f"the config {str(path)!r} is not valid YAML: {error}; correct it there") from error
     if settings is None:
         return {}
     if not isinstance(settings, dict):

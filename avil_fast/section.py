@@ -31,11 +31,13 @@ def require_path(text: str) -> None:
     try:
         path = os.fsencode(text)
     except UnicodeEncodeError as error:
-        raise ValueError(f"a path cannot have the character {text[error.start]!r} in it") from None
+        raise ValueError(f"a path cannot have the character {text[error.start]!r} in it; leave it out") from None
     if b"\0" in path:
-        raise ValueError("a path cannot have a NUL character in it")
+        raise ValueError("a path cannot have a NUL character in it; leave it out")
     if len(path) > LONGEST_PATH or max(map(len, path.split(b"/"))) > LONGEST_NAME:
-        raise ValueError(f"a path has at most {LONGEST_NAME} bytes between two / and {LONGEST_PATH} in all")
+        raise ValueError(
+            f"a path has at most {LONGEST_NAME} bytes between two / and {LONGEST_PATH} in all; take a shorter one"
+        )
 
 
 def _possible(path: Path) -> Path:

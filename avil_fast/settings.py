@@ -148,7 +148,7 @@ def explain_options(error: ValidationError, method: str, options: type[BaseModel
     name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         known = ", ".join(f"options.{own}" for own in options.model_fields)
-        return f"options.{name} is no setting of method {method}, which has {known or 'none'}"
+        return f"options.{name} is no setting of method {method}, which has {known or 'none'}; leave it out"
     return f"options.{name} is {shown(problem['input'])}, but {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 

@@ -174,7 +174,9 @@ class TextTaskConfig(Section):
             if getattr(self, name) and not language:
                 raise ValueError(f"{name} needs kind: language_modelling, but kind is {self.kind}; leave it out")
         if self.metric is not None and self.metric not in METRICS[self.kind]:
-            raise ValueError(f"metric is {self.metric}, but {self.kind} has {', '.join(METRICS[self.kind])}")
+            raise ValueError(
+                f"metric is {self.metric}, but {self.kind} has {', '.join(METRICS[self.kind])}; set one of them"
+            )
         if self.labels is not None and len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels names {_twice(self.labels)!r} twice; name each class once")
         if self.prompt is not None and self.completion is None and self.columns.completion is None:

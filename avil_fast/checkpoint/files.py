@@ -198,7 +198,7 @@ class Reader:
         except FileNotFoundError as error:
             raise Damaged(f"{str(path)!r} cannot be read: {error.strerror}") from error
         except OSError as error:
-            raise AvilError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+            raise AvilError(f"{str(path)!r} cannot be read: {error.strerror}; check who may read it") from error
         length = int.from_bytes(self._read(0, LENGTH), "little")
         self._data = LENGTH + length
         if self._data > size:

@@ -110,7 +110,7 @@ def take_up(
             late = error
         except Damaged as error:
             if resume != "auto":
-                raise
+                raise Damaged(f"{error}; name the checkpoint before it, or give --resume auto") from error
             newest = newest or str(error)
             if ranks.first and path != paths[-1]:
                 warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)

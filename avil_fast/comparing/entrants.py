@@ -40,7 +40,7 @@ def parse(text: str) -> list[Entrant]:
         name, _, settings = part.partition(":")
         if name not in METHODS and name not in PRESETS:
             known = ", ".join([*METHODS, *(preset for preset in PRESETS if preset != "default")])
-            raise AvilError(f"--methods names {name!r}, but the methods are {known}")
+            raise AvilError(f"--methods names {name!r}, but the methods are {known}; name some of them")
         own = [f"method={name}"] if name in METHODS else ["method=avil", f"preset={name}"]
         found.append(Entrant(part, (*own, *filter(None, settings.split(",")))))
     folders = [entrant.folder for entrant in found]

@@ -179,7 +179,8 @@ def compare(
         else:
             summaries[entrant.name][seed] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     if not any(summaries.values()):
-        raise AvilError(f"every run diverged: {next(iter(next(iter(diverged.values())).values()))}")
+        told_first = next(iter(next(iter(diverged.values())).values()))
+        raise AvilError(f"every run diverged: {told_first}")
     found = compared(summaries, list(range(first, first + seeds)), to, diverged)
     _write(found)
     return found

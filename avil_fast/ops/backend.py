@@ -113,6 +113,9 @@ def _warn_once(message: str) -> None:
     warnings.warn(message, stacklevel=2)
 
 
+INSTEAD = "unset AVIL_BACKEND, or set it to reference"
+
+
 def _obstacle(name: str, samples: tuple[Tensor, ...]) -> str | None:
     """Why a backend cannot serve these tensors, in words."""
     module = _load(name)
@@ -120,9 +123,10 @@ def _obstacle(name: str, samples: tuple[Tensor, ...]) -> str | None:
         return f"{MODULES[name]} cannot be imported; {REMEDIES[name]}"
     for sample in samples:
         if sample.device.type not in module.DEVICES:
-            return f"the tensors are on {sample.device}, and it serves {' and '.join(sorted(module.DEVICES))}"
+            served = " and ".join(sorted(module.DEVICES))
+            return f"the tensors are on {sample.device}, and it serves {served}; {INSTEAD}"
         if sample.dtype not in module.DTYPES:
             served = ", ".join(sorted(str(dtype) for dtype in module.DTYPES))
-            return f"a tensor is {sample.dtype}, and it serves {served}"
+            return f"a tensor is {sample.dtype}, and it serves {served}; {INSTEAD}"
     obstacle: str | None = module.obstacle(samples[0].device)
-    return obstacle and f"{obstacle}; unset AVIL_BACKEND, or set it to reference"
+    return obstacle and f"{obstacle}; {INSTEAD}"

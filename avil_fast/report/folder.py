@@ -82,7 +82,9 @@ class RunFolder:
                 self.path.rename(self._aside)
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise AvilError(f"output_dir {str(self.path)!r} cannot be made: {error.strerror}") from error
+            raise AvilError(
+                f"output_dir {str(self.path)!r} cannot be made: {error.strerror}; set another one"
+            ) from error
         return self
 
     def __exit__(

@@ -58,7 +58,10 @@ def build(
     for name, images in splits.items():
         if len(images.labels) and not 0 <= int(images.labels.min()) <= int(images.labels.max()) < classes:
             bad = int(images.labels.min()) if int(images.labels.min()) < 0 else int(images.labels.max())
-            raise AvilError(f"the {name} images have label {bad}, but the train images' are 0 to {classes - 1}")
+            raise AvilError(
+                f"the {name} images have label {bad}, but the train images' are 0 to {classes - 1}; check that "
+                f"the files in tasks.folder belong together"
+            )
     tasks = [_target(splits, config, seed)]
     outputs = {TARGET: classes}
     for name in config.auxiliaries:

@@ -158,7 +158,9 @@ def resume_of(given: str | Path | bool | None, folder: Path | None) -> Resume:
         return None
     if given is True:
         if folder is None or not all_of(folder / CHECKPOINTS):
-            raise AvilError(f"resume_from_checkpoint is True, but there is no checkpoint in {str(folder)!r}")
+            raise AvilError(
+                f"resume_from_checkpoint is True, but there is no checkpoint in {str(folder)!r}; pass None"
+            )
         return "auto"
     if not (Path(given) / NAME).is_file():
         raise AvilError(

@@ -10,6 +10,8 @@ import typer
 from avil_fast.errors import AvilError
 from avil_fast.verbs.arguments import AsJson, show
 
+WHAT_NEXT = "go on from another checkpoint with --resume auto"
+
 
 def inspect(
     checkpoint: Annotated[Path, typer.Argument(help="Its folder, or that of a run: the newest one.")],
@@ -20,15 +22,19 @@ def inspect(
 
     Example: avil-fast inspect runs/digits
     """
+    from avil_fast.checkpoint.files import Damaged
     from avil_fast.checkpoint.inspect import find
     from avil_fast.checkpoint.inspect import inspect as look
     from avil_fast.console import Console
 
     path = find(checkpoint)
-    found = look(path, check)
+    try:
+        found = look(path, check)
+    except Damaged as error:
+        raise AvilError(f"{error}; {WHAT_NEXT}") from error
     if as_json:
         show({"checkpoint": str(path)} | found.as_json())
     else:
         Console().checkpoint(path, found, check)
     if found.damage:
-        raise AvilError("; ".join(found.damage))
+        raise AvilError(f"{', '.join(found.damage)}; {WHAT_NEXT}")

@@ -81,9 +81,13 @@ def test_every_damaged_file_is_named(
     out, err = capsys.readouterr()
     assert "│ whole      │ no" in out
     assert err.count("is damaged: bytes 0 to ") == 2
+    assert "; go on from another checkpoint with --resume auto" in err
     (path / "rank-00000.safetensors").unlink()
     assert command(monkeypatch, "inspect", "--no-check", str(path)) == 2
     assert "rank-00000.safetensors' cannot be read: No such file" in capsys.readouterr().err
+    (path / "manifest.json").write_text("{}", encoding="utf-8")
+    assert command(monkeypatch, "inspect", str(path)) == 2
+    assert "not what was written; go on from another checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,11 @@ def read(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise AvilError(f"--deepspeed_config {str(path)!r} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise AvilError(f"--deepspeed_config {str(path)!r} is not JSON: {error}") from error
+        raise AvilError(
+            f"--deepspeed_config {str(path)!r} cannot be read: {error.strerror}; check the path"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise AvilError(f"--deepspeed_config {str(path)!r} is not JSON: {error}; correct it there") from error
     if not isinstance(settings, dict):
         raise AvilError(
             f"--deepspeed_config {str(path)!r} holds a {type(settings).__name__}, but must hold settings"

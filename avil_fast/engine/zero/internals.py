@@ -217,10 +217,13 @@ def check(settings: Mapping[str, Any], name: str) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise AvilError(f"{name}: {where} is {first['input']!r}, but DeepSpeed says: {first['msg']}") from error
+        raise AvilError(
+            f"{name}: {where} is {first['input']!r}, but DeepSpeed says: {first['msg']}; correct it, or "
+            f"leave it out"
+        ) from error
     except Exception as error:  # assertions, and errors of its own
         said = " ".join(str(error).split()) or type(error).__name__
-        raise AvilError(f"{name}: DeepSpeed refuses it: {said}") from error
+        raise AvilError(f"{name}: DeepSpeed refuses it: {said}; correct that setting, or leave it out") from error
 
 
 def deepspeed_adam(masters_on_cpu: bool) -> type[torch.optim.Optimizer]:

@@ -50,7 +50,9 @@ class Completions(Dataset[dict[str, list[int]]]):
                 items += [(index, before, piece) for before, piece in pieces if before or len(piece) > 1]
         fitting(examples, lengths, max_length, too_long)
         if not items:
-            raise AvilError(f"{examples.table.name}: no text has two tokens, so there is nothing to predict")
+            raise AvilError(
+                f"{examples.table.name}: no text has two tokens, so nothing can be predicted; give it longer ones"
+            )
         self.cut = sum(length > max_length for length in lengths) if too_long == "cut" else 0
         self.examples = examples.take([index for index, _, _ in items])
         self._ids = Ragged([*prompt, *ids] for _, prompt, ids in items)

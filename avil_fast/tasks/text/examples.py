@@ -246,7 +246,9 @@ def _chats(table: Table, column: str, setting: str, tokenizer: Any) -> Completio
             whole = tokenizer.apply_chat_template(messages, tokenize=False)
         except Exception as error:  # a template is code of its own, and raises what it likes
             said = " ".join(str(error).split())
-            raise AvilError(f"{table.where(row)}: the chat template refuses it: {said}") from error
+            raise AvilError(
+                f"{table.where(row)}: the chat template refuses it: {said}; mend it, or leave the row out"
+            ) from error
         if not whole.startswith(prompt) or whole == prompt:
             raise AvilError(
                 f"{table.where(row)}: the chat template changes the prompt when the answer follows; use prompt "

@@ -82,5 +82,8 @@ def _head(model: Any) -> dict[str, nn.Module]:
     """What lies on top of a model's body, by name."""
     own = [name for name, _ in model.named_parameters(recurse=False)]
     if own:
-        raise AvilError(f"{type(model).__name__} has parameters of its own ({own[0]}), which no task can own")
+        raise AvilError(
+            f"{type(model).__name__} has parameters of its own ({own[0]}), which no task can own; name a model of "
+            f"another kind in model.path"
+        )
     return {name: part for name, part in model.named_children() if name != model.base_model_prefix}

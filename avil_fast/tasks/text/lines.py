@@ -61,7 +61,9 @@ def read_json(path: Path) -> dict[str, list[Any]]:
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise AvilError(f"{path}, line {line}: this is not JSON: {_one_line(error)}") from error
+            raise AvilError(
+                f"{path}, line {line}: this is not JSON: {_one_line(error)}; write one object on each line"
+            ) from error
         if "\\u" in text and not _has_letters_only(row):
             raise AvilError(f"{path}, line {line}: there is half of a surrogate pair in it, no letter; mend it")
         if not isinstance(row, dict):

@@ -251,6 +251,7 @@ def _as_sentence(path: str) -> Iterator[None]:
         raise
     except Exception as error:  # of all kinds, by what a folder's files ask for
         said = " ".join(str(error).split())
+        advice = "look into the folder, or fetch it again"
         if "trust_remote_code" in said:
-            said = "it needs code of its own, which is never run; name a model that transformers knows"
-        raise AvilError(f"model.path is {path!r}, but transformers cannot load it: {said}") from error
+            said, advice = "it needs code of its own, which is never run", "name a model that transformers knows"
+        raise AvilError(f"model.path is {path!r}, but transformers cannot load it: {said}; {advice}") from error

@@ -152,7 +152,7 @@ def _file(task: str, split: str, path: Path) -> Any:
             return lines.read_json(path)
         return _parquet(path)
     except OSError as error:
-        raise AvilError(f"{setting}, but it cannot be read: {error.strerror or error}") from error
+        raise AvilError(f"{setting}, but it cannot be read: {error.strerror or error}; check the file") from error
 
 
 def _parquet(path: Path) -> Any:
@@ -162,7 +162,7 @@ def _parquet(path: Path) -> Any:
     try:
         rows = datasets.Dataset(parquet.read_table(path))  # which knows the classes that datasets wrote into it
     except Exception as error:  # of all kinds, by what the file says about its columns
-        raise AvilError(f"{path} cannot be read as parquet: {_said(error)}") from error
+        raise AvilError(f"{path} cannot be read as parquet: {_said(error)}; write it again") from error
     if len(rows) == 0:
         raise AvilError(f"{path} has no row; fill it")
     return rows
@@ -186,7 +186,10 @@ def _data_set(task: str, config: TextTaskConfig, splits: Sequence[str]) -> dict[
             with quiet_datasets():
                 rows = datasets.load_dataset(source, config.subset, split=rows_of)
         except Exception as error:  # whatever a hub, a network or a reader raises
-            raise AvilError(f"{setting}, whose split {rows_of!r} cannot be loaded: {_said(error)}") from error
+            raise AvilError(
+                f"{setting}, whose split {rows_of!r} cannot be loaded: {_said(error)}; check its name, its subset "
+                f"and its splits"
+            ) from error
         if len(rows) == 0:
             raise AvilError(f"{setting}, whose split {rows_of!r} has no row; name another")
         name = "/".join(part for part in (source, config.subset) if part)
@@ -203,7 +206,9 @@ def _require_own_files(folder: Path, setting: str) -> None:
     try:
         front = parse(rest.partition("\n---")[0])
     except NoYaml as error:
-        raise AvilError(f"{setting}, whose README.md does not begin with YAML: {_said(error)}") from error
+        raise AvilError(
+            f"{setting}, whose README.md does not begin with YAML: {_said(error)}; correct it, or take it out"
+        ) from error
     for text in _texts_in(front.get("configs") if isinstance(front, dict) else None):
         if "://" in text or ".." in Path(text).parts or Path(text).is_absolute():
             raise AvilError(f"{setting}, whose README.md names {text!r}, which is not within it; take it out")

@@ -28,7 +28,10 @@ def fields(template: str, columns: Sequence[str], setting: str, name: str) -> li
         if field is None:
             continue
         if form or conversion or not field:
-            raise AvilError(f"{setting} is {template!r}, but in braces there can be a column's name only")
+            raise AvilError(
+                f"{setting} is {template!r}, but in braces there can be a column's name only; write {{{{ for a "
+                f"brace that is text"
+            )
         if field not in columns:
             raise AvilError(
                 f"{setting} is {template!r}, but {name} has no column {field!r}, only {', '.join(columns)}; "

@@ -1,17 +1,21 @@
-# make train: the whole thing on bundled data. make test: lint, types and tests.
+# make train: the whole thing on bundled data. make test: lint, types and the tests that take no long time.
+# make test-all: every test, also those that start ranks, kill processes, or interpret kernels for minutes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export DS_ACCELERATOR ?= cpu
 
-.PHONY: train test lint format docs sanitize clean
+.PHONY: train test test-all coverage packages lint format docs sanitize clean
 
 train: $(VENV)/.installed
 	$(BIN)/avil-fast train overwrite=true
 
 # Two workers, each on one thread: threads that wait for a core of another process take ten times as long.
-test: export OMP_NUM_THREADS = 1
+test test-all: export OMP_NUM_THREADS = 1
 test: $(VENV)/.installed lint
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-all: $(VENV)/.installed lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.installed
@@ -35,6 +39,15 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[zero,text,dev]'
 	touch $@
+
+# Lines of avil_fast/ that the tests of make test reach, in the processes that they start too.
+coverage: export OMP_NUM_THREADS = 1
+coverage: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" --cov --cov-report=term-missing:skip-covered
+
+# The sdist and the wheel, installed into empty environments with and without the extras.
+packages: $(VENV)/.installed
+	PYTHON=$(BIN)/python tests/packages.sh
 
 # The extension's tests under the address and undefined-behaviour sanitizers.
 sanitize: $(VENV)/.installed

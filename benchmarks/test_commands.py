@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.speed import slow_but
+
 SMALL = {
     "checkpoints": "--width 64 --layers 2 --tasks 2 --repeats 1",
     "kernels": "--numel 65536 --repeats 2 --n 2 3 --against add_ mv",
@@ -20,7 +22,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", slow_but("checkpoints", "streamed", "endtoend", of=SMALL))
 def test_a_command_runs_and_writes_its_figures(name: str, tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     command = [sys.executable, "-m", f"benchmarks.{name}", *SMALL[name].split(), "--json", str(path)]

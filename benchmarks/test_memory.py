@@ -21,6 +21,7 @@ def run(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     kernels.main()
 
 
+@pytest.mark.slow
 def test_a_cell_that_does_not_fit_is_skipped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -188,6 +188,7 @@ def test_rounds_are_written_for_tensorboard(finished: Path) -> None:
     assert {"dev_loss", "test_metric", "benefit/lower_right"} <= set(board.Tags()["scalars"])
 
 
+@pytest.mark.slow
 def test_watching_serves_the_report_while_the_run_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "avil_fast.train", *TINY, "rounds=40", "baselines=[]", "--watch"]
     with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as run:

@@ -160,6 +160,7 @@ def test_plain_transformers_loads_the_very_model(kind: str, runs: Runs, made: Pa
     assert one.input_ids == other.input_ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["encoder", "causal"])
 def test_the_cards_code_runs_without_this_package(kind: str, runs: Runs, tmp_path: Path) -> None:
     export(runs(kind).folder, tmp_path / "to")

@@ -95,6 +95,7 @@ def test_stopped_in_the_baseline_and_in_the_run_it_ends_the_same(
     assert trained == [1, 2, 2]
 
 
+@pytest.mark.slow
 def test_a_longer_run_is_compared_with_a_longer_baseline(tmp_path: Path) -> None:
     train(tmp_path / "run")
     with pytest.warns(UserWarning, match="the run has another length now, so its baselines are run again"):
@@ -103,6 +104,7 @@ def test_a_longer_run_is_compared_with_a_longer_baseline(tmp_path: Path) -> None
     assert not (tmp_path / "run" / "checkpoints" / "single_all").exists()
 
 
+@pytest.mark.slow
 def test_a_longer_run_does_not_hold_out_again_what_it_has_trained_on(tmp_path: Path) -> None:
     more = ["baselines=[]", "alpha.rounds=auto"]
     train(tmp_path / "run", *more, "rounds=6")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tests.checkpoint.die import IN_BACKGROUND, MOMENTS
 from tests.checkpoint.runs import fit, found
 from tests.engine.ranks.launch import free_port
 from tests.engine.test_launch import ROOT, environment
+from tests.speed import slow_but
 
 pytestmark = pytest.mark.xdist_group("killed")
 
@@ -58,7 +59,7 @@ def processes(ranks: int, *arguments: str) -> list[int]:
     return codes
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", slow_but("point", "half a file", of=MOMENTS))
 def test_killed_at_any_moment_a_run_comes_to_the_same_bits(moment: str, tmp_path: Path) -> None:
     number = "40" if moment in IN_BACKGROUND else "4"
     assert processes(1, moment, number, "0", str(tmp_path)) == [-signal.SIGKILL]
@@ -79,6 +80,7 @@ def ends(folder: Path) -> list[Any]:
     return [json.loads((folder / f"found.{rank}").read_text(encoding="utf-8")) for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("victim", "moment"),
     [
@@ -96,6 +98,14 @@ def test_killed_on_either_rank_both_come_to_the_same_bits(
     codes = processes(2, moment, "4", str(victim), str(tmp_path))
     assert codes[victim] == -signal.SIGKILL
     assert ends(tmp_path) == undisturbed
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Also where these tests run in the background of a shell, which has all its children ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -150,6 +160,7 @@ def start(command: Sequence[str], folder: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_the_command_says_how_to_go_on(number: int, code: int, tmp_path: Path) -> None:
     """The signal reaches the processes that load data, too, as from a terminal."""
@@ -191,6 +202,7 @@ def test_the_command_says_how_to_go_on(number: int, code: int, tmp_path: Path) -
     assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == done + 1
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_rank_stops_all_at_the_same_step(tmp_path: Path) -> None:
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     command = [sys.executable, str(ROOT / "avil_fast" / "train.py"), *LONG[:-2], "output_dir=run"]

@@ -85,6 +85,7 @@ def test_what_is_done_is_not_done_again_and_more_seeds_are_added(folder: Path) -
         compare(FromFile(), [*TINY, "alpha.lr=0.7"], parse("avil"), 1, folder, 1)
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     wild = "single:optimizer.name=sgd,optimizer.lr=1e30"
     found = compare(FromFile(), TINY, parse(f"{wild},avil"), 2, tmp_path, 2)
@@ -109,6 +110,7 @@ def test_what_a_comparison_sets_cannot_be_set(override: str, tmp_path: Path) -> 
         compare(FromFile(), [override], parse("avil"), 1, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_comparison_that_is_stopped_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "avil_fast.cli", "compare", "digits.yaml", *TINY, "rounds=300"]
     command += ["--methods", "avil", "--seeds", "1", "--to", "to"]

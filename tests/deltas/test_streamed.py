@@ -226,6 +226,7 @@ def test_memory_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.MonkeyPat
         StreamedBank(1, [4 * 1000 * CHUNK], CODECS["fp32"], torch.device("cpu"), 4000 * CHUNK)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     torch.cuda.is_available() or find_spec("triton") is None or find_spec("numpy") is None,
     reason="needs Triton's interpreter",

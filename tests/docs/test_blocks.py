@@ -11,6 +11,7 @@ import yaml
 from avil_fast.config import from_settings
 from tests.docs.blocks import LANGUAGES, PAGES, ROOT, Block, blocks, blocks_in
 from tests.docs.commands import as_avil_fast, check, commands, config_of, run
+from tests.speed import slow_but
 from tests.tasks.made_up import encoder
 
 DIGITS = ["tasks.train=20", "tasks.auxiliary_train=20", "tasks.dev=10", "tasks.test=10", "device=cpu"]
@@ -48,7 +49,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument:UserWarning")  # Trainer's, where there is no GPU
-@pytest.mark.parametrize("page", PAGES, ids=ids)
+@pytest.mark.parametrize("page", slow_but(ROOT / "README.md", of=PAGES), ids=ids)
 def test_the_blocks_of_a_page_run_one_after_the_other(page: Path, reader: Path) -> None:
     names: dict[str, Any] = {"__name__": "page"}
     for block in blocks(page):

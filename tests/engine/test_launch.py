@@ -18,6 +18,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.engine.ranks.launch import free_port
+from tests.speed import SLOW
 
 ROOT = Path(__file__).parents[2]
 TRAIN = str(ROOT / "avil_fast" / "train.py")
@@ -65,7 +66,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("launcher", "config"),
-    [(deepspeed, "zero2.json"), (torchrun, "zero3_offload.json"), (torchrun, None)],
+    [
+        (deepspeed, "zero2.json"),
+        pytest.param(torchrun, "zero3_offload.json", marks=SLOW),
+        pytest.param(torchrun, None, marks=SLOW),
+    ],
     ids=["deepspeed-zero2", "torchrun-zero3-offload", "torchrun"],
 )
 def test_a_run_on_two_ranks_is_the_run_of_one(
@@ -178,6 +183,7 @@ sys.stdout.write("found " + json.dumps(found) + chr(10))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "config"), [(1, "zero2.json"), (2, ""), (2, "zero3.json")])
 def test_fit_runs_again_and_leaves_the_same_model_on_all_ranks(ranks: int, config: str, tmp_path: Path) -> None:
     """Whatever the ranks' models and seeds were: the first rank's model, and the same batches, count."""
@@ -207,9 +213,9 @@ def results_of(done: subprocess.CompletedProcess[str]) -> list[list[float]]:
     ("where", "code", "told"),
     [
         ("data", 2, "avil-fast: example 60 is damaged"),
-        ("data-zero3", 2, "avil-fast: example 60 is damaged"),
-        ("bug", 1, "ZeroDivisionError: a bug in the data"),
-        ("differ", 2, "what the ranks train differs"),
+        pytest.param("data-zero3", 2, "avil-fast: example 60 is damaged", marks=SLOW),
+        pytest.param("bug", 1, "ZeroDivisionError: a bug in the data", marks=SLOW),
+        pytest.param("differ", 2, "what the ranks train differs", marks=SLOW),
         ("content", 2, "the data differs: \"task 'main', train: samples sum up to"),
     ],
 )
@@ -225,6 +231,7 @@ def test_a_rank_that_fails_ends_all_and_the_cause_is_told_once(
     assert err.count("Traceback") == (where == "bug")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_rank_ends_the_others_with_a_sentence(victim: int, tmp_path: Path) -> None:
     ended, err = faulty_ranks("killed", tmp_path, victim)  # waits a minute, no longer
@@ -234,6 +241,7 @@ def test_a_killed_rank_ends_the_others_with_a_sentence(victim: int, tmp_path: Pa
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs_stops_the_others_and_is_named(tmp_path: Path) -> None:
     """The one that reads example 60 of a shuffled pass is not known beforehand; what hangs, a launcher ends."""
     script = tmp_path / "faulty.py"
@@ -245,6 +253,7 @@ def test_a_rank_that_hangs_stops_the_others_and_is_named(tmp_path: Path) -> None
     assert re.match(r"avil-fast: rank [01] has not answered for 5 seconds, so this run stops on all", told[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_rank_that_stands_still_stops_the_other_with_a_sentence(victim: int, tmp_path: Path) -> None:
     """Also where it is the first one, with which the place that the ranks met at stands still."""
@@ -255,6 +264,7 @@ def test_a_rank_that_stands_still_stops_the_other_with_a_sentence(victim: int, t
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_ranks_that_do_not_meet_say_so(tmp_path: Path) -> None:
     script = tmp_path / "faulty.py"
     script.write_text(FAULTY, encoding="utf-8")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tests.engine.ranks.memory import MemoryCase, Wide, whole_pages
 from tests.engine.ranks.methods import MethodCase, after_rounds
 from tests.engine.ranks.nan import NanCase, after_nan
 from tests.engine.ranks.worker import RepeatCase
+from tests.speed import SLOW, slow_but
 
 Found = Callable[[int], dict[str, list[Any]]]
 
@@ -118,20 +119,34 @@ METHODS = {
     for stage in range(4)
 }
 REPEAT = {f"repeat-{stage}": RepeatCase(Case(stage, settings=BF16)) for stage in range(4)}
+QUICK = [(1, "stage-3"), *[(2, f"stage-{stage}") for stage in range(4)], (2, "layers-3")]
 EXACT = [
-    pytest.param(ranks, name, marks=pytest.mark.xdist_group(f"{ranks} ranks"), id=f"{ranks}-ranks-{name}")
+    pytest.param(
+        ranks,
+        name,
+        marks=[pytest.mark.xdist_group(f"{ranks} ranks"), *([] if (ranks, name) in QUICK else [SLOW])],
+        id=f"{ranks}-ranks-{name}",
+    )
     for ranks, cases in CASES.items()
     for name in cases
 ]
+two_ranks = partial(slow_but, "bf16-3", "nan-2", group="2 ranks")
 
 
 @pytest.fixture(scope="session")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
-    """What the ranks of a size found, by case; they are started when first asked for, and once."""
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What the ranks of a size found, by case; they are started when first asked for, and once.
+
+    They run the cases of the tests that were chosen.
+    """
+    chosen = {
+        getattr(item, "callspec", None) and item.callspec.params.get("name") for item in request.session.items
+    }
 
     @cache
     def start(ranks: int) -> dict[str, list[Any]] | AssertionError:
         cases = CASES[ranks] | (LOW | MEMORY | NAN | REPEAT | METHODS if ranks == 2 else {})
+        cases = {name: case for name, case in cases.items() if name in chosen}
         try:
             return on_ranks(ranks, cases, tmp_path_factory.mktemp("ranks") / "out", timeout=900)
         except AssertionError as failure:
@@ -199,7 +214,7 @@ def test_base_and_bank_are_shared_out(ranks: int, name: str, found: Found) -> No
         assert memory.bank == pytest.approx(4 * (3 * shared + head) / ranks, rel=0.02, abs=4 * 4 * 130 * groups)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group("2 ranks")) for name in LOW])
+@pytest.mark.parametrize("name", two_ranks(of=LOW))
 def test_in_bf16_the_model_is_the_cast_master(name: str, found: Found) -> None:
     """Bit for bit, whatever was last written: a step, θ + Σ α_i δ_i, a restored snapshot."""
     expected = reference(LOW[name])
@@ -209,7 +224,7 @@ def test_in_bf16_the_model_is_the_cast_master(name: str, found: Found) -> None:
         assert difference(ours["theta"], expected["theta"]) <= 0.03
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group("2 ranks")) for name in MEMORY])
+@pytest.mark.parametrize("name", two_ranks(of=MEMORY))
 def test_a_rank_holds_its_share_and_alpha_needs_no_more_than_training(name: str, found: Found) -> None:
     """(4 + n·e)·N/R bytes; and in the α phase one of ZeRO's buckets beyond task training at most."""
     model = Wide()
@@ -220,7 +235,7 @@ def test_a_rank_holds_its_share_and_alpha_needs_no_more_than_training(name: str,
         assert ours["alpha"] <= ours["training"] + whole_pages(4 * BUCKET)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group("2 ranks")) for name in NAN])
+@pytest.mark.parametrize("name", two_ranks(of=NAN))
 def test_a_dev_loss_that_is_not_finite_loses_no_write(name: str, found: Found) -> None:
     case = NAN[name].case
     expected = after_nan(local_engine(case, model().bfloat16() if case.bf16 else model()))
@@ -228,7 +243,7 @@ def test_a_dev_loss_that_is_not_finite_loses_no_write(name: str, found: Found) -
         assert difference(ours["applied"], expected) <= (0.03 if case.bf16 else 1e-6)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group("2 ranks")) for name in NAN])
+@pytest.mark.parametrize("name", two_ranks(of=NAN))
 def test_a_batch_that_is_poisoned_on_one_rank_changes_nothing_on_any(name: str, found: Found) -> None:
     """Bit for bit."""
     for ours in found(2)[name]:
@@ -240,7 +255,7 @@ def test_a_batch_that_is_poisoned_on_one_rank_changes_nothing_on_any(name: str, 
         assert without_it["rejected"] == [[False, False]] * 3
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group("2 ranks")) for n in METHODS])
+@pytest.mark.parametrize("name", two_ranks(of=METHODS))
 def test_a_method_finds_on_ranks_what_it_finds_on_one_process(name: str, found: Found) -> None:
     """The losses of all tasks in one turn, and a target whose head is shared, among them."""
     method = METHODS[name].method
@@ -251,7 +266,7 @@ def test_a_method_finds_on_ranks_what_it_finds_on_one_process(name: str, found: 
             assert difference(ours[key], value) <= 1e-5, key
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group("2 ranks")) for n in COMPILED])
+@pytest.mark.parametrize("name", two_ranks(of=COMPILED))
 def test_deepspeed_s_adam_is_torch_s(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     if not request.config.getoption("--deepspeed-ops"):
         pytest.skip("compiles for a minute or two: run with --deepspeed-ops")
@@ -267,7 +282,7 @@ def test_many_dev_batches_in_bf16_weigh_as_one_alone() -> None:
     assert many == pytest.approx(one, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group("2 ranks")) for name in REPEAT])
+@pytest.mark.parametrize("name", two_ranks(of=REPEAT))
 def test_many_dev_batches_in_bf16_weigh_as_one(name: str, found: Found) -> None:
     for one, many in found(2)[name]:
         assert many == pytest.approx(one, rel=5e-3)

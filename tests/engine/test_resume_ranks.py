@@ -34,7 +34,7 @@ ELSEWHERE = {
 STEP = 2
 """Every other phase."""
 
-pytestmark = pytest.mark.xdist_group("resume on ranks")
+pytestmark = [pytest.mark.xdist_group("resume on ranks"), pytest.mark.slow]
 
 
 def case_of(name: str, stage: int) -> Case:

@@ -86,6 +86,7 @@ def test_base_and_deltas_make_up_the_merged_theta(name: str) -> None:
     check(VectorsCase(ONE[name])(ALONE), ONE[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TWO)
 def test_on_ranks_they_are_whole_and_the_same_on_all(name: str, two: Two) -> None:
     first, second = two.found[name]
@@ -108,6 +109,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KEPT)
 @pytest.mark.parametrize("run", ["whole", "taken-up"])
 def test_a_run_on_ranks_keeps_what_one_process_keeps(name: str, run: str, two: Two, alone: Path) -> None:
@@ -126,6 +128,7 @@ def test_a_run_that_was_taken_up_keeps_the_same_bits(alone: Path) -> None:
     assert all(torch.equal(whole[m][key], taken_up[m][key]) for m in whole for key in whole[m])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KEPT)
 def test_a_full_disk_of_the_first_rank_keeps_no_other_waiting(name: str, two: Two) -> None:
     reason = "cannot be written: No space left on device; training goes on"

@@ -23,6 +23,7 @@ def gradient(alpha: list[float]) -> list[float]:
     return found.tolist()
 
 
+@pytest.mark.slow
 def test_they_are_the_integrals_of_the_terms_of_a_cubic_loss() -> None:
     alpha = [1.2, 0.4, -0.7]
     found = benefits(alpha, gradient([a / 3 for a in alpha]), gradient(alpha))

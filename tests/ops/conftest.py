@@ -1,5 +1,6 @@
 """The backend under test comes from one place: every value test runs on the reference and on each kernel."""
 
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -44,6 +45,19 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     torch.set_default_device("cuda")
     yield request.param
     torch.set_default_device(None)
+
+
+LONG = re.compile(
+    r"test_(every_number_of_tasks|small_terms_survive_among_many|opcheck)\[triton-interpreter"
+    r"|test_matches_float64\[triton-interpreter-\w+-(8|13|64)\b"
+)
+"""What Triton's interpreter takes some seconds for, and does for each codec."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if LONG.match(item.name):
+            item.add_marker(pytest.mark.slow)
 
 
 def _force_isa(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:

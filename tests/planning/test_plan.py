@@ -42,6 +42,7 @@ def sizes(found: Plan) -> dict[str, float]:
     return {part.name: part.nbytes for part in found.parts}
 
 
+@pytest.mark.slow
 def test_the_digits_take_what_the_plan_says(tmp_path: Path) -> None:
     figures = benchmark.compare("digits, 1 process", tmp_path)
     for part, planned in figures["planned"].items():

@@ -177,6 +177,7 @@ def test_a_screen_reader_hears_the_answer_first_and_every_number(browser: Browse
                 assert len(figure.query_selector_all("details caption")) == 1
 
 
+@pytest.mark.slow
 def test_a_live_page_follows_the_run_where_it_stands(browser: Browser) -> None:
     summary, history = make(TASKS, rounds=2)
     config = TrainConfig(target=TASKS[0], rounds=2, output_dir=None)

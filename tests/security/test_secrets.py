@@ -11,6 +11,8 @@ import pytest
 
 from tests.test_cli import TINY
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("secrets")]
+
 SECRETS = {
     name: f"SECRET-{number}-DO-NOT-TELL"
     for number, name in enumerate(

@@ -13,6 +13,7 @@ from tests.tasks import made_up
 pytest.importorskip("deepspeed", reason="the extra zero is not installed")
 
 
+@pytest.mark.slow
 def test_two_ranks_load_half_of_a_model_each(tmp_path: Path) -> None:
     made_up.encoder(tmp_path / "encoder")
     made_up.causal_lm(tmp_path / "causal_lm")

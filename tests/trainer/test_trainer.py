@@ -491,6 +491,7 @@ def ranked(folder: Path, batch_size: int) -> AvilTrainer:
     )
 
 
+@pytest.mark.slow
 def test_two_ranks_find_what_one_finds(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.trainer.test_trainer", str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as ranks:

@@ -52,6 +52,7 @@ def test_it_is_the_shape_that_is_counted(tmp_path: Path, decoder: str) -> None:
         assert found.kept(4, kind).nbytes == counted.kept(4, kind).nbytes, kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("vocabulary", [40, 300])

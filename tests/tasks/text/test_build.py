@@ -19,6 +19,7 @@ from avil_fast.engine.ranks import Ranks
 from avil_fast.errors import AvilError
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.text.heads import SharedBody
+from tests.speed import slow_but
 from tests.tasks import made_up
 
 IDS = torch.tensor([[2, 5, 14, 3], [2, 9, 3, 0]])
@@ -140,7 +141,9 @@ def predictions(model: Any, name: str | None = None) -> Tensor:
 
 @pytest.mark.filterwarnings(NOISE)
 @pytest.mark.parametrize(
-    "changes", [{}, {"lora": True}, {"gradient_checkpointing": True}, {"dtype": "bf16"}], ids=str
+    "changes",
+    slow_but({"lora": True}, of=[{}, {"lora": True}, {"gradient_checkpointing": True}, {"dtype": "bf16"}]),
+    ids=str,
 )
 def test_a_result_is_loaded_with_plain_transformers_and_predicts_the_same(
     made: Path, tmp_path: Path, changes: dict[str, Any]
@@ -191,6 +194,7 @@ def test_a_language_model_too(made: Path, tmp_path: Path, changes: dict[str, Any
     transformers.AutoTokenizer.from_pretrained(folder)
 
 
+@pytest.mark.slow
 def test_compiled_it_comes_to_the_same(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made_up.encoder(tmp_path, hidden_dropout_prob=0, attention_probs_dropout_prob=0)
     calls = []

@@ -19,7 +19,7 @@ from tests.tasks import made_up
 
 pytest.importorskip("deepspeed", reason="the extra zero is not installed")
 
-pytestmark = pytest.mark.xdist_group("launch")
+pytestmark = [pytest.mark.xdist_group("launch"), pytest.mark.slow]
 
 RUN = {"rounds": 2, "steps_per_task": 3, "batch_size": 5, "eval_batch_size": 7, "baselines": [], "target": "news"}
 PROMPTED = {

@@ -58,12 +58,17 @@ class Evaluation:
     """Of the metric."""
 
     def better_than(self, other: Evaluation | None) -> bool:
-        """A better metric, then a lower loss."""
+        """A better metric, then a lower loss; a NaN is worse than any number."""
         if other is None:
             return True
-        if self.metric is not None and other.metric is not None and self.metric != other.metric:
-            return (self.metric > other.metric) == self.higher_is_better
-        return self.loss < other.loss
+        by_metric = None not in (self.metric, other.metric)
+        return self._order(by_metric) < other._order(by_metric)
+
+    def _order(self, by_metric: bool) -> list[float]:
+        values = [self.loss]
+        if by_metric and self.metric is not None:
+            values.insert(0, -self.metric if self.higher_is_better else self.metric)
+        return [math.inf if math.isnan(value) else value for value in values]
 
 
 @dataclass(frozen=True)

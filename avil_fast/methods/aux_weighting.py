@@ -42,10 +42,11 @@ class AuxWeighting(Merging):
         losses = torch.tensor([loss or 0.0 for loss in self.so_far.loss], dtype=torch.float64)
         losses = losses / losses.abs().max().clamp(min=1e-12)
         weight = self._weights(losses)
-        gradient = torch.tensor(self.dev_gradient(weight.tolist()), dtype=torch.float64)
-        self._optimizer.zero_grad()
-        weight.backward(gradient / gradient.abs().max().clamp(min=1e-12))  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        if found := self.dev_gradient(weight.tolist()):
+            gradient = torch.tensor(found, dtype=torch.float64)
+            self._optimizer.zero_grad()
+            weight.backward(gradient / gradient.abs().max().clamp(min=1e-12))  # type: ignore[no-untyped-call]
+            self._optimizer.step()
         self.weight = self._weights(losses).tolist()
         return list(self.weight)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from avil_fast.config import AlphaConfig
-from avil_fast.engine.base import Table, over_groups
+from avil_fast.engine.base import Alpha, Table, over_groups
 from avil_fast.errors import Diverged
 from avil_fast.methods.base import Method
 
@@ -62,7 +62,7 @@ def dev_gradients(method: Method, alpha: Table, step: int, round_: int) -> Table
     return known[step]
 
 
-def look(method: Method, alpha: Table) -> tuple[Table, str]:
+def look(method: Method, alpha: Alpha) -> tuple[Table, str]:
     """∂L/∂α of the target's dev loss at θ + Σ α_i δ_i, and both in words; no gradient if it or the loss is not
     finite."""
     engine = method.engine

@@ -12,7 +12,7 @@ class Diw(Merging):
     """Sivasankaran, Vincent and Illina, "Discriminative importance weighting of augmented training data for
     acoustic model training" (ICASSP 2017), on deltas: w_i ← w_i exp(-η L(θ + δ_i)), rescaled to mean 1, with L the
     target's dev loss, and θ ← θ + Σ w_i δ_i. Where all score alike that is Σ δ_i: with one step of SGD the joint
-    step of multitask training.
+    step of multitask training. A delta after which the dev loss is no number gets weight 0, and its task keeps it.
     """
 
     class Options(Section):
@@ -26,13 +26,14 @@ class Diw(Merging):
         scores = []
         for task in range(n):
             self.engine.apply([float(other == task) for other in range(n)])
-            scores.append(self.engine.evaluate(target, self.data.dev(target)).loss)
+            loss = self.engine.evaluate(target, self.data.dev(target)).loss
+            scores.append(loss if math.isfinite(loss) else math.inf)
         self.weight = reweighted(self.weight, [-self.options.lr * loss for loss in scores])
         return list(self.weight)
 
 
 def reweighted(weight: list[float], log_factors: list[float]) -> list[float]:
-    """w_i exp(f_i), rescaled to mean 1: a step of exponentiated gradient descent.
+    """w_i exp(f_i), rescaled to mean 1: a step of exponentiated gradient descent; no step where all would be 0.
 
     Args:
         weight: [n], above 0.
@@ -40,6 +41,8 @@ def reweighted(weight: list[float], log_factors: list[float]) -> list[float]:
     """
     logs = [math.log(w) + f if w > 0 else -math.inf for w, f in zip(weight, log_factors, strict=True)]
     highest = max(logs)
+    if highest == -math.inf:
+        return list(weight)
     raised = [math.exp(log - highest) for log in logs]
     mean = sum(raised) / len(raised)
     return [w / mean for w in raised]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
+from avil_fast.engine.base import over_groups
 from avil_fast.methods.avil import cosines
 from avil_fast.methods.base import Method, RoundRecord
+from avil_fast.methods.descent import look
 
 
 class Collecting(Method):
@@ -36,17 +38,26 @@ class Merging(Collecting):
         self.collect(round_)
         alpha = self.coefficients(round_)
         self.engine.merge(alpha)
-        return RoundRecord(alpha, self.weight, done.norm, done.loss, cosine=cosines(self.engine.gram()))
+        return RoundRecord(
+            alpha,
+            self.weight,
+            done.norm,
+            done.loss,
+            cosine=cosines(self.engine.gram()),
+            rejected_alpha_steps=done.gradient.count([]),
+        )
 
     @abstractmethod
     def coefficients(self, round_: int) -> list[float]:
         """What to merge the deltas with; may change `weight`."""
 
     def dev_gradient(self, alpha: Sequence[float]) -> list[float]:
-        """∂L/∂α of the target's dev loss at θ + Σ α_i δ_i; once in a round, also where it is taken up again."""
-        if not self.so_far.gradient:
-            self.engine.apply(alpha)
-            gradient, _ = self.engine.target_gradient(self.data.dev_draw(self.engine.target))
-            self.so_far.gradient.append([gradient])
+        """∂L/∂α of the target's dev loss at θ + Σ α_i δ_i; once in a round, also where it is taken up again.
+
+        Empty if it or the loss is not finite: what would learn by it stays as it is.
+        """
+        known = self.so_far.gradient
+        if not known:
+            known.append(look(self, alpha)[0])
             self.watch.point()
-        return self.so_far.gradient[0][0]
+        return over_groups(known[0])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from avil_fast.methods.diw import reweighted
 from avil_fast.methods.merging import Merging
 from avil_fast.section import Positive, Section
@@ -25,8 +23,8 @@ class Tartan(Merging):
         """Of φ."""
 
     def coefficients(self, round_: int) -> list[float]:
-        gradient = self.dev_gradient(self.weight)
-        self.weight = reweighted(self.weight, steps(self.weight, gradient, self.options.lr))
+        if gradient := self.dev_gradient(self.weight):
+            self.weight = reweighted(self.weight, steps(self.weight, gradient, self.options.lr))
         return list(self.weight)
 
 
@@ -40,7 +38,7 @@ def steps(weight: list[float], gradient: list[float], lr: float) -> list[float]:
         gradient: [n], g = ∂L/∂w.
     """
     largest = max(map(abs, gradient))
-    if largest == 0 or not math.isfinite(largest):
+    if largest == 0:
         return [0.0] * len(gradient)
     scaled = [g / largest for g in gradient]
     mean = sum(w * g for w, g in zip(weight, scaled, strict=True)) / len(weight)

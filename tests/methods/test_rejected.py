@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from torch import Tensor, nn
 
 import avil_fast as avil
 from avil_fast.console import Console
+from avil_fast.engine.base import Evaluation
 from avil_fast.engine.losses import Losses
 from avil_fast.errors import Diverged
+from avil_fast.methods.diw import reweighted
+from avil_fast.methods.forkmerge import search
 from tests.methods.models import Case, linear
 
 PLAIN = {"finetune.epochs": 0, "optimizer.name": "sgd", "optimizer.lr": 0.05, "alpha.target_head": "trained"}
@@ -160,3 +164,50 @@ def test_steps_in_a_row_are_counted_on_where_a_run_goes_on(tmp_path: Path) -> No
             )
         said.append(str(caught.value))
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("method", ["tartan", "aux_weighting"])
+def test_weights_do_not_learn_by_a_gradient_that_is_not_finite(method: str) -> None:
+    case = linear()
+    tasks = poisoned(case, "t", lambda call: call <= len(case.dev), training=False)
+    first, second = fit(case, tasks, rounds=2, steps_per_task=2, method=method).history
+    assert (first["rejected_alpha_steps"], second["rejected_alpha_steps"]) == (1, 0)
+    assert set(first["weight"].values()) == {1.0}
+    assert len(set(second["weight"].values())) == 3
+
+
+def test_a_delta_after_which_the_dev_loss_is_nan_gets_no_weight() -> None:
+    case = linear()
+    tasks = poisoned(case, "t", lambda call: call <= len(case.dev), training=False)  # with the first task's delta
+    (row,) = fit(case, tasks, rounds=1, steps_per_task=2, method="diw").history
+    assert row["alpha"]["a"] == 0.0
+    assert sum(row["alpha"].values()) == pytest.approx(3.0)
+
+
+def test_a_branch_whose_dev_loss_is_nan_is_not_the_first_of_a_merge() -> None:
+    def score(alpha: Sequence[float]) -> Evaluation:
+        return Evaluation(float("nan") if alpha[0] else 1.0 - alpha[2], None)
+
+    assert search(score, 3, grid=5) == [0.0, 0.0, 1.0]
+
+
+def test_where_no_delta_leaves_a_finite_dev_loss_weights_stay() -> None:
+    assert reweighted([0.5, 1.5], [-math.inf, -math.inf]) == [0.5, 1.5]
+    assert reweighted([0.5, 1.5], [-math.inf, -3.0]) == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_nan_is_worse_than_any_number(higher: bool) -> None:
+    def found(loss: float, metric: float | None = None) -> Evaluation:
+        return Evaluation(loss, metric, higher)
+
+    nan = float("nan")
+    assert found(9.0).better_than(found(nan))
+    assert not found(nan).better_than(found(9.0))
+    assert not found(nan).better_than(found(nan))
+    assert found(9.0, 0.5).better_than(found(0.0, nan))
+    assert not found(0.0, nan).better_than(found(9.0, 0.5))
+    assert found(1.0, nan).better_than(found(2.0, nan))
+    assert found(0.0, 0.7).better_than(found(0.0, 0.6)) == higher
+    assert found(0.0, 0.6).better_than(found(0.0, 0.7)) != higher
+    assert found(0.0, 0.6).better_than(found(1.0, None))  # by the loss, where one has no metric

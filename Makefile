@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DS_ACCELERATOR ?= cpu
 
-.PHONY: train test test-all coverage packages lint format docs sanitize clean
+.PHONY: train test test-all coverage packages audit lint format docs sanitize clean
 
 train: $(VENV)/.installed
 	$(BIN)/avil-fast train overwrite=true
@@ -48,6 +48,11 @@ coverage: $(VENV)/.installed
 # The sdist and the wheel, installed into empty environments with and without the extras.
 packages: $(VENV)/.installed
 	PYTHON=$(BIN)/python tests/packages.sh
+
+# Known weaknesses of the packages in the environment, by the advisory database of their index.
+audit: $(VENV)/.installed
+	$(BIN)/pip install --quiet pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 # The extension's tests under the address and undefined-behaviour sanitizers.
 sanitize: $(VENV)/.installed

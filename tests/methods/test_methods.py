@@ -114,6 +114,13 @@ def test_proportional_sampling_shares_the_same_steps_by_size() -> None:
     assert result.weights[1].tolist() == pytest.approx([2.0, 0.5, 0.5])
 
 
+@pytest.mark.parametrize("method", ["single", "single_own", "single_all"])
+def test_the_target_alone_has_all_the_weight(method: str) -> None:
+    case = CASES["linear"]()
+    (row,) = avil.fit(case.model, case.tasks(), "t", rounds=1, method=method).history
+    assert row["alpha"] == row["weight"] == {"a": 0.0, "t": 1.0, "b": 0.0}
+
+
 def test_multitask_and_then_the_target_alone() -> None:
     case = CASES["linear"]()
     result, _ = fit(case, method="multitask_ft", steps_per_task=4, rounds=6, options={"target_rounds": 0.5})

@@ -136,7 +136,7 @@ def test_what_deepspeed_refuses_is_a_sentence(settings: dict[str, Any], named: s
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff", pytest.param("[" * 100_000, id="deep")])
 def test_a_file_that_holds_no_settings_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "zero.json"
     path.write_bytes(text.encode("latin-1"))

@@ -17,6 +17,7 @@ import typer
 from avil_fast import cli
 from avil_fast.config import Config
 from avil_fast.verbs.arguments import completions
+from tests.speed import slow_but
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -128,7 +129,12 @@ def examples() -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("arguments", examples(), ids=" ".join)
+@pytest.mark.xdist_group("the examples of verbs")  # which share a run
+@pytest.mark.parametrize(
+    "arguments",
+    slow_but(*(own for own in examples() if own[0] != "compare"), of=examples()),
+    ids=" ".join,
+)
 def test_the_example_of_a_verb_works(
     arguments: list[str], finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

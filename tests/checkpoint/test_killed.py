@@ -59,7 +59,7 @@ def processes(ranks: int, *arguments: str) -> list[int]:
     return codes
 
 
-@pytest.mark.parametrize("moment", slow_but("point", "half a file", of=MOMENTS))
+@pytest.mark.parametrize("moment", slow_but("point", of=MOMENTS))
 def test_killed_at_any_moment_a_run_comes_to_the_same_bits(moment: str, tmp_path: Path) -> None:
     number = "40" if moment in IN_BACKGROUND else "4"
     assert processes(1, moment, number, "0", str(tmp_path)) == [-signal.SIGKILL]

@@ -18,6 +18,8 @@ from avil_fast.comparing.entrants import parse
 from avil_fast.comparing.methods import FromFile, compare
 from avil_fast.errors import AvilError
 
+pytestmark = pytest.mark.xdist_group("comparing")  # which shares its runs
+
 TINY = [
     "rounds=2",
     "alpha.rounds=1",

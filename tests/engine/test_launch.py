@@ -212,7 +212,7 @@ def results_of(done: subprocess.CompletedProcess[str]) -> list[list[float]]:
 @pytest.mark.parametrize(
     ("where", "code", "told"),
     [
-        ("data", 2, "avil-fast: example 60 is damaged"),
+        pytest.param("data", 2, "avil-fast: example 60 is damaged", marks=SLOW),
         pytest.param("data-zero3", 2, "avil-fast: example 60 is damaged", marks=SLOW),
         pytest.param("bug", 1, "ZeroDivisionError: a bug in the data", marks=SLOW),
         pytest.param("differ", 2, "what the ranks train differs", marks=SLOW),

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.speed import slow_but
+
 SCRIPT = Path(__file__).parent / "compile_ahead.py"
 SIZE = {"fp32": 4, "bf16": 2, "int8": 1, "fp8": 1}
 CAPABILITIES = (80, 90)
@@ -36,19 +38,19 @@ def accesses(*shares: tuple[int, int]) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("capability", slow_but(90, of=CAPABILITIES))
 def test_every_operation_and_codec_is_compiled(capability: int) -> None:
     found = {(code["operation"], code["codec"]) for code in codes(capability)}
     operations = ("weighted_sum_", "delta_dots", "capture_", "delta_gram")
     assert found == {(operation, codec) for operation in operations for codec in SIZE} | {("reduce", "")}
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("capability", slow_but(90, of=CAPABILITIES))
 def test_nothing_is_spilled_to_local_memory(capability: int) -> None:
     assert [code for code in codes(capability) if code["spilled"]] == []
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("capability", slow_but(90, of=CAPABILITIES))
 def test_each_byte_moves_once_and_as_many_at_a_time_as_can(capability: int) -> None:
     """Counted in accesses of a thread per tile: 8 + n·e bytes per element, 4 + n·e, 12 + e, n·e."""
     for code in codes(capability):

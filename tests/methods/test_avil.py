@@ -37,6 +37,7 @@ def fit(case: Case, tasks: list[avil.Task] | None = None, **options: Any) -> tup
     return result, nn.utils.parameters_to_vector(model.parameters()).detach()
 
 
+@pytest.mark.slow
 @FEW
 @given(
     name=st.sampled_from(sorted(CASES)),
@@ -65,6 +66,7 @@ def test_permuting_the_tasks_permutes_the_result(
     torch.testing.assert_close(theta_permuted, theta)
 
 
+@pytest.mark.slow
 @FEW
 @given(
     name=st.sampled_from(["linear", "transformer"]),  # BatchNorm's statistics move with any forward pass

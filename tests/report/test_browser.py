@@ -22,6 +22,7 @@ from avil_fast.report.live import Live
 from avil_fast.report.run import read
 from tests.report.test_page import make
 from tests.report.test_run import write
+from tests.speed import slow_but
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed; pip install -e '.[dev]' brings it"
@@ -129,8 +130,8 @@ def tab_through(page: Page) -> list[str]:
         reached.append(at[0])
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", list(SIZES))
+@pytest.mark.parametrize("scheme", slow_but("light", of=["light", "dark"]))
+@pytest.mark.parametrize("size", slow_but("phone", of=SIZES))
 @pytest.mark.parametrize("name", ["run", "several"])
 def test_a_page_is_drawn_and_asks_for_nothing(
     browser: Browser, pages: dict[str, str], name: str, size: str, scheme: str
@@ -206,6 +207,7 @@ def test_a_live_page_follows_the_run_where_it_stands(browser: Browser) -> None:
         assert {request.removeprefix(live.address) for request in seen.requests} == {"", "state"}
 
 
+@pytest.mark.slow
 def test_a_live_page_says_when_the_run_is_gone(browser: Browser) -> None:
     config = TrainConfig(target=TASKS[0], rounds=2, output_dir=None)
     live = Live(config, TASKS, None)

@@ -35,6 +35,7 @@ from avil_fast.errors import AvilError, Stopped
 from avil_fast.trainer.settings import config_of
 from avil_fast.trainer.trainer import AvilTrainer
 from tests.engine.ranks.launch import ROOT, environment, free_port
+from tests.speed import slow_but
 
 QUICK = {"finetune.epochs": 0, "rounds": 2, "alpha.steps": 3}
 EVENTS = [name for name in dir(TrainerCallback) if name.startswith("on_") and name != "on_pre_optimizer_step"]
@@ -224,7 +225,7 @@ class Signal(TrainerCallback):
             signal.raise_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("step", [None, 7, 13], ids=["more rounds", "round", "fine-tune"])
+@pytest.mark.parametrize("step", slow_but(7, of=[None, 7, 13]), ids=["more rounds", "round", "fine-tune"])
 def test_a_run_goes_on_with_its_state(tmp_path: Path, step: int | None) -> None:
     """From the end of a round where more are wanted, from within one, and from within the fine-tune."""
 

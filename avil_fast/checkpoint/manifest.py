@@ -77,7 +77,7 @@ class Manifest:
         if not whole:
             raise Damaged(f"{str(path)!r} is damaged: it is not what was written")
         if content.get("format") != FORMAT:
-            raise Damaged(f"{str(path)!r} was written by avil_fast {content.get('version')}, in another format")
+            raise Damaged(f"{str(path)!r} was written by avil_fast {content.get('version')}; use that version")
         try:
             manifest = TypeAdapter(cls).validate_python(content)
         except ValidationError as error:

@@ -69,6 +69,10 @@ class OptimizerConfig(Section):
     """Keep each task's moments from round to round, or start every task afresh (less memory)."""
 
 
+FEWEST_ROUNDS = 6
+"""Of a run in which α settles by itself: of fewer, none can be given away to learn it."""
+
+
 class AlphaConfig(Section):
     """The α phase: gradient descent on the target's dev loss at θ + Σ α_i δ_i."""
 
@@ -88,11 +92,13 @@ class AlphaConfig(Section):
     """Learn α in so many rounds, the first ones; null: in all. In those that follow, α stays at its mean over the
     later half of these (the target's at half of `init` or above), and the target trains on its dev set, too.
     Nothing is held out by then, so the last round and the last epoch of the fine-tune are the result. auto: the
-    first third, if there are six rounds or more and the target has a test set to judge by, else all."""
-    settled: Literal["merge", "joint"] = "merge"
-    """The rounds that follow. merge: each task trains by itself, and the deltas are merged with the α. joint: the
-    tasks train together, batch by batch, and each has a share of the steps in proportion to its α and weight; no
-    delta is taken."""
+    first third (a sixth with `settled: restart`), if there are six rounds or more and the target has a test set to
+    judge by, else all."""
+    settled: Literal["restart", "merge"] = "restart"
+    """The rounds that follow. restart: θ and the moments go back to where the run began, and the tasks train
+    together from there, batch by batch; one whose α is at least half of `init` has as many steps as the target,
+    another in proportion less, and no delta is taken. merge: each task goes on by itself from where θ is, and the
+    deltas are merged with the α."""
     granularity: Literal["model", "layer"] = "model"
     """model: one α for each task. layer: one for each task and layer, from the same backward pass; a layer is a
     numbered module, such as `encoder.layer.3`, or one beside these. More numbers to learn on the same dev set."""
@@ -263,6 +269,15 @@ class TrainConfig(Section):
             )
         return self
 
+    @property
+    def may_restart(self) -> bool:
+        """Whether θ goes back to the start once α is settled, if the target has a test set or `alpha.rounds` is
+        a number."""
+        alpha = self.alpha
+        if self.method != "avil" or alpha.settled != "restart" or alpha.rounds is None:
+            return False
+        return self.rounds >= FEWEST_ROUNDS if alpha.rounds == "auto" else alpha.rounds < self.rounds
+
     def warnings(self) -> list[str]:
         """Combinations that are allowed, but known to fail; one sentence each."""
         found: list[str] = []
@@ -272,6 +287,11 @@ class TrainConfig(Section):
             found.append(
                 "alpha.init: 1/n with weights.rule: additive lowers every weight in every round until training "
                 "stops; use weights.rule: multiplicative, or alpha.init: one"
+            )
+        if self.task_vectors and self.may_restart:
+            found.append(
+                "task_vectors: true keeps those of rounds in which tasks train apart, but where the target has a "
+                "test set they train together once α is settled; set alpha.settled: merge"
             )
         if self.weights.apply == "loss" and self.weights.rule != "off" and self.optimizer.name != "sgd":
             found.append(

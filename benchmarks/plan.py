@@ -88,6 +88,8 @@ def _levels(config: Config, device: torch.device, ranks: Ranks, tasks: list[Task
     data = TaskData(tasks, config, engine.share)
     _round(engine, data)  # makes the moments
     kept = engine.snapshot()
+    if config.may_restart:
+        engine.keep_start()
     engine.begin_round()
     training = max(heap.peak(partial(_train, engine, data, task)) for task in range(len(tasks)))
     between = heap.used()

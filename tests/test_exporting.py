@@ -185,7 +185,7 @@ def test_the_cards_code_runs_without_this_package(kind: str, runs: Runs, tmp_pat
 
 def test_a_convnets_card_says_how_to_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    launch.train(None, [*TINY, f"output_dir={tmp_path / 'run'}", "task_vectors=true"])
+    launch.train(None, [*TINY, f"output_dir={tmp_path / 'run'}", "task_vectors=true", "alpha.settled=merge"])
     export(tmp_path / "run", tmp_path / "to", task_vectors=True)
     card = (tmp_path / "to" / "README.md").read_text(encoding="utf-8")
     assert "| `single_all` |" in card
@@ -290,7 +290,7 @@ def test_the_vectors_are_of_the_kept_round(tmp_path: Path) -> None:
 
 
 def test_a_run_of_the_target_alone_keeps_none_and_says_so(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="leave no deltas: no task trains by itself"):
+    with pytest.warns(UserWarning, match="leaves no deltas, as no task trains by itself; use method: avil"):
         made_runs.fit(tmp_path / "run", task_vectors=True, method="single")
     with pytest.raises(AvilError, match="has no task vectors; train with task_vectors=true"):
         export(tmp_path / "run", tmp_path / "to", task_vectors=True)

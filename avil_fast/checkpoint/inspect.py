@@ -19,6 +19,7 @@ PARTS = {
     "delta": "deltas",
     "moment": "optimizer",
     "best": "best model",
+    "start": "the run's start",
 }
 """By what the names of its tensors begin with."""
 

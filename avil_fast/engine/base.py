@@ -176,6 +176,14 @@ class Engine(ABC):
         """Set parameters and buffers to a snapshot's."""
 
     @abstractmethod
+    def keep_start(self) -> None:
+        """Keep a copy of the present model in the memory of the CPU, for `restart`; a part of the state."""
+
+    @abstractmethod
+    def restart(self) -> None:
+        """Put the model back to what `keep_start` has kept, if anything, without moments, and forget that."""
+
+    @abstractmethod
     def placement(self) -> Placement:
         """What of which parameter lies where in this rank's partitions."""
 

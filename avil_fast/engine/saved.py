@@ -27,6 +27,7 @@ class SavedEngine(PartitionedEngine):
 
     While a round is open these are the base, the deltas that are there, and, as long as a task trains, what it
     has made of θ. In the α phase θ + Σ α_i δ_i is not saved: it follows from these. Between rounds it is θ alone.
+    The start of the run is one more model, as long as it is kept.
     """
 
     _all: Sequence[Shard]
@@ -35,6 +36,8 @@ class SavedEngine(PartitionedEngine):
     """Of each of them the task whose head it is; None if it is shared."""
 
     _prepared: dict[str, Any]
+    _start: Snapshot | None = None
+    """Of `keep_start`."""
 
     @abstractmethod
     def _publish_all(self) -> None:
@@ -67,6 +70,15 @@ class SavedEngine(PartitionedEngine):
         for buffer, saved in zip(self.model.buffers(), snapshot.buffers, strict=True):
             buffer.copy_(saved)
         self._open = False
+
+    def keep_start(self) -> None:
+        self._start = self.snapshot()
+
+    def restart(self) -> None:
+        if self._start is not None:
+            self.restore(self._start)
+            self._forget_moments()
+            self._start = None
 
     def buffers(self) -> list[list[Any]]:
         return [[name, list(buffer.shape)] for name, buffer in self.model.named_buffers()]
@@ -115,6 +127,10 @@ class SavedEngine(PartitionedEngine):
                 if bank.captured[slot]:
                     rows = [replace(s, partition=indices[s.partition]) for s in bank.row(slot)]
                     state.sharded.setdefault(name, []).extend(rows)
+        state.facts["start"] = self._start is not None
+        if self._start is not None:
+            state.sharded["start"] = [Stored(k, master) for k, master in enumerate(self._start.masters)]
+            state.common |= {f"start/{i}": buffer for i, buffer in enumerate(self._start.buffers)}
         state.own = _prefixed("random/", randomness.states(self.device))
         if self._current is not None:
             state.sharded["trained"] = [
@@ -128,6 +144,7 @@ class SavedEngine(PartitionedEngine):
         self._scope.close()
         self._current, self._open = None, False
         self._forget_moments()
+        self._start = self.snapshot() if facts["start"] else None
         self._losses.in_a_row = list(facts["rejected_in_a_row"])
         if facts["open"]:
             self.begin_round()
@@ -149,6 +166,9 @@ class SavedEngine(PartitionedEngine):
                 if not training or self._owners[k] not in (None, self._current):
                     self._all[k].master.copy_(base)
             self._buffers.load(loaded.common, facts["buffer_tasks"])
+        if self._start is not None:
+            for i, buffer in enumerate(self._start.buffers):
+                buffer.copy_(loaded.common[f"start/{i}"])
         self._publish_all()
         self._agree_on_moments()
         for i, buffer in enumerate(self.model.buffers()):

@@ -10,8 +10,9 @@ A round, from shared parameters θ:
 With `alpha.granularity: layer`, no part of the paper, every layer has α of its own. Where one number stands for a
 task, that is the mean over layers, each counted by its elements.
 
-Once α is settled (`alpha.rounds`, no part of the paper) rounds go on with the α that stays; with `alpha.settled:
-joint` the tasks train together then.
+Once α is settled (`alpha.rounds`, no part of the paper) it says what to train on: θ goes back to where the run
+began, and the tasks train together from there, as DoReMi (Xie et al., NeurIPS 2023) trains once more with the
+weights of domains that it has learned. With `alpha.settled: merge` rounds go on with the α that stays.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from avil_fast.config import AlphaConfig, TrainConfig, WeightsConfig
+from avil_fast.config import FEWEST_ROUNDS, AlphaConfig, TrainConfig, WeightsConfig
 from avil_fast.engine.base import Engine, Table, over_groups
 from avil_fast.engine.parameters import Granularity
 from avil_fast.methods.base import Method, RoundRecord, share_out
@@ -29,8 +30,8 @@ from avil_fast.methods.turn import Watch
 from avil_fast.tasks.joined import can_spare_dev
 from avil_fast.tasks.task import Task
 
-FEWEST_ROUNDS = 6
-"""Of a run in which α settles by itself: of fewer, a third is one round, whose α alone would decide all others."""
+TINY = 1e-8
+"""Instead of 0, where one thing at least has to be above it."""
 
 
 class Avil(Method):
@@ -53,7 +54,8 @@ class Avil(Method):
                 return config.rounds
             case "auto":
                 settles = config.rounds >= FEWEST_ROUNDS and can_spare_dev(target)
-                return math.ceil(config.rounds / 3) if settles else config.rounds
+                parts = 6 if config.alpha.settled == "restart" else 3
+                return math.ceil(config.rounds / parts) if settles else config.rounds
             case number:
                 return min(number, config.rounds)
 
@@ -72,13 +74,19 @@ class Avil(Method):
             self.held_out = len(self.alphas)
 
     def training(self, turn: int) -> str:
-        return super().training(self.engine.target if self._together else turn)
+        together = self._on_dev and self.config.alpha.settled == "restart"
+        return super().training(self.engine.target if together else turn)
 
     def round(self, round_: int) -> RoundRecord:
         done = self.so_far
+        restarts = self.config.alpha.settled == "restart" and not self._alone
+        if restarts and round_ == 1 and done.nothing and self.held_out < self.config.rounds:
+            self.engine.keep_start()
+        if restarts and not self._on_dev and not self.holds_out(round_):
+            self.engine.restart()
         self._on_dev = self._on_dev or not self.holds_out(round_)
         self.begin()
-        if self._together and not self._alone:
+        if restarts and self._on_dev:
             return self._train_jointly(round_)
         for task in range(len(done.norm), len(self.engine.tasks)):
             self._collect(task, round_)
@@ -109,17 +117,13 @@ class Avil(Method):
             alpha_layers=path[-1] if self.config.alpha.granularity == "layer" else [],
         )
 
-    @property
-    def _together(self) -> bool:
-        """α is settled, and tasks do not train apart any more."""
-        return self._on_dev and self.config.alpha.settled == "joint"
-
     def _train_jointly(self, round_: int) -> RoundRecord:
-        """A round with a settled α: as many steps as all tasks have together, shared out by α_i w_i."""
+        """A round with a settled α: as many steps as all tasks have together, shared out by α and w."""
         alpha = mean(self._settled, self.engine.groups)
         total = sum(map(self.data.steps, range(len(alpha))))
-        shares = [max(a * w, 0.0) for a, w in zip(alpha, self.weight, strict=True)]
-        done = self.train_jointly(round_, share_out(total, shares), joined=True)
+        by_alpha = shares(alpha, self.engine.target, start(self.config.alpha, len(alpha)))
+        steps = share_out(total, [s * max(w, TINY) for s, w in zip(by_alpha, self.weight, strict=True)])
+        done = self.train_jointly(round_, steps, joined=True)
         return RoundRecord(alpha, self.weight, done.delta_norm, done.train_loss, [alpha])
 
     @property
@@ -182,6 +186,17 @@ def settled(alphas: list[list[float]], target: int, config: AlphaConfig) -> list
     least = start(config, len(mean)) / 2
     mean[target] = max(mean[target], least if config.bounds is None else min(least, config.bounds[1]))
     return mean
+
+
+def shares(alpha: list[float], target: int, init: float) -> list[float]:
+    """What each task has of the steps, as a part of what the target has, which is 1.
+
+    1 where α is at least half of where it began, and below that in proportion. By how much the α of two useful
+    tasks differ is noise on a small dev set; that of a task with random labels is near 0.
+    """
+    found = [min(max(2 * a / init, 0.0), 1.0) for a in alpha]
+    found[target] = 1.0
+    return found
 
 
 def benefits(alpha: list[float], at_third: list[float], at_alpha: list[float]) -> list[float]:

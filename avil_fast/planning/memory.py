@@ -177,6 +177,8 @@ def _deltas(run: Setting) -> Iterator[Part]:
 def _host(run: Setting) -> Iterator[Part]:
     """What lies in the CPU's memory in any case."""
     yield Part("best model", 4 * run.shape.sizes.trained / run.ranks, "4 N / R", "host")
+    if run.config.may_restart:
+        yield Part("the run's start", 4 * run.shape.sizes.trained / run.ranks, "4 N / R", "host")
     yield Part("Python's objects", OBJECTS, "measured; the same for any model", "host")
 
 

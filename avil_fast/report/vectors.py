@@ -44,7 +44,10 @@ class TaskVectors:
         """Write those of the round that has just been merged. Where the disk is full, training goes on without."""
         names = [task.name for task in self._engine.tasks]
         if not self._engine.has_deltas:
-            self._warn("task_vectors is true, but this run's rounds leave no deltas: no task trains by itself")
+            self._warn(
+                "task_vectors is true, but this round leaves no deltas, as no task trains by itself; use method: "
+                "avil with alpha.settled: merge"
+            )
             return
         about = {"round": round_, "tasks": names, "alpha": list(alpha)}
         with self._engine.spend("checkpoints"):

@@ -22,6 +22,7 @@ SMALL = [
     "steps_per_task=2",
     "alpha.steps=2",
     "alpha.rounds=1",
+    "alpha.settled=merge",
     "finetune.epochs=1",
     "tasks.train=20",
     "tasks.auxiliary_train=20",

@@ -131,6 +131,31 @@ def test_snapshot_and_restore() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in state(engine).items())
 
 
+def test_a_run_begins_anew_where_it_began_and_without_moments() -> None:
+    case = convolutional()
+    engine, other = (engine_of(case, name="sgd", lr=0.1, momentum=0.9) for _ in range(2))
+    engine.restart()
+    assert same(engine, other), "nothing was kept"
+    engine.keep_start()
+    collect(engine, case)
+    engine.merge([1.0, 1.0, 1.0])
+    moved = state(engine)
+    engine.restart()
+    for one in (engine, other):
+        collect(one, case)
+        one.merge([1.0, 0.5, 0.0])
+    assert same(engine, other)
+    assert not all(torch.equal(tensor, moved[name]) for name, tensor in state(engine).items())
+    after = state(engine)
+    engine.restart()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in state(engine).items()), "it was forgotten"
+
+
+def same(engine: LocalEngine, other: LocalEngine) -> bool:
+    there = state(other)
+    return all(torch.equal(tensor, there[name]) for name, tensor in state(engine).items())
+
+
 def test_moments_are_reset_or_kept() -> None:
     def second_turn(moments: str) -> torch.Tensor:
         case = convolutional()

@@ -24,7 +24,7 @@ from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError
 from avil_fast.launch import beside
 from avil_fast.methods import METHODS, find
-from avil_fast.methods.avil import settled
+from avil_fast.methods.avil import settled, shares
 from avil_fast.methods.base import Method, share_out
 from avil_fast.methods.data import TaskData
 from avil_fast.methods.diw import reweighted
@@ -370,47 +370,48 @@ def test_a_method_that_is_not_there_is_named_with_the_nearest() -> None:
 
 
 def test_once_alpha_is_settled_the_target_trains_on_dev_too_and_the_last_round_counts() -> None:
-    case = CASES["linear"]()
-    options = {"rounds": 5, "steps_per_task": 4, "keep": "best", "alpha.lr": 0.3, "optimizer.lr": 0.02}
-    options |= {"alpha.settled": "joint"}
+    case = CASES["convolutional"]()
+    options = {"rounds": 5, "steps_per_task": 4, "keep": "best", "alpha.lr": 60.0}
     result, _ = fit(case, **options, **{"alpha.rounds": 3})
     before, _ = fit(case, **(options | {"rounds": 3}))
     assert result.alphas[:3].tolist() == before.alphas.tolist()
     expected = before.alphas[1:].mean(0)  # of the later half of three rounds
+    expected[1] = max(expected[1], 0.5)  # the target
     assert result.alphas[3:].tolist() == [pytest.approx(expected)] * 2
     assert [len(row["alpha_path"]) for row in result.history] == [11, 11, 11, 1, 1]
     assert result.summary["best_round"] == 5
-    shared = dict(zip("atb", share_out(12, expected.tolist()), strict=True))
+    shared = dict(zip("atb", share_out(12, shares(expected.tolist(), 1, 1.0)), strict=True))
     assert len(set(shared.values())) > 1
     assert result.summary["steps"] == {name: 12 + 2 * count for name, count in shared.items()}
 
 
-def test_once_alpha_is_settled_a_round_is_a_plain_loop_over_all_tasks_by_their_alpha() -> None:
-    """With α and w as they happen to be, in fp64."""
+def test_once_alpha_is_settled_a_plain_loop_over_all_tasks_begins_where_the_run_began() -> None:
+    """By α and w as they happen to be, in fp64."""
     case = in_float64(CASES["convolutional"]())
     options = {"rounds": 3, "steps_per_task": 5, "weights.rule": "additive", "weights.lr": 0.3} | {
         "alpha.rounds": 2,
-        "alpha.settled": "joint",
-        "alpha.lr": 3.0,
+        "alpha.lr": 6.0,
+        "optimizer.momentum": 0.9,
     }
     method = made(case, **options)
+    model = copy.deepcopy(method.engine.model).train()
     both = replace(method.engine.tasks[1], train=[*case.train["t"], *case.dev])
     method.data._tail = Batches(both, 1, 0)
     for round_ in (1, 2):
         method.round(round_)
         method.so_far = SoFar()
     alphas = [alpha for (alpha,) in method.alphas]
-    alpha, model = settled(alphas, 1, method.config.alpha), copy.deepcopy(method.engine.model).train()
-    shares = share_out(15, [a * w for a, w in zip(alpha, method.weight, strict=True)])
-    assert len(set(shares)) == 3
-    assert min(shares) > 0
+    alpha = settled(alphas, 1, method.config.alpha)
+    steps = share_out(15, [s * w for s, w in zip(shares(alpha, 1, 1.0), method.weight, strict=True)])
+    assert len(set(steps)) == 3, (alpha, steps)
+    assert min(steps) > 0
     batches = made(case, **options).data
     batches.load(method.data.state() | {"tail": None})
     batches._tail = Batches(both, 1, 0)
     record = method.round(3)
     assert record.alpha == alpha
-    optimizer = torch.optim.SGD(model.parameters(), 0.05)
-    order = method.shuffled(shares, 3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    order = method.shuffled(steps, 3)
     losses = []
     for task, batch in zip(order, batches.mixed(order, joined=1), strict=True):
         optimizer.zero_grad()
@@ -428,7 +429,7 @@ def test_a_task_whose_alpha_is_not_above_0_has_no_step_once_it_is_settled() -> N
     case = CASES["linear"]()
     options = {"rounds": 3, "steps_per_task": 4, "alpha.rounds": 1, "alpha.steps": 1, "alpha.bounds": None}
     for lr in (0.3, 1.0, 3.0, 10.0, 30.0):
-        result, _ = fit(case, **options, **{"alpha.lr": lr, "alpha.settled": "joint"})
+        result, _ = fit(case, **options, **{"alpha.lr": lr})
         if min(result.alphas[1]) < 0:
             break
     task = NAMES[int(result.alphas[1].argmin())]
@@ -440,15 +441,15 @@ def test_a_task_whose_alpha_is_not_above_0_has_no_step_once_it_is_settled() -> N
 def test_deltas_are_merged_with_the_settled_alpha_or_there_are_none() -> None:
     case = CASES["linear"]()
     options = {"rounds": 4, "steps_per_task": 4, "alpha.rounds": 2, "optimizer.lr": 0.02}
-    result, _ = fit(case, **options)
+    result, _ = fit(case, **options, **{"alpha.settled": "merge"})
     assert result.summary["steps"] == {"a": 16, "t": 16, "b": 16}
     assert all(row["cosine"] and min(row["delta_norm"].values()) > 0 for row in result.history)
-    together, _ = fit(case, **options, **{"alpha.settled": "joint"})
+    together, _ = fit(case, **options)
     assert together.alphas.tolist() == result.alphas.tolist()
     assert [bool(row["cosine"]) for row in together.history] == [True, True, False, False]
 
 
-@pytest.mark.parametrize("after", ["joint", "merge"])
+@pytest.mark.parametrize("after", ["restart", "merge"])
 def test_once_alpha_is_settled_each_layer_has_its_own_or_a_task_its_mean(after: str) -> None:
     case = CASES["convolutional"]()
     options = {"rounds": 4, "steps_per_task": 4, "alpha.rounds": 2, "alpha.lr": 2.0, "alpha.granularity": "layer"}
@@ -504,6 +505,21 @@ def test_the_alpha_that_stays(alphas: list[list[float]], config: dict[str, Any],
     assert settled(alphas, 1, AlphaConfig(**{"init": "one"} | config)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("alpha", "init", "expected"),
+    [
+        ([2.0, 0.9, 0.5], 1.0, [1.0, 1.0, 1.0]),
+        ([0.4, 0.9, 1.2], 1.0, [0.8, 1.0, 1.0]),
+        ([0.0, 0.1, -0.1], 1.0, [0.0, 1.0, 0.0]),
+        ([0.2, 0.1, 0.05], 0.25, [1.0, 1.0, 0.4]),
+        ([-1.0, -2.0, -1.0], 1.0, [0.0, 1.0, 0.0]),
+    ],
+    ids=["from half on", "in proportion", "none below 0", "of where it began", "all below 0"],
+)
+def test_the_shares_of_the_steps_by_alpha(alpha: list[float], init: float, expected: list[float]) -> None:
+    assert shares(alpha, 1, init) == pytest.approx(expected)
+
+
 def tasks_with_test(case: Case, as_datasets: bool = True) -> list[avil.Task]:
     """Those of a case, with a test set of the target; as Datasets, or as the batches that they are."""
 
@@ -518,14 +534,21 @@ def tasks_with_test(case: Case, as_datasets: bool = True) -> list[avil.Task]:
     ]
 
 
-@pytest.mark.parametrize(("rounds", "held_out"), [(1, 1), (5, 5), (6, 2), (7, 3), (12, 4)])
-def test_by_default_dev_joins_train_after_a_third_of_six_rounds_or_more(rounds: int, held_out: int) -> None:
+@pytest.mark.parametrize(("rounds", "held_out"), [(1, 1), (5, 5), (6, 1), (7, 2), (12, 2), (13, 3)])
+def test_by_default_dev_joins_train_after_a_sixth_of_six_rounds_or_more(rounds: int, held_out: int) -> None:
     case = CASES["linear"]()
     result, found = fit(case, tasks_with_test(case), rounds=rounds, steps_per_task=1)
     assert [row["dev_held_out"] for row in result.history] == [True] * held_out + [False] * (rounds - held_out)
     assert result.summary["dev_held_out"] == (held_out == rounds)
     _, expected = fit(case, tasks_with_test(case), rounds=rounds, steps_per_task=1, **{"alpha.rounds": held_out})
     assert torch.equal(found, expected)
+
+
+def test_where_deltas_are_merged_to_the_end_it_is_a_third() -> None:
+    case = CASES["linear"]()
+    options = {"rounds": 7, "steps_per_task": 1, "alpha.settled": "merge"}
+    result, _ = fit(case, tasks_with_test(case), **options)
+    assert [row["dev_held_out"] for row in result.history] == [True] * 3 + [False] * 4
 
 
 def test_by_default_dev_is_held_out_where_there_is_nothing_else_to_judge_by() -> None:

@@ -18,7 +18,8 @@ from avil_fast.engine.ranks import Ranks
 from tests.engine.ranks.cases import NAMES, Case, model, tasks
 
 RUN: dict[str, Any] = {
-    "rounds": 2,
+    "rounds": 3,
+    "alpha.rounds": 2,
     "finetune.epochs": 2,
     "alpha.steps": 2,
     "steps_per_task": 2,
@@ -35,9 +36,10 @@ PHASES = [
     {"round": 2, "phase": "training", "task": "t", "step": 1},
     {"round": 2, "phase": "training", "task": "b", "step": 1},
     {"round": 2, "phase": "α", "step": 2},
-    {"round": 2, "phase": "fine-tune", "epoch": 1, "step": 2},
-    {"round": 2, "phase": "fine-tune", "epoch": 2, "step": 0},
-    {"round": 2, "phase": "done"},
+    {"round": 3, "phase": "training", "task": "t", "step": 2},
+    {"round": 3, "phase": "fine-tune", "epoch": 1, "step": 2},
+    {"round": 3, "phase": "fine-tune", "epoch": 2, "step": 0},
+    {"round": 3, "phase": "done"},
 ]
 """The points that runs are taken up from."""
 

@@ -71,7 +71,7 @@ class KeptRun:
     where: Path
 
     def __call__(self, ranks: Ranks) -> None:
-        options = {"task_vectors": True, "keep": "last"}
+        options = {"task_vectors": True, "keep": "last", "rounds": 2}
         whole = self.where / "whole"
         fit(self.case, self.where, output_dir=whole, **options, **EVERY_POINT)
         point = next(

@@ -233,10 +233,18 @@ def _share(run: Finished, name: str) -> str:
         return "the only task that was trained." if _alone(summary) else f"trained by `{summary['method']}`."
     alpha, mean, weight = run.kept["alpha"][name], summary["alpha_mean"][name], summary["weight_last"][name]
     ended = "stayed at 1" if run.config.weights.rule == "off" else f"ended at {weight:.2f}"
-    sentence = (
-        f"α was {alpha:.2f} in round {summary['best_round']}, the kept one, and {mean:.2f} on average, so "
-        f"{_merged(alpha)}; its weight {ended}."
-    )
+    if run.config.may_restart and not held_out(run.kept):
+        count = sum(map(held_out, run.history))
+        rounds = "round" if count == 1 else f"{count} rounds"
+        sentence = (
+            f"α settled at {alpha:.2f} in the first {rounds}, and gave it its share of the steps when training "
+            f"began anew; its weight {ended}."
+        )
+    else:
+        sentence = (
+            f"α was {alpha:.2f} in round {summary['best_round']}, the kept one, and {mean:.2f} on average, so "
+            f"{_merged(alpha)}; its weight {ended}."
+        )
     gain = summary.get("benefit", {}).get(name)
     if gain is not None and abs(gain) >= 0.0005:
         verb = "lowered" if gain > 0 else "raised"

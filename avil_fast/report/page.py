@@ -111,8 +111,12 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
         percent and kind == "metric",
         (mark, best) if best in rounds else None,
     )
+    together = 0 < sum(bool(row.get("cosine")) for row in history) < len(history)
+    alpha_caption = "The share of each task's update that was merged" + (
+        "; once it is settled, tasks train together, and their steps follow from it." if together else "."
+    )
     for key, symbol, title, caption, before in (
-        ("alpha", "α", "Coefficients α", "The share of each task's update that was merged.", []),
+        ("alpha", "α", "Coefficients α", alpha_caption, []),
         ("weight", "w", "Weights w", "How strongly each task trains next; all start at 1.", [1.0]),
     ):
         if key == "weight" and all(value == 1.0 for row in history for value in row[key].values()):

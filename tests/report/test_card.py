@@ -115,6 +115,18 @@ def test_it_tells_of_results_data_and_every_alpha() -> None:
     assert "mergekit" not in card
 
 
+def test_it_tells_that_training_began_anew() -> None:
+    run = finished()
+    kept = run.summary["best_round"]
+    rows = [row | {"dev_held_out": row["round"] < kept} for row in run.history]
+    settings = run.config.model_dump() | {"alpha": {"rounds": kept - 1}}
+    card = render(replace(run, history=rows, config=type(run.config)(**settings)))
+    one = re.findall(r"(?m)^- \*\*(.*)$", card)[0]
+    assert one.startswith(
+        "rte**: α settled at 0.83 in the first round, and gave it its share of the steps when training began anew;"
+    )
+
+
 def test_names_are_shown_as_they_are() -> None:
     assert plain("a_b*[c](d) <e>\n|f`#$") == "a\\_b\\*\\[c\\]\\(d\\) \\<e\\> \\|f\\`\\#\\$"
     body = render(finished(), {name: (f"tasks/{i}", 1.0) for i, name in enumerate(TASKS)}).split("<details>")[0]

@@ -191,8 +191,8 @@ def settled(alphas: list[list[float]], target: int, config: AlphaConfig) -> list
 def shares(alpha: list[float], target: int, init: float) -> list[float]:
     """What each task has of the steps, as a part of what the target has, which is 1.
 
-    1 where α is at least half of where it began, and below that in proportion. By how much the α of two useful
-    tasks differ is noise on a small dev set; that of a task with random labels is near 0.
+    1 where α is at least half of where it began, and below that in proportion: by how much the α of two useful
+    tasks differ is noise on a small dev set.
     """
     found = [min(max(2 * a / init, 0.0), 1.0) for a in alpha]
     found[target] = 1.0

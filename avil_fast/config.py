@@ -8,6 +8,7 @@ algorithm.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,8 +93,8 @@ class AlphaConfig(Section):
     """Learn α in so many rounds, the first ones; null: in all. In those that follow, α stays at its mean over the
     later half of these (the target's at half of `init` or above), and the target trains on its dev set, too.
     Nothing is held out by then, so the last round and the last epoch of the fine-tune are the result. auto: the
-    first third (a sixth with `settled: restart`), if there are six rounds or more and the target has a test set to
-    judge by, else all."""
+    first third (a twelfth, one at least, with `settled: restart`), if there are six rounds or more and the target
+    has a test set to judge by, else all."""
     settled: Literal["restart", "merge"] = "restart"
     """The rounds that follow. restart: θ and the moments go back to where the run began, and the tasks train
     together from there, batch by batch; one whose α is at least half of `init` has as many steps as the target,
@@ -109,6 +110,15 @@ class AlphaConfig(Section):
     def _ordered(self) -> AlphaConfig:
         require_ordered("alpha.bounds", self.bounds)
         return self
+
+    def learned_in(self, rounds: int, dev_can_be_spared: bool) -> int:
+        """In how many of a run's rounds, the first ones, α is learned."""
+        if self.rounds is None:
+            return rounds
+        if self.rounds != "auto":
+            return min(self.rounds, rounds)
+        settles = rounds >= FEWEST_ROUNDS and dev_can_be_spared
+        return math.ceil(rounds / (12 if self.settled == "restart" else 3)) if settles else rounds
 
 
 class WeightsConfig(Section):
@@ -271,12 +281,9 @@ class TrainConfig(Section):
 
     @property
     def may_restart(self) -> bool:
-        """Whether θ goes back to the start once α is settled, if the target has a test set or `alpha.rounds` is
-        a number."""
-        alpha = self.alpha
-        if self.method != "avil" or alpha.settled != "restart" or alpha.rounds is None:
-            return False
-        return self.rounds >= FEWEST_ROUNDS if alpha.rounds == "auto" else alpha.rounds < self.rounds
+        """Whether θ goes back to the start once α is settled, if the target's dev set can be spared."""
+        restarts = self.method == "avil" and self.alpha.settled == "restart"
+        return restarts and self.alpha.learned_in(self.rounds, dev_can_be_spared=True) < self.rounds
 
     def warnings(self) -> list[str]:
         """Combinations that are allowed, but known to fail; one sentence each."""

@@ -13,6 +13,7 @@ from avil_fast.comparing.entrants import parse
 from avil_fast.config import load
 from benchmarks.evidence.__main__ import METHODS, RESULTS, SETTINGS
 from benchmarks.evidence.domains import DOMAINS, Domains, build
+from benchmarks.evidence.earlier import beside
 from benchmarks.evidence.page import found
 
 PATHS = sorted(SETTINGS.glob("*.yaml"))
@@ -57,3 +58,26 @@ def test_a_setting_on_embeddings_trains(path: Path) -> None:
     result = api.train(model, tasks, config.model_copy(update={"output_dir": None}))
     assert len(result.tasks) == 4
     assert result.summary["test_metric"] is not None
+
+
+def result(*, seeds: int = 3, **values: list[float | None]) -> dict:
+    measure = {"key": "test_metric", "name": "test accuracy", "percent": True, "lower_is_better": False}
+    methods = {name: {"values": own, "diverged": {}} for name, own in values.items()}
+    return {"target": "t", "measure": measure, "seeds": list(range(seeds)), "methods": methods}
+
+
+def test_new_runs_of_a_method_stand_beside_the_earlier_ones_of_the_others() -> None:
+    earlier = result(avil=[0.1, 0.2, 0.3], single=[0.5, 0.4, 0.6], paper=[None, 0.9, 0.9])
+    found = beside(earlier, result(avil=[0.7, 0.6, 0.8]))["methods"]
+    assert list(found) == ["avil", "single", "paper"]
+    assert found["avil"]["values"] == [0.7, 0.6, 0.8]
+    assert found["avil"]["rival"] == found["single"]["rival"] == "paper"
+    assert found["paper"]["rival"] == "avil"
+    assert found["avil"]["difference"] == pytest.approx(-0.2)
+    assert found["paper"]["values"] == [None, 0.9, 0.9]
+
+
+def test_results_of_other_seeds_are_replaced() -> None:
+    new = result(seeds=2, avil=[0.7, 0.6])
+    assert beside(result(single=[0.5, 0.4, 0.6]), new) == new
+    assert beside(None, new) == new

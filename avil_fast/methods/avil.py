@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from avil_fast.config import FEWEST_ROUNDS, AlphaConfig, TrainConfig, WeightsConfig
+from avil_fast.config import AlphaConfig, TrainConfig, WeightsConfig
 from avil_fast.engine.base import Engine, Table, over_groups
 from avil_fast.engine.parameters import Granularity
 from avil_fast.methods.base import Method, RoundRecord, share_out
@@ -49,15 +49,7 @@ class Avil(Method):
 
     @classmethod
     def held_out_rounds(cls, config: TrainConfig, target: Task) -> int:
-        match config.alpha.rounds:
-            case None:
-                return config.rounds
-            case "auto":
-                settles = config.rounds >= FEWEST_ROUNDS and can_spare_dev(target)
-                parts = 6 if config.alpha.settled == "restart" else 3
-                return math.ceil(config.rounds / parts) if settles else config.rounds
-            case number:
-                return min(number, config.rounds)
+        return config.alpha.learned_in(config.rounds, can_spare_dev(target))
 
     @classmethod
     def granularity(cls, config: TrainConfig) -> Granularity:

@@ -1,12 +1,14 @@
 """`python -m benchmarks.evidence [SETTING...] --seeds 10`: trains what is not trained yet, and writes the results.
 
 Settings lie in benchmarks/evidence/settings, results in benchmarks/results/evidence; `python -m benchmarks.pages`
-makes docs/evidence.md of them. What a setting needs is told where it is missing.
+makes docs/evidence.md of them. What a setting needs is told where it is missing. With `--methods` the
+results of all other methods stay.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from avil_fast.comparing.methods import FromFile, compare
 from avil_fast.errors import AvilError, Stopped
 from benchmarks import command
 from benchmarks.evidence.domains import Domains, embed
+from benchmarks.evidence.earlier import beside
 
 SETTINGS = Path(__file__).parent / "settings"
 RESULTS = Path(__file__).parents[1] / "results" / "evidence"
@@ -55,7 +58,9 @@ def main() -> None:
             what, [], parse(arguments.methods), arguments.seeds, arguments.to / name, told=told
         ).as_json()
         RESULTS.mkdir(parents=True, exist_ok=True)
-        command.write(RESULTS / f"{name}.json", found)
+        results = RESULTS / f"{name}.json"
+        earlier = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else None
+        command.write(results, beside(earlier, found))
 
 
 if __name__ == "__main__":

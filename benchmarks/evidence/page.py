@@ -131,5 +131,6 @@ def _against(ours: list[float], theirs: list[float]) -> str:
 
 
 def _counted(verdicts: list[str]) -> str:
-    names = {"win": "wins", "tie": "ties", "loss": "losses"}
-    return ", ".join(f"{verdicts.count(word)} {name}" for word, name in names.items())
+    plural = {"win": "wins", "tie": "ties", "loss": "losses"}
+    counts = {word: verdicts.count(word) for word in plural}
+    return ", ".join(f"{count} {word if count == 1 else plural[word]}" for word, count in counts.items())

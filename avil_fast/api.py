@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import math
 import platform
@@ -33,13 +34,14 @@ from avil_fast.home import Home, opened, require_free
 from avil_fast.keeping import Keeper
 from avil_fast.logs import loggers, require_loggers
 from avil_fast.methods import find
-from avil_fast.methods.loop import Observer, Outcome, Several
+from avil_fast.methods.loop import Outcome
+from avil_fast.observer import Observer, Several
 from avil_fast.ops.checks import MAX_TASKS
-from avil_fast.randomness import apart
+from avil_fast.randomness import apart, derive_seed
 from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
 from avil_fast.report.of_rounds import of_rounds
-from avil_fast.tasks.batches import about_data, derive_seed, is_dataset, length_of, require_data
+from avil_fast.tasks.data_kinds import about_data, is_dataset, length_of, require_data
 from avil_fast.tasks.export import Export
 from avil_fast.tasks.sampled import sampled
 from avil_fast.tasks.task import Scorer, Task
@@ -128,8 +130,9 @@ def train(
         stop = scope.enter_context(noting()) if home.checkpoints else Stop()
         told = ranks.first or observer.on_all_ranks
         recorder = observer if told else Observer()
-        if home.folder is not None:
-            recorder = Several(_Writer(home.folder), observer, *scope.enter_context(loggers(config)))
+        if ranks.first and not home.is_baseline:
+            written = [_Writer(home.folder)] if home.folder is not None else []
+            recorder = Several(*written, observer, *scope.enter_context(loggers(config)))
         keeper = Keeper(engine, tasks, config, ranks, home, baselines, recorder, stop, export or Export())
         if home.folder is not None:
             home.folder.begin(dump(config), keeper.run.history)
@@ -176,6 +179,12 @@ def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) 
     """Refuse, before anything is trained or written, what cannot end well; the index of the target."""
     target = check_tasks(tasks, config)
     require_loggers(config)
+    package = find(config.method).package
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise AvilError(
+            f"method is {config.method!r}, which needs the package {package}; install the extra conflicts, or it: "
+            f"pip install {package}"
+        )
     zero = zero_of(config, ranks.size)
     deepspeed = json.dumps(zero.settings, sort_keys=True) if zero else ""
     data = [json.dumps(about_data(task)) for task in tasks]
@@ -264,7 +273,7 @@ def _summary(tasks: Sequence[Task], config: TrainConfig, outcome: Outcome) -> di
         "steps": outcome.steps,
         "rejected_steps": outcome.rejected_steps,
         "rejected_alpha_steps": sum(row["rejected_alpha_steps"] for row in outcome.history),
-        "examples_seen": {name: count * config.batch_size for name, count in outcome.steps.items()},
+        "examples_seen": outcome.examples_seen,
         "dev_passes": outcome.dev_passes,
         "examples": {task.name: _examples(task) for task in tasks},
         "seconds": outcome.seconds,

@@ -88,7 +88,8 @@ class AlphaConfig(Section):
     bounds: Bounds | None = (0.0, 2.0)
     """α is clipped to these after every step."""
     dev_examples: Count | None = None
-    """Draw this many dev examples anew for each step; null takes the whole dev set."""
+    """Draw this many dev examples anew for each step; null takes the whole dev set. Of an iterable of batches a
+    step takes one, whatever the number."""
     rounds: Literal["auto"] | Count | None = "auto"
     """Learn α in so many rounds, the first ones; null: in all. In those that follow, α stays at its mean over the
     later half of these (the target's at half of `init` or above), and the target trains on its dev set, too.
@@ -167,13 +168,14 @@ class DeltasConfig(Section):
 
 
 class FinetuneConfig(Section):
-    """Training on the target alone after the last round, early-stopped on dev, "no change" allowed."""
+    """Training on the target alone after the last round. Where dev is held out, the best epoch on dev is kept, or
+    none of them; else the last one."""
 
     epochs: Whole = 10
     """Passes over the target's data with the learning rate decaying linearly to 0."""
     data: Literal["train", "train+dev"] = "train"
-    """train+dev: nothing is held out by then, so the last epoch is the result, and dev figures of the final model
-    are of data that it was trained on."""
+    """train+dev: the dev set becomes training data here. It does anyway where it became that in the rounds
+    (`alpha.rounds`); dev figures of the final model are of data that it was trained on, then."""
 
 
 class CheckpointsConfig(Section):
@@ -216,7 +218,7 @@ class TrainConfig(Section):
     target: str = "upper_left"
     """Name of the task whose dev loss α is learned on."""
     rounds: Count = 12
-    """In each of them every task trains once, and the deltas are merged."""
+    """Of the run. As long as α is learned, every task trains once in each, and the deltas are merged."""
     sample_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     """ρ, the fraction of a task's data that a round trains on."""
     steps_per_task: Literal["equal", "proportional"] | Count = "equal"
@@ -421,7 +423,10 @@ def _require_task(settings: Mapping[str, Any], name: str, where: str) -> None:
     """Refuse an override of a task that is not there, unless it brings data, which makes a task of it."""
     section, _, rest = name.partition(".")
     task, _, setting = rest.partition(".")
-    named = {key for key, value in (settings.get("tasks") or {}).items() if isinstance(value, Mapping)}
+    tasks = settings.get("tasks")
+    named = (
+        {key for key, value in tasks.items() if isinstance(value, Mapping)} if isinstance(tasks, Mapping) else {}
+    )
     if section != "tasks" or not named or task in named or not setting or setting.startswith(("files", "dataset")):
         return
     near = difflib.get_close_matches(task, named, n=1)

@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from avil_fast.methods.loop import Observer
+from avil_fast.observer import Observer
 from avil_fast.progress import bar, in_words
 from avil_fast.report.folder import REPORT
 from avil_fast.report.metric import SEEN, held_out

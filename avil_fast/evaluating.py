@@ -22,8 +22,9 @@ from avil_fast.report.folder import CONFIG, MODEL
 from avil_fast.report.run import Run, read
 from avil_fast.report.weights import read_weights
 from avil_fast.task_config import TextTasksConfig
-from avil_fast.tasks.batches import ALL, in_order, to_device
 from avil_fast.tasks.from_config import build
+from avil_fast.tasks.loading import in_order
+from avil_fast.tasks.share import ALL, to_device
 from avil_fast.tasks.task import Task
 
 
@@ -60,6 +61,11 @@ def evaluate(run: Path, overrides: Sequence[str] = (), test: Sequence[Path] = ()
             what it was trained on.
     """
     found = read(run)
+    if "tasks" not in found.settings:
+        raise AvilError(
+            f"{str(run)!r} is a run of fit() or of a Trainer, whose model and data are in no file; measure its "
+            f"model in Python"
+        )
     given = load(run / CONFIG, overrides)
     for override in overrides:
         _require_measuring(override.partition("=")[0].strip(), given)

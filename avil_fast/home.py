@@ -41,7 +41,7 @@ class Home:
     def of_baseline(self, name: str, config: TrainConfig, ranks: Ranks) -> Home:
         """Where a baseline saves itself, until the run that it belongs to has begun."""
         if self.checkpoints is None:
-            return Home()
+            return Home(is_baseline=True)
         folder = Folder(self.checkpoints.path / name)
 
         def found() -> list[Path]:

@@ -13,10 +13,11 @@ from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
 from avil_fast.home import Home
-from avil_fast.methods.loop import Observer, Run
+from avil_fast.methods.loop import Run
 from avil_fast.methods.turn import Watch
+from avil_fast.observer import Observer
 from avil_fast.report.vectors import TaskVectors
-from avil_fast.tasks.batches import about_data
+from avil_fast.tasks.data_kinds import about_data
 from avil_fast.tasks.export import Export
 from avil_fast.tasks.task import Task
 
@@ -58,7 +59,7 @@ class Keeper:
         if taken is not None:
             path, manifest, best = taken
             self.run.load(manifest.run, best)
-            observer.resumed(path, manifest.where, len(self.run.history))
+            observer.resumed(path, manifest.where, self.run.history)
             if vectors is not None:
                 vectors.require(manifest.run["best_round"])
         if home.checkpoints is None:

@@ -20,7 +20,7 @@ from avil_fast.engine.zero.config import ZeroConfig
 from avil_fast.errors import AvilError
 from avil_fast.home import Home, opened, require_free
 from avil_fast.methods.finetune import trains_on_dev
-from avil_fast.methods.loop import Several
+from avil_fast.observer import Several
 from avil_fast.progress import JsonLines
 from avil_fast.report.live import Live
 from avil_fast.tasks.from_config import build
@@ -92,8 +92,8 @@ def beside(config: Config, tasks: Sequence[Task], target: int) -> list[str]:
 
 
 def baseline_of(config: Config, method: str) -> Config:
-    """The same run with another method, that writes nothing of its own."""
-    return config.model_copy(update={"method": method, "output_dir": None, "baselines": ()})
+    """The same run with another method and its default options, that writes nothing of its own."""
+    return config.model_copy(update={"method": method, "options": {}, "output_dir": None, "baselines": ()})
 
 
 def run_baseline(

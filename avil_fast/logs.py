@@ -11,7 +11,7 @@ from typing import Any
 
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
-from avil_fast.methods.loop import Observer
+from avil_fast.observer import Observer, Rows
 
 TENSORBOARD = "tensorboard"
 """Within a run's folder."""
@@ -25,8 +25,8 @@ class TensorBoard(Observer):
         self._purge: int | None = None
         self._writer: Any = None
 
-    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
-        self._purge = rounds + 1  # what was written of rounds that come again
+    def resumed(self, checkpoint: Path, where: dict[str, Any], history: Rows) -> None:
+        self._purge = len(history) + 1  # what was written of rounds that come again
 
     def round(self, row: dict[str, Any]) -> None:
         if self._writer is None:

@@ -13,7 +13,7 @@ import rich.console
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
-from avil_fast.methods.loop import Observer
+from avil_fast.observer import Observer, Rows
 
 READ_EVERY = 0.5
 """Seconds between two looks at a loss, each of which waits for the device."""
@@ -49,8 +49,8 @@ class _Bar(Observer):
         self._first = self._done * steps
         self._progress.update(self._line, total=self._total, completed=self._first)
 
-    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
-        self._done = rounds
+    def resumed(self, checkpoint: Path, where: dict[str, Any], history: Rows) -> None:
+        self._done = len(history)
         told = f"going on from {checkpoint}: {in_words(where)}"
         self._progress.console.print(told, soft_wrap=True, markup=False)
 
@@ -85,8 +85,8 @@ class JsonLines(Observer):
     def __init__(self, method: str) -> None:
         self._method = method
 
-    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
-        self._say("resumed", {"checkpoint": str(checkpoint), "where": where, "rounds": rounds})
+    def resumed(self, checkpoint: Path, where: dict[str, Any], history: Rows) -> None:
+        self._say("resumed", {"checkpoint": str(checkpoint), "where": where, "rounds": len(history)})
 
     def round(self, row: dict[str, Any]) -> None:
         self._say("round", row)

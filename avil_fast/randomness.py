@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Iterator
@@ -16,6 +17,12 @@ States = dict[str, Tensor]
 """Bytes by generator: "torch", "numpy", "python", and on a GPU "cuda"."""
 
 CPU = torch.device("cpu")
+
+
+def derive_seed(*parts: object) -> int:
+    """A seed from e.g. (seed, task name, round): independent of the order and number of tasks."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def seed_all(seed: int) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -138,8 +140,10 @@ class Files:
             for block in range(-(-record.nbytes // BLOCK))
             if (name, block) not in seen
         ]
-        for name, block in rest[ranks.rank :: ranks.size]:
-            self._reader(name).check(block)
+        for name, of_file in itertools.groupby(rest[ranks.rank :: ranks.size], itemgetter(0)):
+            file = self._reader(name)
+            for _, block in of_file:
+                file.check(block)
 
     def _reader(self, name: str) -> Reader:
         try:

@@ -16,7 +16,7 @@ from avil_fast.report.folder import write_whole
 
 NAME = "manifest.json"
 
-FORMAT = 1
+FORMAT = 2
 """Raised when an older version could not read what this one writes."""
 
 

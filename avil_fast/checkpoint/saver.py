@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import torch
-from torch import Tensor
 
-from avil_fast.checkpoint.files import Damaged, Entry, Record, write
+from avil_fast.checkpoint.entries import of_model, sharded
+from avil_fast.checkpoint.files import Entry, Record
 from avil_fast.checkpoint.folder import Folder
+from avil_fast.checkpoint.host_copies import HostCopies, fits
 from avil_fast.checkpoint.manifest import Manifest
+from avil_fast.checkpoint.pending import Pending, reason_of
+from avil_fast.checkpoint.retention import Retention
 from avil_fast.checkpoint.stop import Stop
-from avil_fast.deltas.base import Stored
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.state import EngineState, Snapshot
@@ -41,9 +41,6 @@ class RunState:
     """The run's own state. Both in JSON's types."""
     best: Snapshot | None
     """The best model so far."""
-
-
-Files = dict[str, list[Entry]]
 
 
 class Saver:
@@ -80,12 +77,12 @@ class Saver:
         self._about = about
         self._placement, self._frozen = engine.placement(), engine.frozen()
         self._last = time.monotonic()
-        self._pending: _Pending | None = None
-        self._copies = Copies()
-        self._lasting: dict[str, bool] = {}
-        """What is known of checkpoints by name, so that no manifest is read at every save."""
-        self._bests: list[tuple[Path, Snapshot | None, Record]] = []
-        """Of the last two checkpoints: their folder and this rank's file of the best model."""
+        self._pending: Pending | None = None
+        self._copies = HostCopies()
+        self._retention = Retention(folder, config.keep)
+        self._bests: list[tuple[Path, ref[Snapshot], Record]] = []
+        """Of the last two checkpoints: their folder, the best model, which is not kept for this, and this rank's
+        file of it."""
 
     @property
     def unasked(self) -> bool:
@@ -161,24 +158,24 @@ class Saver:
             **self._about,
         )
         rank = f"{self._ranks.rank:05}.safetensors"
-        files = {f"own-{rank}": self._small(state), f"rank-{rank}": _sharded(state)}
+        files = {f"own-{rank}": self._small(state), f"rank-{rank}": sharded(state)}
         linked: dict[str, tuple[Path, Record]] = {}
         if now.best is not None:
-            files[f"best-{rank}"] = self._best_entries(now.best)
+            files[f"best-{rank}"] = of_model(now.best, with_buffers=self._ranks.first)
             # Neighbours never share a file, so that damage to one leaves the one before.
             back = min(2, self._config.keep)
-            if len(self._bests) >= back and self._bests[-back][1] is now.best:
+            if len(self._bests) >= back and self._bests[-back][1]() is now.best:
                 linked[f"best-{rank}"] = self._bests[-back][0], self._bests[-back][2]
         copied = sum(entry.nbytes for entry in (*files[f"own-{rank}"], *files[f"rank-{rank}"]))
-        room = background and _fits(copied - self._copies.nbytes)
+        room = background and fits(copied - self._copies.nbytes)
         copies = self._copies if room else None
-        self._pending = _Pending(Path(partial), manifest, now.best, files, linked, copies)
+        self._pending = Pending(Path(partial), manifest, now.best, files, linked, copies)
 
     def _make_folder(self) -> tuple[str | None, str]:
         try:
             return str(self._folder.begin()), ""
         except OSError as error:
-            return None, _reason(error)
+            return None, reason_of(error)
 
     def _small(self, state: EngineState) -> list[Entry]:
         """What other ranks may have to read whole."""
@@ -189,12 +186,6 @@ class Saver:
         if self._ranks.first:
             entries += [Entry(f"common/{name}", [tensor]) for name, tensor in state.common.items()]
         return entries + [Entry(f"own/{name}", [tensor]) for name, tensor in state.own.items()]
-
-    def _best_entries(self, best: Snapshot) -> list[Entry]:
-        entries = _of_partitions("best", [Stored(k, master) for k, master in enumerate(best.masters)])
-        if self._ranks.first:
-            entries += [Entry(f"common/{i}", [buffer]) for i, buffer in enumerate(best.buffers)]
-        return entries
 
     def _commit(self) -> Path | None:
         """Wait for this rank's files, and make a checkpoint of all ranks'; its folder, or None if it failed."""
@@ -217,13 +208,13 @@ class Saver:
         self.saved += 1
         self.nbytes += pending.nbytes
         best = next((record for name, record in pending.records.items() if name.startswith("best-")), None)
-        if best is None:
+        if best is None or pending.best is None:
             self._bests = []
         else:
-            self._bests = [*self._bests[-1:], (finished, pending.best, best)]
+            self._bests = [*self._bests[-1:], (finished, ref(pending.best), best)]
         return finished
 
-    def _finish(self, pending: _Pending, records: dict[str, Record]) -> tuple[str | None, str]:
+    def _finish(self, pending: Pending, records: dict[str, Record]) -> tuple[str | None, str]:
         try:
             for name, record in records.items():
                 size = (pending.folder / name).stat().st_size  # of another machine's, if the folder is not shared
@@ -232,34 +223,14 @@ class Saver:
             pending.manifest.files.update(records)
             pending.manifest.write(pending.folder)
             finished = self._folder.finish(pending.folder)
-            self._lasting[finished.name] = pending.manifest.lasting
         except FileNotFoundError as error:
             return None, f"{error.filename} is missing; output_dir must be a folder that all machines share"
         except OSError as error:
-            return None, _reason(error)
+            return None, reason_of(error)
         except ValueError as error:  # JSON has no word for a norm that is not finite
             return None, f"a number is not finite ({error})"
-        self._prune()
+        self._retention.made(finished, pending.manifest.lasting)
         return str(finished), ""
-
-    def _prune(self) -> None:
-        """Remove all but the newest ones, and the newest lasting one."""
-        newest_first = self._folder.all()[::-1]
-        lasting = False
-        for number, path in enumerate(newest_first):
-            kept = number < self._config.keep
-            if not lasting and (lasting := self._is_lasting(path)):
-                kept = True
-            if not kept:
-                self._folder.discard(path)
-
-    def _is_lasting(self, path: Path) -> bool:
-        if path.name not in self._lasting:
-            try:
-                self._lasting[path.name] = Manifest.read(path).lasting
-            except Damaged:
-                self._lasting[path.name] = False
-        return self._lasting[path.name]
 
     def _how_to_go_on(self, saved: Path | None) -> str:
         if saved:
@@ -278,117 +249,3 @@ class Saver:
                 f"goes on, {last}",
                 stacklevel=2,
             )
-
-
-class _Pending:
-    """A checkpoint that this rank is writing its files of."""
-
-    def __init__(
-        self,
-        folder: Path,
-        manifest: Manifest,
-        best: Snapshot | None,
-        files: Files,
-        linked: dict[str, tuple[Path, Record]],
-        copies: Copies | None,
-    ) -> None:
-        self.folder, self.manifest, self.best = folder, manifest, best
-        self.records: dict[str, Record] = {}
-        self.problem = ""
-        self.nbytes = 0
-        self._files, self._linked = files, linked
-        self._thread: threading.Thread | None = None
-        if copies is not None:
-            self._files = {
-                name: entries if name.startswith("best-") else [copies.of(entry) for entry in entries]
-                for name, entries in files.items()
-            }
-            self._thread = threading.Thread(target=self._write, name="checkpoint")
-            self._thread.start()
-        else:
-            self._write()
-
-    @property
-    def writing(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
-    def wait(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-
-    def _write(self) -> None:
-        try:
-            for name, entries in self._files.items():
-                self.records[name] = self._link(name) or self._write_file(name, entries)
-        except OSError as error:
-            self.problem = _reason(error)
-        except Exception as error:  # in a thread of its own it would end that alone
-            self.problem = f"{type(error).__name__}: {error}"
-        self._files = {}
-
-    def _link(self, name: str) -> Record | None:
-        """Another checkpoint's file, if it is the same; None if it cannot be had."""
-        if name not in self._linked:
-            return None
-        folder, record = self._linked[name]
-        try:
-            os.link(folder / name, self.folder / name)
-        except OSError:  # removed meanwhile, or a file system without links
-            return None
-        return record
-
-    def _write_file(self, name: str, entries: list[Entry]) -> Record:
-        record = write(self.folder / name, entries)
-        self.nbytes += record.nbytes
-        return record
-
-
-def _sharded(state: EngineState) -> list[Entry]:
-    return [entry for kind, stored in state.sharded.items() for entry in _of_partitions(kind, stored)]
-
-
-def _of_partitions(kind: str, stored: Sequence[Stored]) -> list[Entry]:
-    """A tensor for every partition, and one for its scales."""
-    entries = []
-    for partition, group in itertools.groupby(stored, lambda s: s.partition):
-        parts = list(group)
-        entries.append(Entry(f"{kind}.{partition}", [part.values for part in parts]))
-        scales = [part.scales for part in parts if part.scales is not None]
-        if scales:
-            entries.append(Entry(f"{kind}.{partition}.scales", scales))
-    return entries
-
-
-class Copies:
-    """Memory for a copy of the state, kept for the next one: to get it anew takes ten times as long as to copy."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, list[Tensor]] = {}
-
-    def of(self, entry: Entry) -> Entry:
-        """A copy in CPU memory that is good until the next one of this name."""
-        kept = self._kept.get(entry.name, [])
-        alike = [(a.dtype, a.shape) for a in kept] == [(b.dtype, b.shape) for b in entry.pieces]
-        if not alike:
-            kept = self._kept[entry.name] = [torch.empty_like(piece, device="cpu") for piece in entry.pieces]
-        for copy, piece in zip(kept, entry.pieces, strict=True):
-            copy.copy_(piece.detach())
-        return Entry(entry.name, kept)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(tensor.nbytes for kept in self._kept.values() for tensor in kept)
-
-
-def _fits(nbytes: int) -> bool:
-    """Whether CPU memory has room for a copy of so many bytes for each rank of this machine, and as much again."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # not Linux
-        return True
-    return 2 * nbytes * int(os.environ.get("LOCAL_WORLD_SIZE", "1")) < 1024 * kilobytes
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avil_fast import launch
-from avil_fast.checkpoint.resume import told_differences
-from avil_fast.config import TrainConfig, load
+from avil_fast.comparing.finished import is_done
+from avil_fast.config import load
 from avil_fast.errors import AvilError
-from avil_fast.report.folder import REPORT, SUMMARY
+from avil_fast.report.folder import REPORT
 from avil_fast.report.run import Run, read
 from avil_fast.report.write import write
 
@@ -53,14 +53,3 @@ def compare(configs: Sequence[Path], overrides: Sequence[str], to: Path, quiet: 
             launch.train(path, own[path], resume="auto", quiet=quiet)
     report = write(list(folders.values()), to / REPORT)
     return Compared({folder.name: read(folder) for folder in folders.values()}, report)
-
-
-def is_done(folder: Path, config: TrainConfig) -> bool:
-    """Whether the folder holds this very run, finished."""
-    if not (folder / SUMMARY).is_file():
-        return False
-    if unlike := list(told_differences(read(folder).settings, config.model_dump(mode="json")).values()):
-        raise AvilError(
-            f"{str(folder)!r} holds a finished run, but {unlike[0]}; name another folder with --to, or remove it"
-        )
-    return True

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from avil_fast.comparing.configs import is_done
 from avil_fast.comparing.entrants import Entrant
+from avil_fast.comparing.finished import how_it_diverged, is_done, note_divergence
 from avil_fast.comparing.pool import run_all
 from avil_fast.comparing.statistics import Standing, best_first, standings
 from avil_fast.config import TrainConfig, load
@@ -32,8 +32,6 @@ PRELOAD = (
     "torch._dynamo",  # which an optimizer imports, and which takes longer than a small run
 )
 RESULTS, TABLE, PAGE = "comparison.json", "comparison.csv", "comparison.html"
-DIVERGED = "diverged.txt"
-"""In the folder of a run that did: what was told."""
 
 
 @dataclass(frozen=True)
@@ -85,21 +83,29 @@ class Comparison:
         return best_first(self.values, self.measure.lower_is_better)
 
     def as_json(self) -> dict[str, Any]:
-        """In JSON's types."""
+        """In JSON's types; None for what is not known."""
         return {
             "target": self.target,
             "measure": vars(self.measure),
             "seeds": self.seeds,
             "methods": {
                 name: {
-                    "values": [None if math.isnan(value) else value for value in self.values[name]],
+                    "values": list(map(_known, self.values[name])),
                     "diverged": self.diverged.get(name, {}),
-                    **(vars(self.standings[name]) if name in self.standings else {}),
+                    **{key: _known(value) for key, value in _facts(self.standings.get(name)).items()},
                     "budget": vars(self.budgets[name]) if name in self.budgets else None,
                 }
                 for name in self.values
             },
         }
+
+
+def _facts(standing: Standing | None) -> dict[str, Any]:
+    return {} if standing is None else vars(standing)
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 class Trains(Protocol):
@@ -158,8 +164,12 @@ def compare(
     first = what.config(overrides).seed
     pairs = [(entrant, seed) for seed in range(first, first + seeds) for entrant in entrants]
     own = {pair: _overrides(overrides, *pair, to) for pair in pairs}
-    done_before = {pair: is_done(_folder(to, *pair), what.config(own[pair])) for pair in pairs}  # all are checked
-    left = [pair for pair in pairs if not done_before[pair] and not (_folder(to, *pair) / DIVERGED).is_file()]
+    configs = {pair: what.config(own[pair]) for pair in pairs}  # all are checked
+    known = {
+        pair: is_done(_folder(to, *pair), config) or how_it_diverged(_folder(to, *pair), config)
+        for pair, config in configs.items()
+    }
+    left = [pair for pair in pairs if not known[pair]]
     finished = len(pairs) - len(left)
 
     def done(number: int, _: Any) -> None:
@@ -174,8 +184,8 @@ def compare(
     diverged: dict[str, dict[int, str]] = {}
     for entrant, seed in pairs:
         folder = _folder(to, entrant, seed)
-        if (folder / DIVERGED).is_file():
-            diverged.setdefault(entrant.name, {})[seed] = (folder / DIVERGED).read_text(encoding="utf-8").strip()
+        if problem := how_it_diverged(folder, configs[entrant, seed]):
+            diverged.setdefault(entrant.name, {})[seed] = problem
         else:
             summaries[entrant.name][seed] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     if not any(summaries.values()):
@@ -191,8 +201,7 @@ def _train(what: Trains, overrides: Sequence[str], folder: Path) -> None:
     try:
         what.train(overrides)
     except Diverged as error:
-        folder.mkdir(parents=True, exist_ok=True)  # the run took its own away, if it had saved nothing in it
-        (folder / DIVERGED).write_text(f"{error}\n", encoding="utf-8")
+        note_divergence(folder, what.config(overrides), str(error))
 
 
 def compared(
@@ -256,7 +265,7 @@ def _write(found: Comparison) -> None:
     from avil_fast.report.comparison import render
 
     found.folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(found.as_json(), indent=1, ensure_ascii=False)
+    text = json.dumps(found.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
     (found.folder / RESULTS).write_text(text + "\n", encoding="utf-8")
     with (found.folder / TABLE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -180,8 +180,9 @@ class Engine(ABC):
         """Keep a copy of the present model in the memory of the CPU, for `restart`; a part of the state."""
 
     @abstractmethod
-    def restart(self) -> None:
-        """Put the model back to what `keep_start` has kept, if anything, without moments, and forget that."""
+    def restart(self) -> bool:
+        """Put the model back to what `keep_start` has kept, without moments, and forget that; False if there is
+        nothing."""
 
     @abstractmethod
     def placement(self) -> Placement:

@@ -47,9 +47,10 @@ def flatten(
     """Flatten the trainable parameters in place, each partition to a multiple of so many elements.
 
     Raises:
-        AvilError: see `assign`.
+        AvilError: see `assign`; or the parameters are of dtypes that are not trained here.
     """
     shared, heads = assign(model, tasks)
+    _require_dtypes(model)
     groups = {name: _flatten(own, multiple) for name, own in grouped(model, shared, granularity).items()}
     return Parameters(groups, [_flatten(head, multiple) for head in heads])
 
@@ -82,6 +83,16 @@ def assign(model: nn.Module, tasks: Sequence[Task]) -> tuple[list[nn.Parameter],
         raise AvilError("the model has no trainable parameter outside the tasks' heads; unfreeze some")
     heads = [[p for _, p in trainable if owner.get(id(p)) == i] for i in range(len(tasks))]
     return shared, heads
+
+
+def _require_dtypes(model: nn.Module) -> None:
+    """Refuse dtypes that would fail in the first merge, when all tasks have trained for a round."""
+    names = {str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.requires_grad}
+    if names != {"float64"} and not names <= {"float32", "bfloat16"}:
+        raise AvilError(
+            f"the model's trainable parameters are of {', '.join(sorted(names))}; convert it with .float() or "
+            f".bfloat16(), or with .double() as a whole"
+        )
 
 
 def _owners(model: nn.Module, tasks: Sequence[Task]) -> dict[int, int]:

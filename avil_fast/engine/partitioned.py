@@ -30,9 +30,8 @@ from avil_fast.engine.measuring import Measure, require_examples
 from avil_fast.engine.parameters import assign, trainable
 from avil_fast.engine.ranks import Ranks
 from avil_fast.ops.encoding import BLOCK, decode
-from avil_fast.randomness import States
-from avil_fast.tasks.batches import derive_seed, to_device
-from avil_fast.tasks.share import Parts, Share
+from avil_fast.randomness import States, derive_seed
+from avil_fast.tasks.share import Parts, Share, to_device
 from avil_fast.tasks.task import Batch, Task
 
 if TYPE_CHECKING:

@@ -74,11 +74,13 @@ class SavedEngine(PartitionedEngine):
     def keep_start(self) -> None:
         self._start = self.snapshot()
 
-    def restart(self) -> None:
-        if self._start is not None:
-            self.restore(self._start)
-            self._forget_moments()
-            self._start = None
+    def restart(self) -> bool:
+        if self._start is None:
+            return False
+        self.restore(self._start)
+        self._forget_moments()
+        self._start = None
+        return True
 
     def buffers(self) -> list[list[Any]]:
         return [[name, list(buffer.shape)] for name, buffer in self.model.named_buffers()]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from avil_fast.methods.merging import Merging
+from avil_fast.randomness import derive_seed
 from avil_fast.section import Count, Positive, Section
-from avil_fast.tasks.batches import derive_seed
 
 
 class AuxWeighting(Merging):

@@ -46,6 +46,8 @@ class Avil(Method):
         self.alphas: list[Table] = []
         self._on_dev = False
         """The target has trained on its dev set."""
+        self._restarted = False
+        """θ went back to where the run began."""
 
     @classmethod
     def held_out_rounds(cls, config: TrainConfig, target: Task) -> int:
@@ -56,12 +58,16 @@ class Avil(Method):
         return config.alpha.granularity
 
     def state(self) -> dict[str, Any]:
-        return super().state() | {"alphas": list(self.alphas), "on_dev": self._on_dev}
+        return super().state() | {
+            "alphas": list(self.alphas),
+            "on_dev": self._on_dev,
+            "restarted": self._restarted,
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         super().load(state)
         self.alphas = list(state["alphas"])
-        self._on_dev = state["on_dev"]
+        self._on_dev, self._restarted = state["on_dev"], state["restarted"]
         if self._on_dev:  # also where the run goes on for longer than it was to
             self.held_out = len(self.alphas)
 
@@ -75,11 +81,11 @@ class Avil(Method):
         if restarts and round_ == 1 and done.nothing and self.held_out < self.config.rounds:
             self.engine.keep_start()
         if restarts and not self._on_dev and not self.holds_out(round_):
-            self.engine.restart()
+            self._restarted = self.engine.restart()  # not where the run was to be too short for it, and grew
         self._on_dev = self._on_dev or not self.holds_out(round_)
         self.begin()
         if restarts and self._on_dev:
-            return self._train_jointly(round_)
+            return self._settled_round(round_)
         for task in range(len(done.norm), len(self.engine.tasks)):
             self._collect(task, round_)
         benefit: list[float] = []
@@ -109,14 +115,22 @@ class Avil(Method):
             alpha_layers=path[-1] if self.config.alpha.granularity == "layer" else [],
         )
 
-    def _train_jointly(self, round_: int) -> RoundRecord:
+    def _settled_round(self, round_: int) -> RoundRecord:
         """A round with a settled α: as many steps as all tasks have together, shared out by α and w."""
         alpha = mean(self._settled, self.engine.groups)
         total = sum(map(self.data.steps, range(len(alpha))))
         by_alpha = shares(alpha, self.engine.target, start(self.config.alpha, len(alpha)))
         steps = share_out(total, [s * max(w, TINY) for s, w in zip(by_alpha, self.weight, strict=True)])
-        done = self.train_jointly(round_, steps, joined=True)
-        return RoundRecord(alpha, self.weight, done.delta_norm, done.train_loss, [alpha])
+        done = self.train_jointly(round_, steps, with_dev=True)
+        return RoundRecord(
+            alpha,
+            self.weight,
+            done.delta_norm,
+            done.train_loss,
+            [alpha],
+            share=by_alpha,
+            restarted=self._restarted,
+        )
 
     @property
     def _settled(self) -> Table:
@@ -139,7 +153,7 @@ class Avil(Method):
             factor=weight if apply == "sampling" else 1.0,
             loss_weight=weight if apply == "loss" else 1.0,
             lr_scale=weight if apply == "lr" else 1.0,
-            joined=task == self.engine.target and not self.holds_out(round_),
+            with_dev=task == self.engine.target and not self.holds_out(round_),
             restore=not self._alone,
         )
         self.watch.point()

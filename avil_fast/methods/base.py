@@ -16,8 +16,8 @@ from avil_fast.engine.base import Engine, Table, TaskRun
 from avil_fast.engine.parameters import Granularity
 from avil_fast.methods.data import TaskData
 from avil_fast.methods.turn import SoFar, Watch, train_task
+from avil_fast.randomness import derive_seed
 from avil_fast.section import Section
-from avil_fast.tasks.batches import derive_seed
 from avil_fast.tasks.task import Task
 
 
@@ -40,6 +40,11 @@ class RoundRecord:
     gradient was."""
     rejected_alpha_steps: int = 0
     """Of the α phase: those whose loss or gradient was not finite."""
+    share: list[float] = field(default_factory=list)
+    """What each task had of the round's steps, as a part of what the target had; empty where α does not decide
+    that."""
+    restarted: bool = False
+    """Training began anew before this round, or an earlier one."""
     alpha_layers: Table = field(default_factory=list)
     """α of every group, where groups have α of their own; `alpha` is its mean over their elements then."""
 
@@ -72,6 +77,8 @@ class Method(ABC):
     class Options(Section):
         """Its own settings; none."""
 
+    package: ClassVar[str | None] = None
+    """What it needs of the extra `conflicts`."""
     keeps_deltas: ClassVar[bool] = True
     """Every task has its turn in a round, and its delta is there at the end."""
 
@@ -134,7 +141,7 @@ class Method(ABC):
         factor: float = 1.0,
         loss_weight: float = 1.0,
         lr_scale: float = 1.0,
-        joined: bool = False,
+        with_dev: bool = False,
         restore: bool = True,
     ) -> TaskRun:
         """Train in a task's turn, or what is left of it.
@@ -142,17 +149,17 @@ class Method(ABC):
         Args:
             losses: of every step the task whose loss is trained; by default all are the turn's own.
             factor: multiplies the turn's length.
-            joined: the target's dev set is among its training data.
+            with_dev: the target's dev set is among its training data.
             restore: keep the delta and put θ back; else θ stays where the turn has left it.
         """
         done, task = self.so_far, self.engine.tasks[turn]
         left: Iterable[int | None]
         if losses is None:
             left = repeat(None)
-            steps, batches = self.data.training(turn, round_, factor, done.step, joined)
+            steps, batches = self.data.training(turn, round_, factor, done.step, with_dev)
         else:
             steps, left = len(losses), losses[done.step :]
-            batches = self.data.mixed(losses[done.step :], turn if joined else None)
+            batches = self.data.mixed(losses[done.step :], turn if with_dev else None)
         train_task(
             self.engine,
             turn,
@@ -176,13 +183,13 @@ class Method(ABC):
                 done.rejected[owner] = done.rejected.get(owner, 0) + 1
         return run
 
-    def train_jointly(self, round_: int, steps: Sequence[int], *, joined: bool = False) -> Joint:
+    def train_jointly(self, round_: int, steps: Sequence[int], *, with_dev: bool = False) -> Joint:
         """Train all tasks in the target's turn, with its moments: so many batches of each, in a random order.
 
-        θ stays where that leaves it. `joined` as in `take_turn`.
+        θ stays where that leaves it. `with_dev` as in `take_turn`.
         """
         target, order = self.engine.target, self.shuffled(steps, round_)
-        run = self.take_turn(target, round_, losses=order, joined=joined, restore=False)
+        run = self.take_turn(target, round_, losses=order, with_dev=with_dev, restore=False)
         losses: list[float | None] = []
         for task in range(len(steps)):
             own = [loss for of, loss in zip(order, run.losses, strict=True) if of == task and math.isfinite(loss)]

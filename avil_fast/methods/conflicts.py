@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avil_fast.errors import AvilError
 from avil_fast.methods.merging import Merging
-from avil_fast.randomness import seeded
+from avil_fast.randomness import derive_seed, seeded
 from avil_fast.section import NonNegative, Section
-from avil_fast.tasks.batches import derive_seed
 
 
 class Aggregated(Merging):
@@ -22,11 +21,13 @@ class Aggregated(Merging):
     With one step of SGD per task δ_i is -lr times a gradient, and this is the method on gradients.
     """
 
+    package = "torchjd"
+
     def coefficients(self, round_: int) -> list[float]:
         gram = torch.tensor(self.engine.gram(), dtype=torch.float64)
         gram = gram / gram.diagonal().max().clamp(min=1e-300)
         with seeded(derive_seed(self.config.seed, "aggregation", round_)):
-            weights: list[float] = self.aggregator(_torchjd())(gram).tolist()
+            weights: list[float] = self.aggregator(importlib.import_module("torchjd.aggregation"))(gram).tolist()
         self.weight = [self.scale * weight for weight in weights]
         return list(self.weight)
 
@@ -84,13 +85,3 @@ class MGDA(Aggregated):
     def aggregator(self, library: Any) -> Callable[[Tensor], Tensor]:
         found: Callable[[Tensor], Tensor] = library.MGDAWeighting()
         return found
-
-
-def _torchjd() -> Any:
-    try:
-        from torchjd import aggregation
-    except ImportError as error:
-        raise AvilError(
-            "upgrad, pcgrad, cagrad and mgda need the package torchjd; pip install 'avil-fast[conflicts]'"
-        ) from error
-    return aggregation

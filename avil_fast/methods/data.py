@@ -7,8 +7,9 @@ from typing import Any
 
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
-from avil_fast.tasks.batches import ALL, Batches, in_order
-from avil_fast.tasks.share import Share
+from avil_fast.tasks.batches import Batches
+from avil_fast.tasks.loading import in_order
+from avil_fast.tasks.share import ALL, Share
 from avil_fast.tasks.task import Batch, Task
 
 
@@ -30,13 +31,15 @@ class TaskData:
         self._tail = None if tail is None else Batches(tail, config.batch_size, config.seed, config.workers, share)
         self.steps_taken = [0] * len(tasks)
         """Training batches drawn so far, by task: the run's budget."""
+        self.examples_seen = [0] * len(tasks)
+        """Examples in these batches."""
         self.dev_passes = 0.0
         """Passes over dev sets so far."""
         draw = config.alpha.dev_examples
         self._dev_draws = {
             t.name: Batches(
                 Task(t.name + "/dev", t.dev, t.loss, collate=t.collate),
-                draw or 1,
+                draw,
                 config.seed,
                 config.workers,
                 self._share,
@@ -56,7 +59,7 @@ class TaskData:
                 passes = [batches.batches_per_pass for batches in self._train]
                 return max(1, -int(-self._config.sample_ratio * sum(passes) // len(passes)))
             case "proportional":
-                return max(1, round(self._config.sample_ratio * self.steps_per_pass(task)))
+                return self._train[task].in_sample(self._config.sample_ratio)
             case number:
                 return number
 
@@ -77,16 +80,16 @@ class TaskData:
         return self._counted(task, self._train[task].cycle(steps))
 
     def training(
-        self, task: int, round_: int, factor: float = 1.0, skip: int = 0, joined: bool = False
+        self, task: int, round_: int, factor: float = 1.0, skip: int = 0, with_dev: bool = False
     ) -> tuple[int, Iterator[Batch]]:
         """(number of batches, batches) for a task's turn.
 
         Args:
             factor: multiplies the turn's length.
             skip: batches of this turn that were drawn before; they are counted, but not drawn again.
-            joined: draw from the fine-tune's data.
+            with_dev: draw from the fine-tune's data.
         """
-        if joined:
+        if with_dev:
             steps = round(factor * self.steps(task))
             return steps, self.tail(task, steps - skip)
         if self._config.steps_per_task == "proportional" and factor == 1.0:
@@ -95,10 +98,10 @@ class TaskData:
         steps = round(factor * self.steps(task))
         return steps, self.cycle(task, steps - skip)
 
-    def mixed(self, order: Sequence[int], joined: int | None = None) -> Iterator[Batch]:
-        """The next full batches of tasks in this order; those of task `joined` from the fine-tune's data."""
+    def mixed(self, order: Sequence[int], with_dev: int | None = None) -> Iterator[Batch]:
+        """The next full batches of tasks in this order; those of task `with_dev` from the fine-tune's data."""
         streams = {
-            task: (self.tail if task == joined else self.cycle)(task, order.count(task))
+            task: (self.tail if task == with_dev else self.cycle)(task, order.count(task))
             for task in dict.fromkeys(order)
         }
         for task in order:
@@ -107,12 +110,14 @@ class TaskData:
     def _counted(self, task: int, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
             self.steps_taken[task] += 1
+            self.examples_seen[task] += self._train[task].examples_in(batch)
             yield batch
 
     def state(self) -> dict[str, Any]:
         """What has been drawn so far, for `load`; in JSON's types."""
         return {
             "steps_taken": list(self.steps_taken),
+            "examples_seen": list(self.examples_seen),
             "dev_passes": self.dev_passes,
             "train": [batches.state() for batches in self._train],
             "tail": self._tail.state() if self._tail else None,
@@ -121,7 +126,7 @@ class TaskData:
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on where another run stood."""
-        self.steps_taken = list(state["steps_taken"])
+        self.steps_taken, self.examples_seen = list(state["steps_taken"]), list(state["examples_seen"])
         self.dev_passes = state["dev_passes"]
         for batches, saved in zip(self._train, state["train"], strict=True):
             batches.load(saved)

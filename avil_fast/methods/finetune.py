@@ -11,7 +11,7 @@ from avil_fast.methods import find
 from avil_fast.methods.best import Best
 from avil_fast.methods.data import TaskData
 from avil_fast.methods.turn import SoFar, Watch, train_task
-from avil_fast.tasks.batches import derive_seed
+from avil_fast.randomness import derive_seed
 from avil_fast.tasks.joined import with_dev
 from avil_fast.tasks.task import Task
 
@@ -32,15 +32,19 @@ class Finetune:
 
 def trains_on_dev(tasks: Sequence[Task], target: int, config: TrainConfig) -> bool:
     """Whether the target's dev set is training data sooner or later."""
-    held_out = find(config.method).held_out_rounds(config, tasks[target])
-    return held_out == 0 or own_data(tasks, target, config) is not None
+    return find(config.method).held_out_rounds(config, tasks[target]) == 0 or _joins_dev(tasks[target], config)
 
 
 def own_data(tasks: Sequence[Task], target: int, config: TrainConfig) -> Task | None:
     """What the fine-tune trains on, if that is not the target as the rounds have it."""
-    joins = config.finetune.data == "train+dev" and config.finetune.epochs > 0
-    held_out = find(config.method).held_out_rounds(config, tasks[target])
-    return with_dev(tasks[target]) if held_out > 0 and (joins or held_out < config.rounds) else None
+    return with_dev(tasks[target]) if _joins_dev(tasks[target], config) else None
+
+
+def _joins_dev(target: Task, config: TrainConfig) -> bool:
+    """Whether the dev set becomes training data on the way, in a round or in the fine-tune."""
+    held_out = find(config.method).held_out_rounds(config, target)
+    in_finetune = config.finetune.data == "train+dev" and config.finetune.epochs > 0
+    return held_out > 0 and (in_finetune or held_out < config.rounds)
 
 
 def finetune(

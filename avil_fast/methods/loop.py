@@ -2,83 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine, Evaluation
 from avil_fast.engine.state import Snapshot
-from avil_fast.errors import Diverged
 from avil_fast.methods import find
-from avil_fast.methods.base import RoundRecord
 from avil_fast.methods.best import Best
 from avil_fast.methods.data import TaskData
 from avil_fast.methods.finetune import Finetune, finetune, own_data, trains_on_dev
+from avil_fast.methods.round_metrics import line_of, measure_target, require_finite
 from avil_fast.methods.turn import SoFar, Watch
-
-
-class Observer:
-    """Is told how a run goes. Does nothing itself."""
-
-    on_all_ranks = False
-    """Told on every rank, not on the first alone."""
-
-    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
-        """Before the first step of a run that goes on from a checkpoint: where that was made, and rounds done."""
-
-    def planned(self, steps: int, finetune: int) -> None:
-        """Before the first step: about how many optimizer steps a round takes, and the fine-tune."""
-
-    def progress(self, task: str, step: int, steps: int, loss: Tensor) -> None:
-        """After every optimizer step.
-
-        Args:
-            task: its name, or "fine-tune".
-            step: of the task's in this round, from 1.
-            steps: all of these.
-            loss: of this rank's share of the batch; a scalar on the device, which to read waits for it.
-        """
-
-    def round(self, row: dict[str, Any]) -> None:
-        """After every round, with its line of metrics."""
-
-    def enough(self) -> bool:
-        """After every round and every epoch of the fine-tune: whether the run ends here, with its best model."""
-        return False
-
-
-class Several(Observer):
-    """Hands everything on to several observers, in their order."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-        self.on_all_ranks = any(observer.on_all_ranks for observer in observers)
-
-    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
-        for observer in self._observers:
-            observer.resumed(checkpoint, where, rounds)
-
-    def planned(self, steps: int, finetune: int) -> None:
-        for observer in self._observers:
-            observer.planned(steps, finetune)
-
-    def progress(self, task: str, step: int, steps: int, loss: Tensor) -> None:
-        for observer in self._observers:
-            observer.progress(task, step, steps, loss)
-
-    def round(self, row: dict[str, Any]) -> None:
-        for observer in self._observers:
-            observer.round(row)
-
-    def enough(self) -> bool:
-        enough = [observer.enough() for observer in self._observers]  # all of them are asked
-        return any(enough)
 
 
 @dataclass
@@ -93,6 +30,8 @@ class Outcome:
     test: Evaluation | None
     steps: dict[str, int]
     """Optimizer steps by task, the fine-tune included."""
+    examples_seen: dict[str, int]
+    """Examples of their batches."""
     rejected_steps: dict[str, int]
     """Those among them that were rejected, because a loss or a gradient was not finite."""
     dev_passes: float
@@ -210,15 +149,17 @@ class Run:
                 self._engine, self._data, self._config, self.best, self._finetune, self._watch, not self._held_out
             )
             self._engine.restore(self.best.model)
-        dev, test = _measure(self._engine, self._data)
-        steps = zip(self._engine.tasks, self._data.steps_taken, strict=True)
+        dev, test = measure_target(self._engine, self._data)
+        require_finite(self._engine.tasks[self._engine.target].name, "at the end", dev, test)
+        names = [task.name for task in self._engine.tasks]
         return Outcome(
             self.history,
             self._best_round,
             self._finetune.best_epoch,
             dev,
             test,
-            {task.name: count for task, count in steps},
+            dict(zip(names, self._data.steps_taken, strict=True)),
+            dict(zip(names, self._data.examples_seen, strict=True)),
             self._rejected(),
             self._data.dev_passes,
             self._held_out,
@@ -239,78 +180,16 @@ class Run:
         record = self._method.round(round_)
         rejected = self._method.so_far.rejected
         self._method.so_far = SoFar()
-        dev, test = _measure(self._engine, self._data, self._config.test_every_round)
-        _require_finite(self._engine.tasks[self._engine.target].name, round_, dev, test)
+        dev, test = measure_target(self._engine, self._data, self._config.test_every_round)
+        require_finite(self._engine.tasks[self._engine.target].name, f"after round {round_}", dev, test)
         held_out = self._method.holds_out(round_)
         always = self._config.keep == "last" or not held_out
         if self.best.offer(dev, self._engine, always=always):
             self._best_round = round_
             self._on_best(round_, record.alpha)
         now = time.perf_counter()
-        row = _row(round_, record, rejected, dev, test, held_out, self._engine, now - self._round_began)
+        row = line_of(round_, record, rejected, dev, test, held_out, self._engine, now - self._round_began)
         self._round_began = now
         self.history.append(row)
         self._on_round(row)
         self._watch.point()
-
-
-def _require_finite(name: str, round_: int, dev: Evaluation, test: Evaluation | None) -> None:
-    if not math.isfinite(dev.loss):
-        raise Diverged(
-            f"target {name!r}: its dev loss is {dev.loss} after round {round_}; "
-            f"lower optimizer.lr or alpha.lr, or set alpha.bounds"
-        )
-    for split, found in (("dev", dev), ("test", test)):
-        if found is not None and not math.isfinite(found.metric or 0.0):
-            raise Diverged(
-                f"target {name!r}: its metric on the {split} set is "
-                f"{found.metric} after round {round_}; return finite numbers"
-            )
-
-
-def _measure(engine: Engine, data: TaskData, with_test: bool = True) -> tuple[Evaluation, Evaluation | None]:
-    """The target on dev, and on test if it has a test set."""
-    target = engine.target
-    dev = engine.evaluate(target, data.dev(target))
-    if engine.tasks[target].test is None or not with_test:
-        return dev, None
-    return dev, engine.evaluate(target, data.test(target))
-
-
-def _row(
-    round_: int,
-    record: RoundRecord,
-    rejected: Mapping[str, int],
-    dev: Evaluation,
-    test: Evaluation | None,
-    held_out: bool,
-    engine: Engine,
-    seconds: float,
-) -> dict[str, Any]:
-    """A line of metrics.jsonl."""
-
-    def by_task(values: Sequence[float | None]) -> dict[str, float | None]:
-        names = [task.name for task in engine.tasks]
-        return {n: v if v is not None and math.isfinite(v) else None for n, v in zip(names, values, strict=True)}
-
-    parts = engine.take_seconds()
-    by_layer = dict(zip(engine.groups, map(by_task, record.alpha_layers), strict=False))
-    return {
-        "round": round_,
-        "alpha": by_task(record.alpha),
-        **({"alpha_layers": by_layer} if by_layer else {}),
-        "weight": by_task(record.weight),
-        "delta_norm": by_task(record.delta_norm),
-        "train_loss": by_task(record.train_loss),
-        "dev_loss": dev.loss,
-        "dev_metric": dev.metric,
-        "dev_held_out": held_out,
-        "test_loss": test.loss if test and math.isfinite(test.loss) else None,
-        "test_metric": test.metric if test else None,
-        "alpha_path": record.alpha_path,
-        "cosine": record.cosine,
-        "benefit": by_task(record.benefit or [None] * len(engine.tasks)),
-        "rejected_steps": {task.name: rejected.get(task.name, 0) for task in engine.tasks},
-        "rejected_alpha_steps": record.rejected_alpha_steps,
-        "seconds": parts | {"total": seconds},
-    }

@@ -37,14 +37,28 @@ def verdicts(summary: dict[str, Any], history: Sequence[dict[str, Any]]) -> list
     return [_verdict(summary, name, moved) for name in summary["tasks"] if name != summary["target"]]
 
 
+def _trained(share: float) -> str:
+    """How much of a task the rounds after α was settled trained on."""
+    if share == 0:
+        return "left out from then on"
+    if share >= 1:
+        return "trained for as many steps as the target"
+    return f"trained for {max(1, round(100 * share))} % as many steps as the target"
+
+
 def _verdict(summary: dict[str, Any], name: str, weights_moved: bool) -> Verdict:
     if summary["steps"].get(name) == 0:
         return Verdict(name, "was not trained", ".")
     alpha, influence = summary["alpha_mean"].get(name), summary["influence"].get(name)
-    use = f"its mean α is {number(alpha, digits=2)}"
+    share = (summary.get("share_last") or {}).get(name)
+    if share is not None:
+        alpha = summary["alpha_last"].get(name)
+    use = f"its {'mean α is' if share is None else 'α settled at'} {number(alpha, digits=2)}"
     if weights_moved:
         use += f" and its final weight {number(summary['weight_last'].get(name), digits=2)}"
     part = "" if influence is None else next(words for below, words in _INFLUENCES if influence < below)
+    if share is not None:
+        part = _trained(share)
     benefit: dict[str, float | None] = summary.get("benefit") or {}
     gain, own = benefit.get(name), benefit.get(summary["target"])
     if gain is None:

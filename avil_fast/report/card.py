@@ -233,12 +233,16 @@ def _share(run: Finished, name: str) -> str:
         return "the only task that was trained." if _alone(summary) else f"trained by `{summary['method']}`."
     alpha, mean, weight = run.kept["alpha"][name], summary["alpha_mean"][name], summary["weight_last"][name]
     ended = "stayed at 1" if run.config.weights.rule == "off" else f"ended at {weight:.2f}"
-    if run.config.may_restart and not held_out(run.kept):
+    if run.kept.get("restarted"):
         count = sum(map(held_out, run.history))
         rounds = "round" if count == 1 else f"{count} rounds"
+        share = run.kept["share"][name]
+        had = "as many steps as the target" if share == 1 else f"{_percent(share)} of the target's steps"
+        if name == summary["target"]:
+            had = "its dev set to train on, too"
         sentence = (
-            f"α settled at {alpha:.2f} in the first {rounds}, and gave it its share of the steps when training "
-            f"began anew; its weight {ended}."
+            f"α settled at {alpha:.2f} in the first {rounds}; when training began anew, it had {had}; its weight "
+            f"{ended}."
         )
     else:
         sentence = (
@@ -248,7 +252,7 @@ def _share(run: Finished, name: str) -> str:
     gain = summary.get("benefit", {}).get(name)
     if gain is not None and abs(gain) >= 0.0005:
         verb = "lowered" if gain > 0 else "raised"
-        sentence += f" Over the rounds up to that one it {verb} the target's dev loss by {abs(gain):.3f}."
+        sentence += f" In the rounds up to the kept one it {verb} the target's dev loss by {abs(gain):.3f}."
     return sentence
 
 

@@ -20,9 +20,8 @@ from typing import Any, Self
 
 from avil_fast.config import TrainConfig, dump
 from avil_fast.errors import AvilError
-from avil_fast.methods.loop import Observer
+from avil_fast.observer import Observer, Rows
 from avil_fast.report import page
-from avil_fast.report.folder import METRICS
 from avil_fast.report.of_rounds import so_far
 from avil_fast.report.templates import template
 
@@ -108,10 +107,9 @@ class Live(Observer):
             self._server.server_close()
             self._thread.join()
 
-    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
-        earlier = _earlier(self._config.output_dir, rounds)
+    def resumed(self, checkpoint: Path, where: dict[str, Any], history: Rows) -> None:
         with self._changed:
-            self._history = self._history[:rounds] if len(self._history) >= rounds else earlier
+            self._history = list(history)
 
     def round(self, row: dict[str, Any]) -> None:
         with self._changed:
@@ -174,16 +172,6 @@ class Live(Observer):
         if done >= planned:
             return f"All {planned} rounds are done; the rest follows."
         return f"Round {done} of {planned} is done." if done else f"Waiting for round 1 of {planned}."
-
-
-def _earlier(folder: Path | None, rounds: int) -> list[dict[str, Any]]:
-    """The rounds before those that a resumed run goes on with, as far as its folder tells."""
-    rows: list[dict[str, Any]] = []
-    if folder is not None:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
-            rows = [row for row in map(json.loads, lines) if row["round"] <= rounds]
-    return rows
 
 
 class _Server(ThreadingHTTPServer):

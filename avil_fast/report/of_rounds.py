@@ -27,6 +27,7 @@ def of_rounds(
         "benefit": {name: _sum([row.get("benefit", {}).get(name) for row in kept]) for name in tasks},
         "influence": _influence(mean, last["weight"], config),
         "weight_last": last["weight"],
+        "share_last": last.get("share"),
     }
 
 

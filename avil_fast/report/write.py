@@ -27,7 +27,7 @@ def write(folders: Sequence[Path], to: Path | None = None) -> Path:
         path = to or folders[0] / REPORT
     else:
         text = several.render(runs)
-        path = to or folders[0].parent / REPORT
+        path = to or folders[0].resolve().parent / REPORT
     if path.is_dir():
         raise AvilError(f"--to is {str(path)!r}, which is a folder; name a file, such as {path / REPORT}")
     try:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
 from torch.utils.data import ConcatDataset
 
 from avil_fast.errors import AvilError
-from avil_fast.tasks.batches import is_dataset
-from avil_fast.tasks.task import Data, Task
+from avil_fast.tasks.data_kinds import is_dataset, length_of
+from avil_fast.tasks.loading import start_workers
+from avil_fast.tasks.task import Batch, Data, Task
 
 
 def can_spare_dev(task: Task) -> bool:
@@ -31,16 +34,38 @@ def joined(name: str, train: Data, dev: Data) -> Data:
     """Both sets as one.
 
     Raises:
-        AvilError: one is a Dataset and the other an iterable of batches.
+        AvilError: one is a Dataset and the other an iterable of batches, or one has no length.
     """
     if is_dataset(train) and is_dataset(dev):
         return _Joined(train, dev)
+    instead = "or set alpha.rounds: null and finetune.data: train"
     if is_dataset(train) or is_dataset(dev):
         raise AvilError(
             f"target {name!r}: its train and dev sets cannot be joined, as one is a Dataset and the other has "
-            f"batches; pass two Datasets, or set alpha.rounds: null and finetune.data: train"
+            f"batches; pass two Datasets, {instead}"
         )
-    return [*cast(Any, train), *cast(Any, dev)]
+    for split, data in (("train", train), ("dev", dev)):
+        if length_of(data) is None:
+            raise AvilError(
+                f"target {name!r}: its train and dev sets cannot be joined, as its {split} iterable has no len(), "
+                f"so there is no telling where it ends; give it one, {instead}"
+            )
+    if isinstance(train, list | tuple) and isinstance(dev, list | tuple):
+        return [*train, *dev]
+    return BatchesOfBoth(cast(Any, train), cast(Any, dev))
+
+
+class BatchesOfBoth:
+    """The batches of one iterable and then those of another, walked anew by every pass."""
+
+    def __init__(self, *parts: Iterable[Batch]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return sum(len(cast(Any, part)) for part in self.parts)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return itertools.chain.from_iterable(map(start_workers, self.parts))
 
 
 class _Joined(ConcatDataset[Any]):

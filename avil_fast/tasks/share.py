@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from avil_fast.errors import AvilError
@@ -86,6 +87,10 @@ class Share:
         )
 
 
+ALL = Share()
+"""One rank that takes every batch whole."""
+
+
 def batch_size_of(batch: Batch) -> int:
     """Examples in a batch: the length of the first tensor found in it; 1 if there is none."""
     if isinstance(batch, Parts):
@@ -138,3 +143,10 @@ def map_tensors(batch: Batch, change: Any) -> Batch:
     if isinstance(batch, tuple | list):
         return type(batch)(map_tensors(item, change) for item in batch)
     return batch
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on `device`; mappings, tuples and lists are walked."""
+    if isinstance(batch, Parts):
+        return Parts(replace(part, batch=to_device(part.batch, device)) for part in batch)
+    return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))

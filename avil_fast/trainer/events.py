@@ -11,11 +11,11 @@ from torch import Tensor
 
 from avil_fast.config import TrainConfig
 from avil_fast.logs import scalars
+from avil_fast.methods import find
 from avil_fast.methods.data import TaskData
 from avil_fast.methods.finetune import own_data
-from avil_fast.methods.loop import Observer
-from avil_fast.randomness import apart
-from avil_fast.tasks.batches import derive_seed
+from avil_fast.observer import Observer, Rows
+from avil_fast.randomness import apart, derive_seed
 from avil_fast.tasks.task import Task
 
 STATE = "trainer_state.json"
@@ -42,6 +42,7 @@ class Events(Observer):
         self._trainer, self._config, self._ignore_keys = trainer, config, ignore_keys
         names = [task.name for task in tasks]
         target = names.index(config.target)
+        tasks = find(config.method).trained(tasks, target)
         data = TaskData(tasks, config, tail=own_data(tasks, target, config))
         self._steps = {task.name: data.steps(i) for i, task in enumerate(tasks)}
         self.steps_per_round = sum(self._steps.values())
@@ -109,9 +110,10 @@ class Events(Observer):
         """Whether a callback stopped the run."""
         return bool(self._trainer.control.should_training_stop)
 
-    def resumed(self, checkpoint: Path, where: dict[str, Any], rounds: int) -> None:
+    def resumed(self, checkpoint: Path, where: dict[str, Any], history: Rows) -> None:
         state = self._trainer.state
-        self._rounds, self._first_step = rounds, rounds * self.steps_per_round
+        rounds = self._rounds = len(history)
+        self._first_step = rounds * self.steps_per_round
         state.global_step = self._first_step + self._steps_into(where)
         state.epoch = float(rounds)
         state.log_history = [

@@ -16,7 +16,7 @@ from avil_fast.config import TrainConfig, from_dotted
 from avil_fast.engine.choice import zero_of
 from avil_fast.errors import AvilError
 from avil_fast.report.folder import CHECKPOINTS
-from avil_fast.tasks.batches import require_data
+from avil_fast.tasks.data_kinds import require_data
 
 OPTIMIZERS = {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "sgd": "sgd"}
 """Trainer's names, and this package's."""

@@ -24,6 +24,7 @@ def export(
     """
     from avil_fast.exporting import export as write
 
-    folder = to or run.with_name(f"{run.resolve().name}-export")
+    named = run.resolve() if run.name in ("", "..") else run
+    folder = to or named.with_name(f"{named.name}-export")
     files = write(run, folder, task_vectors=task_vectors, overwrite=overwrite)
     print(f"{folder}: {len(files)} files; its README.md tells how to load the model")

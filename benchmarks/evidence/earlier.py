@@ -23,4 +23,8 @@ def beside(earlier: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any
         name: [math.nan if value is None else value for value in own["values"]] for name, own in methods.items()
     }
     standing = standings(values, new["measure"]["lower_is_better"])
-    return new | {"methods": {name: own | vars(standing[name]) for name, own in methods.items()}}
+    facts = {
+        name: {key: None if value != value else value for key, value in vars(own).items()}  # NaN is no JSON
+        for name, own in standing.items()
+    }
+    return new | {"methods": {name: own | facts[name] for name, own in methods.items()}}

@@ -23,6 +23,7 @@ def found() -> dict[str, dict[str, Any]]:
     for result in results.values():
         for own in result["methods"].values():
             own["values"] = [math.nan if value is None else value for value in own["values"]]
+            own |= {key: math.nan for key in ("mean", "sd", "difference", "p") if own[key] is None}
     return results
 
 

@@ -31,8 +31,8 @@ from avil_fast.methods.diw import reweighted
 from avil_fast.methods.forkmerge import search
 from avil_fast.methods.tartan import steps
 from avil_fast.methods.turn import SoFar, Watch
-from avil_fast.randomness import seeded
-from avil_fast.tasks.batches import Batches, derive_seed
+from avil_fast.randomness import derive_seed, seeded
+from avil_fast.tasks.batches import Batches
 from avil_fast.tasks.joined import joined
 from tests.methods.models import CASES, LAYERS, NAMES, Case, in_float64
 

@@ -202,22 +202,11 @@ def test_a_port_that_is_taken_says_so() -> None:
 
 
 def test_a_run_that_goes_on_shows_its_earlier_rounds(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in HISTORY), encoding="utf-8")
-    config = CONFIG.model_copy(update={"output_dir": tmp_path})
-    with Live(config, ["a", "b"], METRIC) as live:
-        live.resumed(tmp_path, {}, 2)
+    with Live(CONFIG, ["a", "b"], METRIC) as live:
+        live.resumed(tmp_path, {}, HISTORY[:2])
         assert "2 of 3 rounds" in text(live)
         live.round(HISTORY[2])
         assert "3 of 3 rounds; the best so far is round 3." in text(live)
-
-
-def test_an_earlier_round_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text("[]\nnonsense", encoding="utf-8")
-    config = CONFIG.model_copy(update={"output_dir": tmp_path})
-    with Live(config, ["a", "b"], METRIC) as live:
-        live.resumed(tmp_path, {}, 2)
-        live.round(HISTORY[2])
-        assert "the best so far is round 3." in text(live)
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])

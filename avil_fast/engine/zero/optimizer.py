@@ -61,9 +61,16 @@ class ByTask(torch.optim.Optimizer):
 
     def moments(self, task: int) -> Any:
         """The state of a task by partition; empty if it has none that outlives it."""
-        if self._reset:
-            return self.state if task == self._turn else {}
-        return self._states.get(task, {})
+        if not self._reset:
+            return self._states.get(task, {})
+        if self._turn is None:
+            return {}
+        if task == self._turn:
+            return self.state
+        heads = {
+            partition for group in self.param_groups if group["task"] == task for partition in group["params"]
+        }
+        return {partition: values for partition, values in self.state.items() if partition in heads}
 
     def make_moments(
         self, task: int, partitions: Sequence[Tensor], names: Sequence[str], step: int | None

@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path
 
 from avil_fast.errors import AvilError
-from avil_fast.tasks.batches import derive_seed
+from avil_fast.randomness import derive_seed
 from avil_fast.tasks.prepare import ratings
 from avil_fast.tasks.prepare.ratings import Rated
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from avil_fast.errors import AvilError
 from avil_fast.model_config import CausalLMConfig, EncoderConfig
-from avil_fast.tasks.batches import derive_seed
+from avil_fast.randomness import derive_seed
 from avil_fast.tasks.text import probe
 from avil_fast.tasks.text.model_path import resolve
 from avil_fast.tasks.text.packages import quiet, require

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from avil_fast.errors import AvilError
+from avil_fast.randomness import derive_seed
 from avil_fast.task_config import HoldOut, Limits, TextTaskConfig
-from avil_fast.tasks.batches import derive_seed
 from avil_fast.tasks.text.examples import Examples
 
 Splits = dict[str, Examples]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import avil_fast as avil
 from avil_fast.errors import AvilError
 from avil_fast.model_config import LoraConfig
-from avil_fast.tasks.batches import derive_seed
+from avil_fast.randomness import derive_seed
 from avil_fast.tasks.text import lora
 from tests.tasks import made_up
 

@@ -1,0 +1,61 @@
+"""Runs of a comparison that need not be trained again: finished, or known to diverge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from avil_fast.checkpoint.resume import told_differences
+from avil_fast.config import TrainConfig
+from avil_fast.errors import AvilError
+from avil_fast.report.folder import SUMMARY, write_whole
+from avil_fast.report.run import read
+
+DIVERGED = "diverged.json"
+"""In the folder of a run that did: what was told, and the settings."""
+
+
+def is_done(folder: Path, config: TrainConfig) -> bool:
+    """Whether the folder holds this very run, finished.
+
+    Raises:
+        AvilError: it holds one with other settings.
+    """
+    if not (folder / SUMMARY).is_file():
+        return False
+    _require_same(folder, "a finished run", read(folder).settings, config)
+    return True
+
+
+def how_it_diverged(folder: Path, config: TrainConfig) -> str | None:
+    """What was told when this very run diverged; None if it did not.
+
+    Raises:
+        AvilError: one with other settings did.
+    """
+    path = folder / DIVERGED
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        told, settings = str(noted["told"]), dict(noted["settings"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AvilError(f"{str(path)!r} is damaged; remove it, and the run is trained again") from error
+    _require_same(folder, "a run that diverged", settings, config)
+    return told
+
+
+def note_divergence(folder: Path, config: TrainConfig, told: str) -> None:
+    """Have `how_it_diverged` tell it."""
+    folder.mkdir(parents=True, exist_ok=True)  # the run took its own away, if it had saved nothing in it
+    noted = {"told": told, "settings": config.model_dump(mode="json")}
+    write_whole(folder / DIVERGED, json.dumps(noted, indent=1, ensure_ascii=False) + "\n")
+
+
+def _require_same(folder: Path, what: str, settings: Mapping[str, Any], config: TrainConfig) -> None:
+    if unlike := list(told_differences(settings, config.model_dump(mode="json")).values()):
+        raise AvilError(
+            f"{str(folder)!r} holds {what}, but {unlike[0]}; name another folder with --to, or remove it"
+        )

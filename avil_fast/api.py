@@ -24,26 +24,26 @@ from torch import nn
 
 from avil_fast.checkpoint.resume import Resume, as_resume
 from avil_fast.checkpoint.stop import Stop, noting
+from avil_fast.checkpointed_run import CheckpointedRun
 from avil_fast.config import TrainConfig, dump, from_dotted
 from avil_fast.engine.base import Engine
-from avil_fast.engine.choice import make_engine, zero_of
+from avil_fast.engine.factory import make_engine, zero_of
 from avil_fast.engine.parameters import device_of
 from avil_fast.engine.ranks import ALONE, Ranks, together
 from avil_fast.errors import AvilError, Stopped
-from avil_fast.home import Home, opened, require_free
-from avil_fast.keeping import Keeper
-from avil_fast.logs import loggers, require_loggers
 from avil_fast.methods import find
 from avil_fast.methods.loop import Outcome
+from avil_fast.metric_loggers import loggers, require_loggers
 from avil_fast.observer import Observer, Several
 from avil_fast.ops.checks import MAX_TASKS
 from avil_fast.randomness import apart, derive_seed
 from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
-from avil_fast.report.of_rounds import of_rounds
+from avil_fast.report.round_summary import summary_of_rounds
+from avil_fast.run_storage import RunStorage, opened, require_free
+from avil_fast.tasks.data_fingerprint import fingerprint
 from avil_fast.tasks.data_kinds import about_data, is_dataset, length_of, require_data
 from avil_fast.tasks.export import Export
-from avil_fast.tasks.sampled import sampled
 from avil_fast.tasks.task import Scorer, Task
 
 
@@ -99,7 +99,7 @@ def train(
     observer: Observer | None = None,
     baselines: dict[str, dict[str, Any]] | None = None,
     resume: Resume = None,
-    home: Home | None = None,
+    home: RunStorage | None = None,
     export: Export | None = None,
 ) -> Result:
     """`fit` with a checked configuration.
@@ -133,7 +133,7 @@ def train(
         if ranks.first and not home.is_baseline:
             written = [_Writer(home.folder)] if home.folder is not None else []
             recorder = Several(*written, observer, *scope.enter_context(loggers(config)))
-        keeper = Keeper(engine, tasks, config, ranks, home, baselines, recorder, stop, export or Export())
+        keeper = CheckpointedRun(engine, tasks, config, ranks, home, baselines, recorder, stop, export or Export())
         if home.folder is not None:
             home.folder.begin(dump(config), keeper.run.history)
         scope.callback(keeper.abandon)
@@ -190,7 +190,7 @@ def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) 
     data = [json.dumps(about_data(task)) for task in tasks]
     ranks.require_same("what the ranks train", [*dump(config).splitlines(), deepspeed, *data])
     if ranks.size > 1:
-        ranks.require_same("the data", [line for task in tasks for line in sampled(task)])
+        ranks.require_same("the data", [line for task in tasks for line in fingerprint(task)])
     return target
 
 
@@ -269,7 +269,7 @@ def _summary(tasks: Sequence[Task], config: TrainConfig, outcome: Outcome) -> di
         "dev_held_out": outcome.dev_held_out,
         "test_loss": outcome.test.loss if outcome.test and math.isfinite(outcome.test.loss) else None,
         "test_metric": outcome.test.metric if outcome.test else None,
-        **of_rounds(config, names, outcome.history, outcome.best_round),
+        **summary_of_rounds(config, names, outcome.history, outcome.best_round),
         "steps": outcome.steps,
         "rejected_steps": outcome.rejected_steps,
         "rejected_alpha_steps": sum(row["rejected_alpha_steps"] for row in outcome.history),

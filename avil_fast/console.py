@@ -15,14 +15,14 @@ from rich.text import Text
 from avil_fast.observer import Observer
 from avil_fast.progress import bar, in_words
 from avil_fast.report.folder import REPORT
-from avil_fast.report.metric import SEEN, held_out
-from avil_fast.report.numbers import rejected
+from avil_fast.report.formatting import rejected
+from avil_fast.report.headline_metric import SEEN, held_out
 
 if TYPE_CHECKING:
     from avil_fast.api import Result
     from avil_fast.checkpoint.inspect import Inspection
     from avil_fast.comparing.configs import Compared
-    from avil_fast.comparing.methods import Comparison
+    from avil_fast.comparing.over_seeds import Comparison
     from avil_fast.evaluating import Evaluated
     from avil_fast.planning.plan import Plan
     from avil_fast.tasks.text.overview import Overview

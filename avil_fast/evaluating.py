@@ -12,19 +12,19 @@ from torch import nn
 
 from avil_fast.api import metric_of
 from avil_fast.config import Config, load
+from avil_fast.config.model import ConvNetConfig
+from avil_fast.config.tasks import TextTasksConfig
 from avil_fast.engine.base import Evaluation
-from avil_fast.engine.measuring import Measure
+from avil_fast.engine.evaluation import Measure
 from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError
 from avil_fast.launch import pick_device
-from avil_fast.model_config import ConvNetConfig
 from avil_fast.report.folder import CONFIG, MODEL
 from avil_fast.report.run import Run, read
 from avil_fast.report.weights import read_weights
-from avil_fast.task_config import TextTasksConfig
+from avil_fast.tasks.batch_sharding import ALL, to_device
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.loading import in_order
-from avil_fast.tasks.share import ALL, to_device
 from avil_fast.tasks.task import Task
 
 

@@ -14,15 +14,15 @@ from avil_fast import api
 from avil_fast.checkpoint.resume import Resume
 from avil_fast.config import Config, load
 from avil_fast.console import Console
-from avil_fast.engine.choice import zero_of
+from avil_fast.engine.factory import zero_of
 from avil_fast.engine.ranks import place, together
 from avil_fast.engine.zero.config import ZeroConfig
 from avil_fast.errors import AvilError
-from avil_fast.home import Home, opened, require_free
 from avil_fast.methods.finetune import trains_on_dev
 from avil_fast.observer import Several
 from avil_fast.progress import JsonLines
 from avil_fast.report.live import Live
+from avil_fast.run_storage import RunStorage, opened, require_free
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.task import Task
 
@@ -102,7 +102,7 @@ def run_baseline(
     device: torch.device,
     console: Console,
     zero3: dict[str, Any] | None = None,
-    home: Home | None = None,
+    home: RunStorage | None = None,
 ) -> dict[str, Any]:
     """Train a fresh model with another method on the same tasks and budget; its summary."""
     model, tasks, _ = build(config, zero3)

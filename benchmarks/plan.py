@@ -21,7 +21,7 @@ import torch
 
 from avil_fast.config import Config, load
 from avil_fast.engine.base import Engine
-from avil_fast.engine.choice import make_engine, zero_of
+from avil_fast.engine.factory import make_engine, zero_of
 from avil_fast.engine.ranks import Ranks, together
 from avil_fast.launch import start_zero
 from avil_fast.methods.data import TaskData

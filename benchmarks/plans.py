@@ -15,7 +15,7 @@ from avil_fast.config import Config, from_settings
 from avil_fast.engine.zero.config import resolve
 from avil_fast.planning.describe import shape_of
 from avil_fast.planning.hardware import GPUS
-from avil_fast.planning.memory import Setting, parts, total
+from avil_fast.planning.memory import PlannedRun, parts, total
 from avil_fast.planning.traffic import traffic
 from avil_fast.tasks.shapes.base import Shape
 from benchmarks import command
@@ -61,7 +61,7 @@ def _least(folder: str, shape: Shape, tasks: int, changes: dict[str, Any]) -> di
     for ranks in RANKS:
         config = _config(folder, changes | {"batch_size": ranks}, examples=max(8, ranks))
         zero = resolve({"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}}, config, ranks)
-        run = Setting(config, shape, tasks, ranks, zero, on_gpu=True, dev=None)
+        run = PlannedRun(config, shape, tasks, ranks, zero, on_gpu=True, dev=None)
         held = parts(run)
         size = total(held, "device", True)
         if size <= GPU.memory:

@@ -34,7 +34,7 @@ the file says.
 
 def rendered() -> str:
     """The page."""
-    from avil_fast.presets import PRESETS
+    from avil_fast.config.presets import PRESETS
 
     lines = [HEAD.rstrip()]
     lines += [f"| `{name}` | {_preset(settings) or 'nothing'} |" for name, settings in PRESETS.items()]

@@ -9,19 +9,12 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from avil_fast.config import (
-    Config,
-    TrainConfig,
-    dump,
-    from_dotted,
-    from_settings,
-    load,
-)
+from avil_fast.config import Config, TrainConfig, dump, from_dotted, from_settings, load
+from avil_fast.config.model import EncoderConfig
+from avil_fast.config.presets import PRESETS
+from avil_fast.config.settings import known_names
+from avil_fast.config.tasks import DigitsConfig, TextTasksConfig
 from avil_fast.errors import AvilError
-from avil_fast.model_config import EncoderConfig
-from avil_fast.presets import PRESETS
-from avil_fast.settings import known_names
-from avil_fast.task_config import DigitsConfig, TextTasksConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NAMES = [name for name in known_names(Config) if "*" not in name and not name.startswith("model.lora")]

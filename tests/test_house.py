@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from avil_fast.config import Config
-from avil_fast.settings import known_names
+from avil_fast.config.settings import known_names
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -34,7 +34,7 @@ def test_the_changelog_begins_with_this_version() -> None:
 
 
 SETTINGS = [name for name in known_names(Config) if not name.endswith("*") and not name.startswith("deepspeed.")]
-DEFINED = {"config.py", "model_config.py", "task_config.py", "presets.py"}
+DEFINED = {f"config/{name}.py" for name in ("sections", "train", "run", "model", "tasks", "presets")}
 CODE = "\n".join(
     path.read_text(encoding="utf-8")
     for path in sorted((ROOT / "avil_fast").rglob("*.py"))

@@ -8,13 +8,13 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "avil_fast"
 OF_USERS = {"AvilError", "Diverged", "TooLate", "BackendError"}
-OF_SETTINGS = ("config.py", "section.py", "*_config.py", "engine/zero/config.py")
+OF_SETTINGS = ("config/*.py", "engine/zero/config.py")
 """Modules whose ValueErrors pydantic hands on, and which end in an AvilError of `settings.explain`."""
 
 MADE_ELSEWHERE = {
-    "explain": "settings.py",
-    "explain_options": "settings.py",
-    "unknown_setting": "settings.py",
+    "explain": "config/settings.py",
+    "explain_options": "config/settings.py",
+    "unknown_setting": "config/settings.py",
     "sentence": "tasks/text/splits.py",
     "leaks": "the same",
     "told_first": "a Diverged",

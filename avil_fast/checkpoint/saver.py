@@ -85,7 +85,7 @@ class Saver:
         file of it."""
 
     @property
-    def unasked(self) -> bool:
+    def saves_periodically(self) -> bool:
         """Whether it saves before it is told to stop."""
         return self._config.minutes is not None
 

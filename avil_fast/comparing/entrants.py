@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from avil_fast.config.presets import PRESETS
 from avil_fast.errors import AvilError
 from avil_fast.methods import METHODS
-from avil_fast.presets import PRESETS
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from avil_fast.engine.state import EngineState, Loaded, Placement, Snapshot
-from avil_fast.tasks.share import Share
+from avil_fast.tasks.batch_sharding import Share
 from avil_fast.tasks.task import Batch, Task
 
 Alpha = Sequence[float] | Sequence[Sequence[float]]

@@ -24,14 +24,14 @@ from avil_fast.engine.banks import make_banks
 from avil_fast.engine.base import Alpha, Engine, Evaluation, Memory, Table, TaskRun
 from avil_fast.engine.buffers import RoundBuffers, StepBuffers
 from avil_fast.engine.clock import Clock
+from avil_fast.engine.evaluation import Measure, require_examples
 from avil_fast.engine.group import Group, Shard
 from avil_fast.engine.losses import Losses
-from avil_fast.engine.measuring import Measure, require_examples
 from avil_fast.engine.parameters import assign, trainable
 from avil_fast.engine.ranks import Ranks
 from avil_fast.ops.encoding import BLOCK, decode
 from avil_fast.randomness import States, derive_seed
-from avil_fast.tasks.share import Parts, Share, to_device
+from avil_fast.tasks.batch_sharding import Parts, Share, to_device
 from avil_fast.tasks.task import Batch, Task
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ METHODS: dict[str, str | type[Method]] = {
     "tartan": "avil_fast.methods.tartan:Tartan",
     "taps": "avil_fast.methods.taps:Taps",
     "aux_weighting": "avil_fast.methods.aux_weighting:AuxWeighting",
-    "upgrad": "avil_fast.methods.conflicts:UPGrad",
-    "pcgrad": "avil_fast.methods.conflicts:PCGrad",
-    "cagrad": "avil_fast.methods.conflicts:CAGrad",
-    "mgda": "avil_fast.methods.conflicts:MGDA",
+    "upgrad": "avil_fast.methods.gradient_aggregation:UPGrad",
+    "pcgrad": "avil_fast.methods.gradient_aggregation:PCGrad",
+    "cagrad": "avil_fast.methods.gradient_aggregation:CAGrad",
+    "mgda": "avil_fast.methods.gradient_aggregation:MGDA",
 }
 """By the name in `method: ...`: a class, or where it is, "module:Class", to be imported when a run needs it."""
 

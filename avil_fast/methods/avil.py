@@ -23,12 +23,12 @@ from typing import Any
 from avil_fast.config import AlphaConfig, TrainConfig, WeightsConfig
 from avil_fast.engine.base import Engine, Table, over_groups
 from avil_fast.engine.parameters import Granularity
+from avil_fast.methods.alpha_descent import descend, dev_gradients, look, mean
 from avil_fast.methods.base import Method, RoundRecord, share_out
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.descent import descend, dev_gradients, look, mean
 from avil_fast.methods.turn import Watch
-from avil_fast.tasks.joined import can_spare_dev
 from avil_fast.tasks.task import Task
+from avil_fast.tasks.train_and_dev import can_spare_dev
 
 TINY = 1e-8
 """Instead of 0, where one thing at least has to be above it."""

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 import torch
 
 from avil_fast.config import TrainConfig
+from avil_fast.config.section import Section
 from avil_fast.engine.base import Engine, Table, TaskRun
 from avil_fast.engine.parameters import Granularity
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.turn import SoFar, Watch, train_task
+from avil_fast.methods.turn import RoundProgress, Watch, train_task
 from avil_fast.randomness import derive_seed
-from avil_fast.section import Section
 from avil_fast.tasks.task import Task
 
 
@@ -89,7 +89,7 @@ class Method(ABC):
         self.watch = watch
         self.options: Any = self.Options(**config.options)
         self.weight = [1.0] * len(engine.tasks)
-        self.so_far = SoFar()
+        self.so_far = RoundProgress()
         self.held_out = self.held_out_rounds(config, engine.tasks[engine.target])
 
     @classmethod

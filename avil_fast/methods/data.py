@@ -7,9 +7,9 @@ from typing import Any
 
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
+from avil_fast.tasks.batch_sharding import ALL, Share
 from avil_fast.tasks.batches import Batches
 from avil_fast.tasks.loading import in_order
-from avil_fast.tasks.share import ALL, Share
 from avil_fast.tasks.task import Batch, Task
 
 

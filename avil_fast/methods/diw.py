@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from avil_fast.config.section import Positive, Section
 from avil_fast.methods.merging import Merging
-from avil_fast.section import Positive, Section
 
 
 class Diw(Merging):

@@ -10,10 +10,10 @@ from avil_fast.engine.base import Engine
 from avil_fast.methods import find
 from avil_fast.methods.best import Best
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.turn import SoFar, Watch, train_task
+from avil_fast.methods.turn import RoundProgress, Watch, train_task
 from avil_fast.randomness import derive_seed
-from avil_fast.tasks.joined import with_dev
 from avil_fast.tasks.task import Task
+from avil_fast.tasks.train_and_dev import with_dev
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Finetune:
 
     epoch: int = 0
     """Epochs that are done."""
-    so_far: SoFar = field(default_factory=SoFar)
+    so_far: RoundProgress = field(default_factory=RoundProgress)
     """Of the next one."""
     best_epoch: int = 0
     """The epoch that is kept; 0 is "no change"."""
@@ -84,7 +84,7 @@ def finetune(
             lr_scale=[1 - step / total for step in range(taken + done.so_far.step, taken + steps)],
         )
         done.rejected += sum(engine.end_task(restore=False).rejected)
-        done.epoch, done.so_far = epoch, SoFar()
+        done.epoch, done.so_far = epoch, RoundProgress()
         if best.offer(engine.evaluate(target, data.dev(target)), engine, always=always):
             done.best_epoch = epoch
         watch.point()

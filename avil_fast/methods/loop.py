@@ -15,7 +15,7 @@ from avil_fast.methods.best import Best
 from avil_fast.methods.data import TaskData
 from avil_fast.methods.finetune import Finetune, finetune, own_data, trains_on_dev
 from avil_fast.methods.round_metrics import line_of, measure_target, require_finite
-from avil_fast.methods.turn import SoFar, Watch
+from avil_fast.methods.turn import RoundProgress, Watch
 
 
 @dataclass
@@ -121,9 +121,9 @@ class Run:
         if state["best"]:
             self.best = Best(Evaluation(*state["best"]), kept)
         self._method.load(state["method"])
-        self._method.so_far = SoFar(**state["so_far"])
+        self._method.so_far = RoundProgress(**state["so_far"])
         if finetune := state["finetune"]:
-            self._finetune = Finetune(**finetune | {"so_far": SoFar(**finetune["so_far"])})
+            self._finetune = Finetune(**finetune | {"so_far": RoundProgress(**finetune["so_far"])})
         self._data.load(state["data"])
         now = time.perf_counter()
         self._began, self._round_began = now - state["seconds"], now - state["round_seconds"]
@@ -179,7 +179,7 @@ class Run:
     def _round(self, round_: int) -> None:
         record = self._method.round(round_)
         rejected = self._method.so_far.rejected
-        self._method.so_far = SoFar()
+        self._method.so_far = RoundProgress()
         dev, test = measure_target(self._engine, self._data, self._config.test_every_round)
         require_finite(self._engine.tasks[self._engine.target].name, f"after round {round_}", dev, test)
         held_out = self._method.holds_out(round_)

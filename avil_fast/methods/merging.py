@@ -6,9 +6,9 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 from avil_fast.engine.base import over_groups
+from avil_fast.methods.alpha_descent import look
 from avil_fast.methods.avil import cosines
 from avil_fast.methods.base import Method, RoundRecord
-from avil_fast.methods.descent import look
 
 
 class Collecting(Method):

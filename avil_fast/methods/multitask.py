@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from avil_fast.config.section import Fraction, Section
 from avil_fast.methods.base import Method, RoundRecord, share_out
 from avil_fast.methods.single import target_alone
-from avil_fast.section import Fraction, Section
 
 
 class Multitask(Method):

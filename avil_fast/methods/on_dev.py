@@ -12,8 +12,8 @@ from avil_fast.config import TrainConfig
 from avil_fast.methods.base import Method
 from avil_fast.methods.multitask import Multitask
 from avil_fast.methods.single import Single
-from avil_fast.tasks.joined import with_dev
 from avil_fast.tasks.task import Task
+from avil_fast.tasks.train_and_dev import with_dev
 
 
 class _OnDev(Method):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from avil_fast.config import TrainConfig
+from avil_fast.config.section import NonNegative, Section
 from avil_fast.engine.base import Table
 from avil_fast.engine.parameters import Granularity
+from avil_fast.methods.alpha_descent import descend, dev_gradients, mean
 from avil_fast.methods.avil import cosines
 from avil_fast.methods.base import RoundRecord
-from avil_fast.methods.descent import descend, dev_gradients, mean
 from avil_fast.methods.merging import Collecting
-from avil_fast.section import NonNegative, Section
 
 
 class Taps(Collecting):

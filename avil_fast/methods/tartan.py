@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from avil_fast.config.section import Positive, Section
 from avil_fast.methods.diw import reweighted
 from avil_fast.methods.merging import Merging
-from avil_fast.section import Positive, Section
 
 
 class Tartan(Merging):

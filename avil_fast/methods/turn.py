@@ -31,7 +31,7 @@ class Watch:
 
 
 @dataclass
-class SoFar:
+class RoundProgress:
     """What of the present round is done: enough to go on from any point of it. In JSON's types."""
 
     norm: list[float] = field(default_factory=list)
@@ -49,7 +49,7 @@ class SoFar:
 
     @property
     def nothing(self) -> bool:
-        return self == SoFar()
+        return self == RoundProgress()
 
     def end_task(self, run: TaskRun) -> None:
         """The task that trained has ended."""
@@ -63,7 +63,7 @@ def train_task(
     task: int,
     seed: int,
     batches: Iterable[Batch],
-    so_far: SoFar,
+    so_far: RoundProgress,
     watch: Watch,
     *,
     name: str,

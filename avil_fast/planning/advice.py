@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from avil_fast.engine.zero.config import resolve
-from avil_fast.planning.memory import Setting, parts, total
+from avil_fast.planning.memory import PlannedRun, parts, total
 
 MOST_RANKS = 1 << 12
 
@@ -19,7 +19,7 @@ class Change:
     words: str
     """The setting as it is given."""
     cost: str
-    make: Callable[[Setting], Setting | None]
+    make: Callable[[PlannedRun], PlannedRun | None]
     """None where it does not apply."""
 
 
@@ -35,7 +35,7 @@ class Advice:
     """In the CPU's memory beside it."""
 
 
-def advise(run: Setting, room: float) -> Advice | None:
+def advise(run: PlannedRun, room: float) -> Advice | None:
     """The cheapest changes under which the run takes `room` bytes of a GPU; with more GPUs where they do not do.
 
     None if nothing helps. Changes are tried from the cheapest to the dearest, kept where they save something, and
@@ -49,7 +49,7 @@ def advise(run: Setting, room: float) -> Advice | None:
     return found
 
 
-def _on(run: Setting, ranks: int, room: float) -> Advice | None:
+def _on(run: PlannedRun, ranks: int, room: float) -> Advice | None:
     """The changes for so many ranks, with a batch that is large enough for them."""
     batch = max(run.config.batch_size, ranks * run.config.gradient_accumulation_steps)
     begin = replace(run, config=run.config.model_copy(update={"batch_size": batch}), ranks=ranks)
@@ -59,7 +59,7 @@ def _on(run: Setting, ranks: int, room: float) -> Advice | None:
     return replace(found, changes=[_larger_batch(batch), *found.changes])
 
 
-def _fitting(run: Setting, room: float) -> Advice | None:
+def _fitting(run: PlannedRun, room: float) -> Advice | None:
     taken: list[Change] = []
     now, size = run, _size(run)
     for change in _changes(run):
@@ -81,18 +81,18 @@ def _fitting(run: Setting, room: float) -> Advice | None:
     return Advice(taken, run.ranks, size, total(parts(changed), "host", on_gpu=True))
 
 
-def _with(run: Setting, changes: Sequence[Change]) -> Setting | None:
-    now: Setting | None = run
+def _with(run: PlannedRun, changes: Sequence[Change]) -> PlannedRun | None:
+    now: PlannedRun | None = run
     for change in changes:
         now = change.make(now) if now is not None else None
     return now
 
 
-def _size(run: Setting) -> float:
+def _size(run: PlannedRun) -> float:
     return total(parts(run), "device", run.on_gpu)
 
 
-def _changes(run: Setting) -> Iterator[Change]:
+def _changes(run: PlannedRun) -> Iterator[Change]:
     pieces = max(1, run.config.batch_size // run.ranks)
     yield Change("deltas.dtype=bf16", "the α gradient within 0.05 %", _deltas("dtype", "bf16", ("fp32",)))
     yield Change("deltas.dtype=int8", "the α gradient within 0.5 %", _deltas("dtype", "int8", ("fp32", "bf16")))
@@ -119,16 +119,16 @@ def _changes(run: Setting) -> Iterator[Change]:
     yield Change("model.dtype=bf16", "parameters in 16 bits", _model(dtype="bf16"))
 
 
-def _config(**updates: Any) -> Callable[[Setting], Setting | None]:
-    def make(run: Setting) -> Setting | None:
+def _config(**updates: Any) -> Callable[[PlannedRun], PlannedRun | None]:
+    def make(run: PlannedRun) -> PlannedRun | None:
         return replace(run, config=run.config.model_copy(update=updates))
 
     return make
 
 
-def _deltas(name: str, value: str, before: Sequence[str]) -> Callable[[Setting], Setting | None]:
-    def make(run: Setting) -> Setting | None:
-        if getattr(run.config.deltas, name) not in before or not run.alphas:
+def _deltas(name: str, value: str, before: Sequence[str]) -> Callable[[PlannedRun], PlannedRun | None]:
+    def make(run: PlannedRun) -> PlannedRun | None:
+        if getattr(run.config.deltas, name) not in before or not run.keeps_deltas:
             return None
         deltas = run.config.deltas.model_copy(update={name: value})
         return replace(run, config=run.config.model_copy(update={"deltas": deltas}))
@@ -140,21 +140,21 @@ def _larger_batch(size: int) -> Change:
     return Change(f"batch_size={size}", "an example for every GPU", lambda run: None)
 
 
-def _reset(run: Setting) -> Setting | None:
+def _reset(run: PlannedRun) -> PlannedRun | None:
     optimizer = run.config.optimizer.model_copy(update={"moments": "reset"})
     return replace(run, config=run.config.model_copy(update={"optimizer": optimizer}))
 
 
-def _model(**updates: Any) -> Callable[[Setting], Setting | None]:
-    def make(run: Setting) -> Setting | None:
+def _model(**updates: Any) -> Callable[[PlannedRun], PlannedRun | None]:
+    def make(run: PlannedRun) -> PlannedRun | None:
         shape = run.shape.changed(**updates)
         return None if shape is None else replace(run, shape=shape)
 
     return make
 
 
-def _zero(stage: int, offload: bool = False) -> Callable[[Setting], Setting | None]:
-    def make(run: Setting) -> Setting | None:
+def _zero(stage: int, offload: bool = False) -> Callable[[PlannedRun], PlannedRun | None]:
+    def make(run: PlannedRun) -> PlannedRun | None:
         if run.stage >= stage and not offload:
             return None
         section: dict[str, Any] = {"stage": stage}
@@ -167,7 +167,7 @@ def _zero(stage: int, offload: bool = False) -> Callable[[Setting], Setting | No
     return make
 
 
-def _again(run: Setting) -> Any:
+def _again(run: PlannedRun) -> Any:
     """The DeepSpeed settings for the ranks and the batch that there are now."""
     if run.zero is None:
         return None

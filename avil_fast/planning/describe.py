@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from avil_fast.config import Config
-from avil_fast.engine.choice import zero_of
+from avil_fast.config.model import ConvNetConfig
+from avil_fast.config.tasks import TextTasksConfig
+from avil_fast.engine.factory import zero_of
 from avil_fast.errors import AvilError
-from avil_fast.model_config import ConvNetConfig
-from avil_fast.planning.memory import Setting
-from avil_fast.task_config import TextTasksConfig
+from avil_fast.planning.memory import PlannedRun
 from avil_fast.tasks.shapes.base import Shape
 
 
@@ -36,10 +36,10 @@ def shape_of(config: Config) -> tuple[list[str], Shape, int | None]:
     return [TARGET, *config.tasks.auxiliaries], ImageShape(config.tasks, config.model), config.tasks.dev
 
 
-def setting_of(config: Config, shape: Shape, tasks: int, dev: int | None, ranks: int, on_gpu: bool) -> Setting:
+def setting_of(config: Config, shape: Shape, tasks: int, dev: int | None, ranks: int, on_gpu: bool) -> PlannedRun:
     """The run on so many ranks.
 
     Raises:
         AvilError: the DeepSpeed file cannot be used, or the batch is smaller than the ranks.
     """
-    return Setting(config, shape, tasks, ranks, zero_of(config, ranks), on_gpu, dev)
+    return PlannedRun(config, shape, tasks, ranks, zero_of(config, ranks), on_gpu, dev)

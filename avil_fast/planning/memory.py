@@ -48,7 +48,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Setting:
+class PlannedRun:
     """A run on its ranks, as the memory depends on it."""
 
     config: TrainConfig
@@ -86,7 +86,7 @@ class Setting:
         return heads[0] if heads and self.config.alpha.target_head == "scaled" else 0
 
     @property
-    def alphas(self) -> bool:
+    def keeps_deltas(self) -> bool:
         """Whether there are deltas at all."""
         return find(self.config.method).keeps_deltas
 
@@ -110,10 +110,12 @@ class Setting:
         return -(-batch // self.ranks)
 
 
-def parts(run: Setting) -> list[Part]:
+def parts(run: PlannedRun) -> list[Part]:
     """All parts that a rank holds, the largest kind of pass included only."""
     found = [*_model(run), *_deltas(run), *_host(run)]
-    kinds: tuple[Pass, ...] = ("training", "alpha", "evaluation") if run.alphas else ("training", "evaluation")
+    kinds: tuple[Pass, ...] = (
+        ("training", "alpha", "evaluation") if run.keeps_deltas else ("training", "evaluation")
+    )
     for kind in kinds:
         kept = run.shape.kept(run.examples(kind), kind)
         buckets = _buckets(run, kind)
@@ -130,7 +132,7 @@ def total(found: list[Part], place: str, on_gpu: bool) -> float:
     return sum(part.nbytes for part in here if part.at_once) + max(passes, default=0.0)
 
 
-def _model(run: Setting) -> Iterator[Part]:
+def _model(run: PlannedRun) -> Iterator[Part]:
     sizes, stage, split, p = run.shape.sizes, run.stage, run.split, run.element
     trained, masters_on, low = sizes.trained, run.place("offload_optimizer"), p < 4
     if stage == 3:
@@ -153,15 +155,15 @@ def _model(run: Setting) -> Iterator[Part]:
     else:
         yield Part("gradients", 4 * trained / split, "4 N / R", masters_on if stage == 2 else "device")
     moments = {"sgd": 1 if run.config.optimizer.momentum else 0}.get(run.config.optimizer.name, 2)
-    sets = run.tasks if run.config.optimizer.moments == "per_task" and run.alphas else 1
+    sets = run.tasks if run.config.optimizer.moments == "per_task" and run.keeps_deltas else 1
     heads = sum(sizes.heads) if sets > 1 else max(sizes.heads, default=0)
     each = f"{4 * moments} N" + (" / R" if split > 1 else "")
     nbytes = 4 * moments * (sets * sizes.shared + heads) / split
     yield Part("moments", nbytes, f"{sets} tasks x {each}" if sets > 1 else each, masters_on)
 
 
-def _deltas(run: Setting) -> Iterator[Part]:
-    if not run.alphas:
+def _deltas(run: PlannedRun) -> Iterator[Part]:
+    if not run.keeps_deltas:
         return
     shared, head, e = run.shape.sizes.shared, run.scaled_head, run.codec_bytes
     where = run.place("offload_optimizer")
@@ -174,7 +176,7 @@ def _deltas(run: Setting) -> Iterator[Part]:
         yield Part("windows", 2 * WINDOW, "two, through which deltas are streamed")
 
 
-def _host(run: Setting) -> Iterator[Part]:
+def _host(run: PlannedRun) -> Iterator[Part]:
     """What lies in the CPU's memory in any case."""
     yield Part("best model", 4 * run.shape.sizes.trained / run.ranks, "4 N / R", "host")
     if run.config.may_restart:
@@ -182,7 +184,7 @@ def _host(run: Setting) -> Iterator[Part]:
     yield Part("Python's objects", OBJECTS, "measured; the same for any model", "host")
 
 
-def _buckets(run: Setting, kind: Pass) -> float:
+def _buckets(run: PlannedRun, kind: Pass) -> float:
     """Bytes of DeepSpeed's buckets for gradients on their way."""
     if run.zero is None or not run.stage or kind == "evaluation":
         return 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from avil_fast.planning.hardware import PER_MACHINE, USED, Gpu
-from avil_fast.planning.memory import Setting
+from avil_fast.planning.memory import PlannedRun
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Traffic:
         }
 
 
-def traffic(run: Setting) -> Traffic:
+def traffic(run: PlannedRun) -> Traffic:
     """What a round moves; nothing for a method without deltas."""
-    if not run.alphas:
+    if not run.keeps_deltas:
         return Traffic(0.0, 0.0, 0.0, 0.0, 0)
     sizes, config, n, e, p = run.shape.sizes, run.config, run.tasks, run.codec_bytes, run.element
     own = sizes.shared / run.ranks
@@ -65,7 +65,7 @@ def traffic(run: Setting) -> Traffic:
     return Traffic(memory, bus, network, flops, gradients)
 
 
-def _examples(run: Setting) -> int:
+def _examples(run: PlannedRun) -> int:
     """Dev examples of an α step."""
     if run.config.alpha.dev_examples is not None:
         return run.config.alpha.dev_examples

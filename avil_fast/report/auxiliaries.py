@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from avil_fast.report.numbers import number, size
+from avil_fast.report.formatting import number, size
 
 _INFLUENCES = ((0.25, "set aside"), (0.9, "used in part"), (1.1, "used in full"), (math.inf, "turned up"))
 """What a run made of a task whose influence is below a bound; 1 is where every task starts."""

@@ -11,10 +11,10 @@ from typing import Any
 import jinja2
 
 from avil_fast.config import Config, TrainConfig
-from avil_fast.model_config import CausalLMConfig, ConvNetConfig, EncoderConfig
-from avil_fast.report.metric import SEEN, held_out
-from avil_fast.report.numbers import NONE, number
-from avil_fast.task_config import TextTasksConfig
+from avil_fast.config.model import CausalLMConfig, ConvNetConfig, EncoderConfig
+from avil_fast.config.tasks import TextTasksConfig
+from avil_fast.report.formatting import NONE, number
+from avil_fast.report.headline_metric import SEEN, held_out
 from avil_fast.yaml_text import written
 
 MARK = "<!-- Written by avil-fast export. -->"

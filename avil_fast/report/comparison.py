@@ -11,12 +11,12 @@ from rich.filesize import decimal
 from avil_fast.comparing.statistics import LEVEL, Standing, mean
 from avil_fast.report import plots
 from avil_fast.report.figures import Figure, Table
-from avil_fast.report.metric import is_percentage
-from avil_fast.report.numbers import NONE, number
+from avil_fast.report.formatting import NONE, number
+from avil_fast.report.headline_metric import is_percentage
 from avil_fast.report.templates import template
 
 if TYPE_CHECKING:
-    from avil_fast.comparing.methods import Comparison
+    from avil_fast.comparing.over_seeds import Comparison
 
 
 def render(found: Comparison) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from avil_fast.report import plots
-from avil_fast.report.numbers import number
+from avil_fast.report.formatting import number
 
 
 @dataclass(frozen=True)

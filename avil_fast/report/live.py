@@ -22,7 +22,7 @@ from avil_fast.config import TrainConfig, dump
 from avil_fast.errors import AvilError
 from avil_fast.observer import Observer, Rows
 from avil_fast.report import page
-from avil_fast.report.of_rounds import so_far
+from avil_fast.report.round_summary import provisional_summary
 from avil_fast.report.templates import template
 
 _HOST = "127.0.0.1"
@@ -150,7 +150,7 @@ class Live(Observer):
         if history:
             try:
                 if summary is None:
-                    summary = so_far(self._config, self._tasks, self._metric, history)
+                    summary = provisional_summary(self._config, self._tasks, self._metric, history)
                     summary["baselines"] = self._baselines
                 return page.render(summary, history, config, live)
             except Exception as error:  # of whatever kind: a page is no reason to stop a run

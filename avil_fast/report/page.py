@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from avil_fast.report import figures, numbers, plots
+from avil_fast.report import figures, formatting, plots
 from avil_fast.report.auxiliaries import verdicts
 from avil_fast.report.figures import Curve, Figure
-from avil_fast.report.metric import Measure, held_out, is_percentage, measure, measured
-from avil_fast.report.numbers import number
+from avil_fast.report.formatting import number
+from avil_fast.report.headline_metric import Measure, held_out, is_percentage, measure, measured
 from avil_fast.report.templates import template
 
 _PARTS = {
@@ -64,8 +64,8 @@ def render(summary: dict[str, Any], history: list[dict[str, Any]], config: str, 
         ],
         verdicts=verdicts(summary, history),
         figures=list(_figures(summary, history, percent, "best so far" if goes_on else "kept")),
-        rejected=numbers.rejected(summary),
-        memory=[numbers.memory(run) for run in runs],
+        rejected=formatting.rejected(summary),
+        memory=[formatting.memory(run) for run in runs],
         ranks=ranks,
         command=("avil-fast train" if ranks == 1 else f"torchrun --nproc-per-node {ranks} -m avil_fast.train"),
         live=live,
@@ -80,7 +80,7 @@ def _compared(summary: dict[str, Any], baseline: dict[str, Any], judged: Measure
         return "not measured"
     if judged.key.startswith("dev") and held_out(summary) != held_out(baseline):
         return "this run is not to be compared, as one of them was trained on the dev set"
-    by = numbers.difference(value, other, percent)
+    by = formatting.difference(value, other, percent)
     if by and judged.lower_is_better:
         by += ", and so better" if value < other else ", and so worse"
     return f"this run is {by or 'equal'}"

@@ -9,8 +9,8 @@ from typing import Any
 from avil_fast.errors import AvilError
 from avil_fast.report import figures, plots
 from avil_fast.report.figures import Curve, Figure, Table
-from avil_fast.report.metric import SEEN, Measure, about, held_out, is_percentage, measure, measured
-from avil_fast.report.numbers import NONE, difference, memory, number
+from avil_fast.report.formatting import NONE, difference, memory, number
+from avil_fast.report.headline_metric import SEEN, Measure, about, held_out, is_percentage, measure, measured
 from avil_fast.report.run import Run
 from avil_fast.report.templates import template
 

@@ -11,9 +11,9 @@ from torch.utils.data import Dataset
 
 from avil_fast.errors import AvilError
 from avil_fast.randomness import derive_seed
+from avil_fast.tasks.batch_sharding import ALL, Share, batch_size_of
 from avil_fast.tasks.data_kinds import is_dataset, length_of, require_data
 from avil_fast.tasks.loading import Draw, chunks, load, seeded_pass
-from avil_fast.tasks.share import ALL, Share, batch_size_of
 from avil_fast.tasks.task import Batch, Task
 
 

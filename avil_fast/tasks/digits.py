@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from avil_fast.model_config import ConvNetConfig
-from avil_fast.task_config import DigitsConfig
+from avil_fast.config.model import ConvNetConfig
+from avil_fast.config.tasks import DigitsConfig
 from avil_fast.tasks import pairs
 from avil_fast.tasks.task import Task
 

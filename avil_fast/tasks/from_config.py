@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from avil_fast.config import Config
-from avil_fast.model_config import ConvNetConfig
-from avil_fast.task_config import IdxConfig, TextTasksConfig
+from avil_fast.config.model import ConvNetConfig
+from avil_fast.config.tasks import IdxConfig, TextTasksConfig
 from avil_fast.tasks.export import Export
 from avil_fast.tasks.task import Task
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from avil_fast.config.model import ConvNetConfig
+from avil_fast.config.tasks import IdxConfig
 from avil_fast.errors import AvilError
-from avil_fast.model_config import ConvNetConfig
-from avil_fast.task_config import IdxConfig
 from avil_fast.tasks import pairs
 from avil_fast.tasks.task import Task
 

@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler, TensorDataset, default_collate
 
 from avil_fast.randomness import derive_seed, seeded
+from avil_fast.tasks.batch_sharding import ALL, Part, Parts, Share
 from avil_fast.tasks.data_kinds import is_dataset
-from avil_fast.tasks.share import ALL, Part, Parts, Share
 from avil_fast.tasks.task import Batch, Data
 
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
+from avil_fast.config.model import ConvNetConfig
+from avil_fast.config.tasks import PairsConfig
 from avil_fast.errors import AvilError
-from avil_fast.model_config import ConvNetConfig
 from avil_fast.randomness import derive_seed
-from avil_fast.task_config import PairsConfig
 from avil_fast.tasks.convnet import ConvNet
 from avil_fast.tasks.task import Task
 

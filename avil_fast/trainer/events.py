@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from avil_fast.config import TrainConfig
-from avil_fast.logs import scalars
 from avil_fast.methods import find
 from avil_fast.methods.data import TaskData
 from avil_fast.methods.finetune import own_data
+from avil_fast.metric_loggers import scalars
 from avil_fast.observer import Observer, Rows
 from avil_fast.randomness import apart, derive_seed
 from avil_fast.tasks.task import Task

@@ -13,7 +13,7 @@ from avil_fast.checkpoint.folder import all_of
 from avil_fast.checkpoint.manifest import NAME
 from avil_fast.checkpoint.resume import Resume
 from avil_fast.config import TrainConfig, from_dotted
-from avil_fast.engine.choice import zero_of
+from avil_fast.engine.factory import zero_of
 from avil_fast.errors import AvilError
 from avil_fast.report.folder import CHECKPOINTS
 from avil_fast.tasks.data_kinds import require_data

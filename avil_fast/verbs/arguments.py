@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def completions(incomplete: str) -> list[str]:
     """What the shell offers: YAML files, and settings with = at their end."""
     from avil_fast.config import Config
-    from avil_fast.settings import known_names
+    from avil_fast.config.settings import known_names
 
     files = [str(path) for path in sorted(Path().glob(f"{incomplete}*")) if path.suffix in (".yaml", ".yml")]
     folders = [f"{path}/" for path in sorted(Path().glob(f"{incomplete}*")) if path.is_dir()]

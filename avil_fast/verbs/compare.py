@@ -49,7 +49,7 @@ def compare(
         else:
             Console().compared(found)
         return
-    from avil_fast.comparing import methods as of_methods
+    from avil_fast.comparing import over_seeds as of_methods
     from avil_fast.comparing.entrants import parse
 
     if len(files) != 1:

@@ -11,9 +11,9 @@ def data(arguments: Arguments = None, as_json: AsJson = False) -> None:
 
     Example: avil-fast data configs/sentiment.yaml
     """
+    from avil_fast.config.model import ConvNetConfig
+    from avil_fast.config.tasks import TextTasksConfig
     from avil_fast.console import Console
-    from avil_fast.model_config import ConvNetConfig
-    from avil_fast.task_config import TextTasksConfig
 
     config = as_config(arguments)
     if not isinstance(config.tasks, TextTasksConfig) or isinstance(config.model, ConvNetConfig):

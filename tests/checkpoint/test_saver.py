@@ -77,7 +77,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypa
             if where["round"] == 2:
                 release.set()
 
-    monkeypatch.setattr("avil_fast.keeping.Saver", Watched)
+    monkeypatch.setattr("avil_fast.checkpointed_run.Saver", Watched)
     fit(tmp_path / "run", **{"checkpoints.minutes": 0, "checkpoints.keep": 1000})
     first = Manifest.read(checkpoints(tmp_path / "run")[0])
     assert first.where == {"round": 1, "phase": "training", "turn": 0, "task": "a", "step": 1}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from avil_fast.comparing.entrants import parse
-from avil_fast.comparing.methods import FromFile, compare
+from avil_fast.comparing.over_seeds import FromFile, compare
 from avil_fast.errors import AvilError
 
 pytestmark = pytest.mark.xdist_group("comparing")  # which shares its runs

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 
 from avil_fast import cli
 from avil_fast.config import Config, load
-from avil_fast.settings import is_known, known_names
+from avil_fast.config.settings import is_known, known_names
 from tests.docs.blocks import ROOT
 
 TRAIN = "avil_fast/train.py"

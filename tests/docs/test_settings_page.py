@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from avil_fast.config import Config
-from avil_fast.settings import known_names
+from avil_fast.config.settings import known_names
 from tests.docs.blocks import ROOT
 
 SCRIPT = ROOT / "docs" / "settings_page.py"

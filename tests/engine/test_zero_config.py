@@ -11,7 +11,7 @@ import torch
 
 from avil_fast import AvilError
 from avil_fast.config import TrainConfig
-from avil_fast.engine.choice import zero_of
+from avil_fast.engine.factory import zero_of
 from avil_fast.engine.ranks import place, together
 from avil_fast.engine.zero import internals
 from avil_fast.engine.zero.config import read, resolve

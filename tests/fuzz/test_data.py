@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from avil_fast.config import from_settings
-from avil_fast.model_config import ConvNetConfig
-from avil_fast.task_config import TextTasksConfig
+from avil_fast.config.model import ConvNetConfig
+from avil_fast.config.tasks import TextTasksConfig
 from avil_fast.tasks.text import build, splits
 from tests.fuzz.conftest import Cases
 from tests.fuzz.damage import damaged

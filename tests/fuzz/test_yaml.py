@@ -10,7 +10,7 @@ import yaml
 from hypothesis import strategies as st
 
 from avil_fast.config import Config, load
-from avil_fast.settings import known_names
+from avil_fast.config.settings import known_names
 from tests.fuzz.conftest import Cases
 from tests.fuzz.damage import damaged
 from tests.fuzz.ending import command, contents, ends

@@ -19,7 +19,7 @@ from torch.utils.data import TensorDataset
 import avil_fast as avil
 from avil_fast.config import AlphaConfig, from_dotted, load
 from avil_fast.engine.base import Evaluation
-from avil_fast.engine.choice import make_engine
+from avil_fast.engine.factory import make_engine
 from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError
 from avil_fast.launch import beside
@@ -30,10 +30,10 @@ from avil_fast.methods.data import TaskData
 from avil_fast.methods.diw import reweighted
 from avil_fast.methods.forkmerge import search
 from avil_fast.methods.tartan import steps
-from avil_fast.methods.turn import SoFar, Watch
+from avil_fast.methods.turn import RoundProgress, Watch
 from avil_fast.randomness import derive_seed, seeded
 from avil_fast.tasks.batches import Batches
-from avil_fast.tasks.joined import joined
+from avil_fast.tasks.train_and_dev import joined
 from tests.methods.models import CASES, LAYERS, NAMES, Case, in_float64
 
 PLAIN = {"finetune.epochs": 0, "keep": "last", "optimizer.name": "sgd", "optimizer.lr": 0.05}
@@ -399,7 +399,7 @@ def test_once_alpha_is_settled_a_plain_loop_over_all_tasks_begins_where_the_run_
     method.data._tail = Batches(both, 1, 0)
     for round_ in (1, 2):
         method.round(round_)
-        method.so_far = SoFar()
+        method.so_far = RoundProgress()
     alphas = [alpha for (alpha,) in method.alphas]
     alpha = settled(alphas, 1, method.config.alpha)
     steps = share_out(15, [s * w for s, w in zip(shares(alpha, 1, 1.0), method.weight, strict=True)])

@@ -10,7 +10,7 @@ import torch
 from torch.func import functional_call
 
 from avil_fast.config import from_dotted
-from avil_fast.engine.choice import make_engine
+from avil_fast.engine.factory import make_engine
 from avil_fast.engine.ranks import ALONE
 from avil_fast.methods.data import TaskData
 from avil_fast.methods.taps import Taps

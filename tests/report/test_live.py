@@ -20,7 +20,7 @@ from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
 from avil_fast.report import live as module
 from avil_fast.report.live import Live
-from avil_fast.report.of_rounds import so_far
+from avil_fast.report.round_summary import provisional_summary
 from tests.methods.models import linear
 from tests.report.test_page import Reader, make
 
@@ -213,17 +213,17 @@ def test_a_run_that_goes_on_shows_its_earlier_rounds(tmp_path: Path) -> None:
 def test_the_round_that_would_be_kept(keep: str) -> None:
     worse = HISTORY[1] | {"dev_metric": 0.1, "round": 4}
     config = CONFIG.model_copy(update={"keep": keep})
-    found = so_far(config, ["a", "b"], METRIC, [*HISTORY, worse])
+    found = provisional_summary(config, ["a", "b"], METRIC, [*HISTORY, worse])
     assert found["best_round"] == (3 if keep == "best" else 4)
     assert found["benefit"]["a"] == pytest.approx(0.9 if keep == "best" else 1.2)
     error = {"name": "mse", "higher_is_better": False, "percent": False}
-    assert so_far(CONFIG, ["a", "b"], error, [*HISTORY, worse])["best_round"] == 4
+    assert provisional_summary(CONFIG, ["a", "b"], error, [*HISTORY, worse])["best_round"] == 4
 
 
 def test_a_summary_so_far_is_that_of_a_run_which_ends_there() -> None:
     case = linear()
     config = TrainConfig(target="t", rounds=2, output_dir=None, finetune={"epochs": 0}, batch_size=4)
     found = api.train(case.model, case.tasks(), config)
-    ours = so_far(config, found.tasks, found.summary["metric"], found.history)
+    ours = provisional_summary(config, found.tasks, found.summary["metric"], found.history)
     for key in ours.keys() - {"steps", "seconds", "versions", "baselines", "dev_loss", "dev_metric"}:
         assert ours[key] == pytest.approx(found.summary[key], rel=1e-6), key

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from avil_fast.errors import AvilError
 from avil_fast.randomness import derive_seed
+from avil_fast.tasks.batch_sharding import batch_size_of, to_device
 from avil_fast.tasks.batches import Batches
 from avil_fast.tasks.data_kinds import is_dataset
 from avil_fast.tasks.loading import in_order
-from avil_fast.tasks.share import batch_size_of, to_device
 from avil_fast.tasks.task import Task
 
 COUNT, SIZE = 10, 4

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from avil_fast.config import ConvNetConfig, IdxConfig
+from avil_fast.config.model import ConvNetConfig
+from avil_fast.config.tasks import IdxConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks import idx
 

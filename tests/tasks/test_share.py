@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avil_fast import AvilError
-from avil_fast.tasks.share import Parts, Share, batch_size_of
+from avil_fast.tasks.batch_sharding import Parts, Share, batch_size_of
 
 Pair = namedtuple("Pair", "inputs labels")
 

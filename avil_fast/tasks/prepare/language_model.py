@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from avil_fast.config.tasks import SplitFiles, TextTaskConfig
 from avil_fast.errors import AvilError
-from avil_fast.task_config import SplitFiles, TextTaskConfig
 from avil_fast.tasks.text import tables
 from avil_fast.tasks.text.packages import require
 

@@ -6,9 +6,9 @@ import csv
 import random
 from pathlib import Path
 
+from avil_fast.config.tasks import TextTaskConfig
 from avil_fast.errors import AvilError
 from avil_fast.randomness import derive_seed
-from avil_fast.task_config import TextTaskConfig
 from avil_fast.tasks.text import tables
 
 COLUMNS = ("first", "second", "more_positive", "difference")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from avil_fast.model_config import CausalLMConfig, EncoderConfig
+from avil_fast.config.model import CausalLMConfig, EncoderConfig
 from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes
 from avil_fast.tasks.shapes.decoder import Decoder, read
 from avil_fast.tasks.text.model_path import HUB, resolve

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from avil_fast.model_config import ConvNetConfig
-from avil_fast.task_config import DigitsConfig, IdxConfig
+from avil_fast.config.model import ConvNetConfig
+from avil_fast.config.tasks import DigitsConfig, IdxConfig
 from avil_fast.tasks.convnet import ConvNet
 from avil_fast.tasks.pairs import TARGET
 from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from avil_fast.model_config import CausalLMConfig, EncoderConfig
-from avil_fast.task_config import TextTaskConfig
+from avil_fast.config.model import CausalLMConfig, EncoderConfig
+from avil_fast.config.tasks import TextTaskConfig
 from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes
 
 

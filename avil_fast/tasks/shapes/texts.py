@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from avil_fast.model_config import CausalLMConfig, EncoderConfig
-from avil_fast.task_config import TextTaskConfig
+from avil_fast.config.model import CausalLMConfig, EncoderConfig
+from avil_fast.config.tasks import TextTaskConfig
 from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes
 from avil_fast.tasks.shapes.counting import count, traced
 from avil_fast.tasks.text import lora

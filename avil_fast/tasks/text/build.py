@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from avil_fast.config.model import CausalLMConfig, EncoderConfig
+from avil_fast.config.tasks import METRICS, SplitFiles, TextTaskConfig
 from avil_fast.errors import AvilError
-from avil_fast.model_config import CausalLMConfig, EncoderConfig
 from avil_fast.randomness import derive_seed
-from avil_fast.task_config import METRICS, SplitFiles, TextTaskConfig
 from avil_fast.tasks.export import Export
 from avil_fast.tasks.task import Task
 from avil_fast.tasks.text import examples, lora, probe, splits, tables

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from avil_fast.config.tasks import TextTaskConfig
 from avil_fast.errors import AvilError
-from avil_fast.task_config import TextTaskConfig
 from avil_fast.tasks.text import templates
 from avil_fast.tasks.text.tables import Table
 

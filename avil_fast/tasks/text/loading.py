@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from avil_fast.config.model import CausalLMConfig, EncoderConfig
 from avil_fast.errors import AvilError
-from avil_fast.model_config import CausalLMConfig, EncoderConfig
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.text import probe
 from avil_fast.tasks.text.model_path import resolve

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from avil_fast.config.model import LoraConfig
 from avil_fast.errors import AvilError
-from avil_fast.model_config import LoraConfig
 from avil_fast.tasks.text.packages import require
 
 ADAPTER = "default"

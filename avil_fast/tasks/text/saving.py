@@ -8,7 +8,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from avil_fast.model_config import CausalLMConfig, EncoderConfig
+from avil_fast.config.model import CausalLMConfig, EncoderConfig
 from avil_fast.tasks.export import Export, Named
 from avil_fast.tasks.text import lora
 from avil_fast.tasks.text.heads import SharedBody

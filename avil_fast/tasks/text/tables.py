@@ -10,14 +10,14 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from avil_fast.config.tasks import SplitFiles, SplitNames, TextTaskConfig
 from avil_fast.errors import AvilError
-from avil_fast.task_config import SplitFiles, SplitNames, TextTaskConfig
-from avil_fast.tasks.text import lines
+from avil_fast.tasks.text import text_files
 from avil_fast.tasks.text.model_path import HUB
 from avil_fast.tasks.text.packages import quiet_datasets, require
 from avil_fast.yaml_text import NoYaml, parse
 
-KINDS = (".csv", ".tsv", *lines.JSON_LINES, ".parquet")
+KINDS = (".csv", ".tsv", *text_files.JSON_LINES, ".parquet")
 NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
 """What a split's file in a folder may be called."""
 
@@ -74,7 +74,7 @@ class Table:
         if not ends:
             return f"{self.name}, row {row + 1}"
         file = bisect.bisect_right(ends, row)
-        return lines.where(self.files[file], row - (ends[file] - self.counts[file]))
+        return text_files.where(self.files[file], row - (ends[file] - self.counts[file]))
 
 
 def read(task: str, config: TextTaskConfig, splits: Sequence[str] = tuple(NAMES)) -> dict[str, Table]:
@@ -146,10 +146,10 @@ def _file(task: str, split: str, path: Path) -> Any:
     if path.suffix not in KINDS:
         raise AvilError(f"{setting}, but its name must end in {', '.join(KINDS)}")
     try:
-        if path.suffix in lines.DELIMITERS:
-            return lines.read_csv(path)
-        if path.suffix in lines.JSON_LINES:
-            return lines.read_json(path)
+        if path.suffix in text_files.DELIMITERS:
+            return text_files.read_csv(path)
+        if path.suffix in text_files.JSON_LINES:
+            return text_files.read_json(path)
         return _parquet(path)
     except OSError as error:
         raise AvilError(f"{setting}, but it cannot be read: {error.strerror or error}; check the file") from error

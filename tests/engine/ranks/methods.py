@@ -10,7 +10,7 @@ from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
 from avil_fast.methods import find
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.turn import SoFar, Watch
+from avil_fast.methods.turn import RoundProgress, Watch
 from tests.engine.ranks.cases import TARGET, Case, tasks, theta
 from tests.engine.ranks.worker import engine_of
 
@@ -24,7 +24,7 @@ def after_rounds(engine: Engine, method: str) -> dict[str, Any]:
     found: dict[str, Any] = {"alpha": [], "layers": []}
     for round_ in (1, 2):
         record = run.round(round_)
-        run.so_far = SoFar()
+        run.so_far = RoundProgress()
         found["alpha"].append(record.alpha)
         found["layers"].append(record.alpha_layers or 0.0)
     state = run.state()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from avil_fast.model_config import CausalLMConfig, EncoderConfig
+from avil_fast.config.model import CausalLMConfig, EncoderConfig
 from avil_fast.tasks.shapes.base import Kept, Pass
 from avil_fast.tasks.shapes.formulas import FormulaShape, by_formulas
 from tests.tasks.shapes.test_shapes import KINDS, causal, llama

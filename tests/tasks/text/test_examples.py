@@ -6,8 +6,8 @@ from typing import Any
 import datasets
 import pytest
 
+from avil_fast.config.tasks import TextTaskConfig
 from avil_fast.errors import AvilError
-from avil_fast.task_config import TextTaskConfig
 from avil_fast.tasks.text import examples, templates
 from avil_fast.tasks.text.examples import Examples
 from avil_fast.tasks.text.tables import Table

@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 import transformers
 
+from avil_fast.config.model import CausalLMConfig, EncoderConfig
 from avil_fast.errors import AvilError
-from avil_fast.model_config import CausalLMConfig, EncoderConfig
 from avil_fast.tasks.text import loading, packages, probe
 from tests.tasks import made_up
 

@@ -11,8 +11,8 @@ import transformers
 from torch import Tensor, nn
 
 import avil_fast as avil
+from avil_fast.config.model import LoraConfig
 from avil_fast.errors import AvilError
-from avil_fast.model_config import LoraConfig
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.text import lora
 from tests.tasks import made_up

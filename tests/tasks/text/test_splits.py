@@ -5,8 +5,8 @@ from typing import Any
 import datasets
 import pytest
 
+from avil_fast.config.tasks import HoldOut, Limits, TextTaskConfig
 from avil_fast.errors import AvilError
-from avil_fast.task_config import HoldOut, Limits, TextTaskConfig
 from avil_fast.tasks.text import splits
 from avil_fast.tasks.text.examples import Examples
 from avil_fast.tasks.text.tables import Table

@@ -8,8 +8,8 @@ from typing import Any
 import datasets
 import pytest
 
+from avil_fast.config.tasks import TextTaskConfig
 from avil_fast.errors import AvilError
-from avil_fast.task_config import TextTaskConfig
 from avil_fast.tasks.text import tables
 from avil_fast.tasks.text.tables import Table
 from tests.tasks import made_up

@@ -12,17 +12,17 @@ from avil_fast.checkpoint.stop import Stop
 from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
-from avil_fast.home import Home
 from avil_fast.methods.loop import Run
 from avil_fast.methods.turn import Watch
 from avil_fast.observer import Observer
 from avil_fast.report.vectors import TaskVectors
+from avil_fast.run_storage import RunStorage
 from avil_fast.tasks.data_kinds import about_data
 from avil_fast.tasks.export import Export
 from avil_fast.tasks.task import Task
 
 
-class Keeper:
+class CheckpointedRun:
     """Begins a run, or takes it up, and saves it at its points.
 
     Args:
@@ -38,7 +38,7 @@ class Keeper:
         tasks: Sequence[Task],
         config: TrainConfig,
         ranks: Ranks,
-        home: Home,
+        home: RunStorage,
         baselines: dict[str, dict[str, Any]],
         observer: Observer,
         stop: Stop,
@@ -74,7 +74,7 @@ class Keeper:
         self._saver = Saver(home.checkpoints, engine, ranks, config.checkpoints, stop, about)
         known = taken[1].extra["baselines"] if taken else {}
         elsewhere = taken is not None and taken[0].resolve().parent != home.checkpoints.path.resolve()
-        if self._saver.unasked and (elsewhere or baselines != known):
+        if self._saver.saves_periodically and (elsewhere or baselines != known):
             self._saver.save(self._state())  # so that no baseline is run again, and `auto` finds the run here
             self._saver.finish()
             if ranks.first and self._saver.saved:
@@ -97,7 +97,7 @@ class Keeper:
             self._saver.point(self._state)
 
     def _keep(self) -> None:
-        if self._saver is not None and self._saver.unasked:
+        if self._saver is not None and self._saver.saves_periodically:
             self._saver.save(self._state(), lasting=True)
 
     def _state(self) -> RunState:

@@ -25,7 +25,7 @@ from avil_fast.report.folder import CHECKPOINTS, RunFolder
 
 
 @dataclass
-class Home:
+class RunStorage:
     """Of one run, or of one of its baselines."""
 
     folder: RunFolder | None = None
@@ -38,10 +38,10 @@ class Home:
     baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Summaries of those that were run before."""
 
-    def of_baseline(self, name: str, config: TrainConfig, ranks: Ranks) -> Home:
+    def of_baseline(self, name: str, config: TrainConfig, ranks: Ranks) -> RunStorage:
         """Where a baseline saves itself, until the run that it belongs to has begun."""
         if self.checkpoints is None:
-            return Home(is_baseline=True)
+            return RunStorage(is_baseline=True)
         folder = Folder(self.checkpoints.path / name)
 
         def found() -> list[Path]:
@@ -52,7 +52,7 @@ class Home:
                 return []
             return paths
 
-        return Home(None, folder, "auto", ranks.on_first(found), is_baseline=True)
+        return RunStorage(None, folder, "auto", ranks.on_first(found), is_baseline=True)
 
     def forget_baselines(self) -> None:
         """Remove what baselines saved: their results are in the run's own checkpoints."""
@@ -77,11 +77,11 @@ def require_free(config: TrainConfig, resume: Resume) -> None:
 
 
 @contextmanager
-def opened(config: TrainConfig, ranks: Ranks, resume: Resume) -> Iterator[Home]:
+def opened(config: TrainConfig, ranks: Ranks, resume: Resume) -> Iterator[RunStorage]:
     """The home of a run, whose folder holds the finished run afterwards, or what it can go on from."""
     with ExitStack() as scope:
         path = config.output_dir
-        home = Home(checkpoints=None if path is None else Folder(path / CHECKPOINTS), resume=resume)
+        home = RunStorage(checkpoints=None if path is None else Folder(path / CHECKPOINTS), resume=resume)
 
         def make() -> tuple[list[Path], dict[str, dict[str, Any]]]:
             if path is not None:

@@ -21,7 +21,7 @@ from avil_fast.comparing.statistics import Standing, best_first, standings
 from avil_fast.config import TrainConfig, load
 from avil_fast.errors import AvilError, Diverged
 from avil_fast.report.folder import SUMMARY
-from avil_fast.report.metric import Measure, measure
+from avil_fast.report.headline_metric import Measure, measure
 
 PRELOAD = (
     "avil_fast.launch",

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from avil_fast.config.section import NonNegative, Section
 from avil_fast.methods.merging import Merging
 from avil_fast.randomness import derive_seed, seeded
-from avil_fast.section import NonNegative, Section
 
 
 class Aggregated(Merging):

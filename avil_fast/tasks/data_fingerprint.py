@@ -15,7 +15,7 @@ SAMPLES = 4096
 """Elements of a tensor that are looked at, evenly spread."""
 
 
-def sampled(task: Task) -> Iterator[str]:
+def fingerprint(task: Task) -> Iterator[str]:
     """A line for each split that lies in memory; to draw from any other may change what it gives next."""
     for split, data in (("train", task.train), ("dev", task.dev), ("test", task.test)):
         if isinstance(data, TensorDataset):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from avil_fast.engine.base import Evaluation
 from avil_fast.engine.ranks import Ranks
 from avil_fast.errors import AvilError
-from avil_fast.tasks.share import Parts
+from avil_fast.tasks.batch_sharding import Parts
 from avil_fast.tasks.task import Batch, Scorer, Task
 
 

@@ -14,7 +14,7 @@ from avil_fast.methods.avil import start
 Row = Mapping[str, Any]
 
 
-def of_rounds(
+def summary_of_rounds(
     config: TrainConfig, tasks: Sequence[str], history: Sequence[Row], best_round: int
 ) -> dict[str, Any]:
     """The keys of a summary that follow from the lines of metrics.jsonl, of which there is at least one."""
@@ -31,7 +31,7 @@ def of_rounds(
     }
 
 
-def so_far(
+def provisional_summary(
     config: TrainConfig, tasks: Sequence[str], metric: Mapping[str, Any] | None, history: Sequence[Row]
 ) -> dict[str, Any]:
     """The summary of a run that goes on."""
@@ -48,7 +48,7 @@ def so_far(
         "best_round": best["round"],
         "finetune_epoch": 0,
         **{key: best[key] for key in measured if key in best},
-        **of_rounds(config, tasks, history, best["round"]),
+        **summary_of_rounds(config, tasks, history, best["round"]),
         "steps": {},
         "rejected_steps": {
             name: sum(row.get("rejected_steps", {}).get(name, 0) for row in history) for name in tasks

@@ -1,0 +1,122 @@
+"""Settings from YAML files, overrides and dotted names, checked; and back into YAML.
+
+A value is taken from the first of: an override, the YAML file, the preset, the field's default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from avil_fast.config.presets import PRESETS
+from avil_fast.config.run import Config
+from avil_fast.config.settings import assign, explain, is_known, known_names, merge, unknown_setting
+from avil_fast.config.train import TrainConfig
+from avil_fast.errors import AvilError
+from avil_fast.yaml_text import NoYaml, parse, written
+
+AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
+
+
+def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a run's YAML file (None: the embedded default) and apply `key.sub=value` overrides.
+
+    Raises:
+        AvilError: the file is missing or is not YAML, or a setting is unknown or has a wrong value.
+    """
+    settings: dict[str, Any] = {}
+    if path is not None:
+        settings = _read(path)
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            hint = "a file goes before all settings" if os.path.isfile(override) else "write it as key=value"
+            raise AvilError(f"{override!r} is not a setting; {hint}, e.g. run.yaml rounds=10")
+        names = known_names(Config)
+        if not is_known(name.strip(), names):
+            raise AvilError(unknown_setting(name.strip(), names, "the settings"))
+        try:
+            value = parse(text)
+        except NoYaml as error:
+            raise AvilError(
+                f"the value of {name.strip()} in {override!r} is not valid YAML: {error}; put it in quotes"
+            ) from error
+        _require_task(settings, name.strip(), str(path))
+        assign(settings, name.strip(), value)
+    return from_settings(settings, where=str(path) if path else "the settings")
+
+
+def _require_task(settings: Mapping[str, Any], name: str, where: str) -> None:
+    """Refuse an override of a task that is not there, unless it brings data, which makes a task of it."""
+    section, _, rest = name.partition(".")
+    task, _, setting = rest.partition(".")
+    tasks = settings.get("tasks")
+    named = (
+        {key for key, value in tasks.items() if isinstance(value, Mapping)} if isinstance(tasks, Mapping) else {}
+    )
+    if section != "tasks" or not named or task in named or not setting or setting.startswith(("files", "dataset")):
+        return
+    near = difflib.get_close_matches(task, named, n=1)
+    hint = f"did you mean tasks.{near[0]}.{setting}?" if near else f"give it its data with {section}.{task}.files"
+    raise AvilError(f"{name}: {where} has no task {task!r}, but {', '.join(sorted(named))}; {hint}")
+
+
+def from_settings(settings: Mapping[str, Any], where: str = "the settings") -> Config:
+    """Check nested settings, with the preset that they name underneath.
+
+    Raises:
+        AvilError: a setting is unknown or has a wrong value; the nearest known name is given.
+    """
+    return _checked(Config, settings, where)
+
+
+def from_dotted(settings: Mapping[str, Any]) -> TrainConfig:
+    """Check settings given with dotted names, e.g. {"alpha.lr": 0.1}; sections may also be mappings."""
+    nested: dict[str, Any] = {}
+    names, of_a_file = known_names(TrainConfig), known_names(Config)
+    for name, value in settings.items():
+        if is_known(name, of_a_file) and not is_known(name, names):
+            raise AvilError(
+                f"fit(): {name} is a setting of a config file; fit() takes model and tasks as they are"
+            )
+        if not is_known(name, names):
+            raise AvilError(unknown_setting(name, names, "fit()"))
+        one: dict[str, Any] = {}
+        assign(one, name, value)
+        nested = merge(nested, one)
+    return _checked(TrainConfig, nested, where="fit()")
+
+
+def dump(config: TrainConfig) -> str:
+    """The resolved configuration as YAML, every setting spelled out."""
+    return written(config.model_dump(mode="json"))
+
+
+def _checked(kind: type[AnyConfig], settings: Mapping[str, Any], where: str) -> AnyConfig:
+    preset = settings.get("preset", "default")
+    below = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+    try:
+        return kind.model_validate(merge(below, settings))
+    except ValidationError as error:
+        raise AvilError(explain(error, where, known_names(kind))) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        settings = parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AvilError(f"the config {str(path)!r} cannot be read: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise AvilError(f"the config {str(path)!r} is not UTF-8 text; save it as such") from error
+    except NoYaml as error:
+        raise AvilError(f"the config {str(path)!r} is not valid YAML: {error}; correct it there") from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise AvilError(f"the config {str(path)!r} holds a {type(settings).__name__}, but must hold settings")
+    return settings

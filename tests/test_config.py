@@ -337,3 +337,9 @@ def test_task_vectors_need_one_alpha_for_each_task() -> None:
     with pytest.raises(AvilError, match=r"task_vectors is true, but with alpha\.granularity: layer every"):
         load(None, ["task_vectors=true", "alpha.granularity=layer"])
     assert load(None, ["task_vectors=true", "alpha.granularity=layer", "method=multitask"]).task_vectors
+
+
+@pytest.mark.parametrize("overrides", [["tasks=digits", "rounds=2"], ["tasks=[a, b]", "tasks.a.kind=pairs"]])
+def test_tasks_that_are_no_section_are_one_sentence(overrides: list[str]) -> None:
+    with pytest.raises(AvilError, match="tasks"):
+        load(None, overrides)

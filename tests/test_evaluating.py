@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from avil_fast.errors import AvilError
 from avil_fast.evaluating import evaluate
@@ -96,3 +98,14 @@ def test_images_have_no_files_to_measure_on(tmp_path: Path) -> None:
         evaluate(tmp_path / "run", [], [tmp_path / "a.csv"])
     with pytest.raises(AvilError, match=r"tasks\.train decides|tasks\.train changes|seed decides"):
         evaluate(tmp_path / "run", ["seed=2"])
+
+
+def test_a_run_from_python_is_told_from_one_with_a_file(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "whole", run)
+    settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    for name in ("tasks", "model"):
+        del settings[name]
+    (run / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    with pytest.raises(AvilError, match=r"is a run of fit\(\) or of a Trainer.*measure its model in Python"):
+        evaluate(run)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from avil_fast.checkpoint import saver
+from avil_fast.checkpoint import pending, saver
 from avil_fast.checkpoint.files import Entry, Record, write
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.inspect import inspect
 from avil_fast.checkpoint.manifest import Manifest
+from avil_fast.engine.state import Snapshot
 from avil_fast.errors import AvilError
 from tests.checkpoint import runs
 from tests.checkpoint.runs import fit, found
@@ -66,7 +68,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypa
         assert release.wait(60)
         return write(path, entries)
 
-    monkeypatch.setattr(saver, "write", slowly)
+    monkeypatch.setattr(pending, "write", slowly)
     rounds: list[int] = []
 
     class Watched(saver.Saver):
@@ -118,10 +120,10 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on(
         raise OSError
 
     original = Manifest.write
-    monkeypatch.setattr(saver, "write", write_some)
+    monkeypatch.setattr(pending, "write", write_some)
     monkeypatch.setattr(Manifest, "write", write_manifest)
     monkeypatch.setattr("os.link", no_link)
-    monkeypatch.setattr(saver, "_fits", lambda nbytes: True)
+    monkeypatch.setattr(saver, "fits", lambda nbytes: True)
     settings = {"checkpoints.minutes": 0, "checkpoints.background": background}
     with pytest.warns(UserWarning, match="could not be saved in .*: No space left on device; training goes on, "):
         result = fit(tmp_path / "run", **settings)
@@ -138,7 +140,7 @@ def test_a_bug_while_writing_is_told_and_makes_no_checkpoint(
     def broken(path: Path, entries: list[Entry]) -> Record:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(saver, "write", broken)
+    monkeypatch.setattr(pending, "write", broken)
     with pytest.warns(UserWarning, match="KeyError: 'a bug'; training goes on, there is none yet"):
         result = fit(tmp_path / "run", **{"checkpoints.minutes": 0})
     assert found(result) == found(fit(None))
@@ -162,7 +164,7 @@ def test_a_run_that_fails_keeps_what_was_being_written(tmp_path: Path, monkeypat
                 raise AvilError("example 7 is damaged")
             return torch.zeros(5), 0
 
-    monkeypatch.setattr(saver, "write", slowly)
+    monkeypatch.setattr(pending, "write", slowly)
     monkeypatch.setitem(runs.DATA, "failing", lambda seed: Failing())
     with pytest.raises(AvilError, match="example 7 is damaged"):
         fit(tmp_path / "run", "failing", **{"checkpoints.minutes": 0})
@@ -172,8 +174,13 @@ def test_a_run_that_fails_keeps_what_was_being_written(tmp_path: Path, monkeypat
 
 def test_without_room_for_a_copy_training_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = []
-    monkeypatch.setattr(saver, "_fits", lambda nbytes: False)
-    monkeypatch.setattr(saver, "write", lambda *a: (threads.append(threading.current_thread().name), write(*a))[1])
+
+    def noted(path: Path, entries: list[Entry]) -> Record:
+        threads.append(threading.current_thread().name)
+        return write(path, entries)
+
+    monkeypatch.setattr(saver, "fits", lambda nbytes: False)
+    monkeypatch.setattr(pending, "write", noted)
     fit(tmp_path / "run", **{"checkpoints.minutes": 0})
     assert set(threads) == {threading.main_thread().name}
 
@@ -207,3 +214,24 @@ def test_all_is_on_the_disk_before_a_checkpoint_has_its_name(
     write(partial / "file", [])
     folder.finish(partial)
     assert synced == ["file", partial.name, "renamed", "checkpoints"]
+
+
+def test_a_best_model_that_is_no_longer_the_best_is_not_kept(tmp_path: Path) -> None:
+    """Checkpoints tell by it whether a file can be linked; a model takes much memory for that."""
+    alive: list[int] = []
+    seen: list[weakref.ref[Snapshot]] = []
+
+    class Watching(saver.Saver):
+        def point(self, state: Any) -> None:
+            super().point(state)
+            best = state().best
+            if best is not None and all(one() is not best for one in seen):
+                seen.append(weakref.ref(best))
+            alive.append(sum(one() is not None for one in seen))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("avil_fast.checkpointed_run.Saver", Watching)
+        settings = {"checkpoints.minutes": 0, "checkpoints.background": False, "keep": "last", "rounds": 4}
+        fit(tmp_path / "run", **settings)
+    assert len(seen) >= 4
+    assert max(alive) == 1

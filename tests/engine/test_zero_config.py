@@ -69,6 +69,9 @@ def test_numbers_that_agree_with_the_run_are_taken() -> None:
         (zero(4), ["stage is 4", "0, 1, 2 or 3"]),
         (zero(True), ["stage is True"]),
         (zero("2"), ["stage is '2'"]),
+        (zero(2, reduce_bucket_size="big"), ["reduce_bucket_size is 'big'", "a number of elements"]),
+        (zero(3, stage3_max_live_parameters=True), ["stage3_max_live_parameters is True"]),
+        (zero(3, stage3_prefetch_bucket_size=0), ["stage3_prefetch_bucket_size is 0"]),
         (zero(3, zero_hpz_partition_size=2), ["zero_hpz_partition_size is 2", "leave it out"]),
         (zero(3, zero_quantized_weights=True), ["zero_quantized_weights"]),
         (zero(3, zero_quantized_nontrainable_weights=True), ["zero_quantized_nontrainable_weights"]),
@@ -130,7 +133,7 @@ def test_what_deepspeed_refuses_is_a_sentence(settings: dict[str, Any], named: s
     with together(torch.device("cpu"), always=True):
         internals.join(torch.device("cpu"))
         with pytest.raises(AvilError) as error:
-            internals.check(resolve(settings, run_config(), 1).settings, "zero.json")
+            internals.check(resolve(settings, run_config(), 1, "zero.json").settings, "zero.json")
     assert named in str(error.value)
     assert "zero.json" in str(error.value)
     assert "\n" not in str(error.value)
@@ -188,3 +191,10 @@ def test_another_deepspeed_is_refused(version: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "deepspeed", None)
     with pytest.raises(AvilError, match=rf"DeepSpeed is {version[:3]}.*0\.19\.8 up to 0\.20"):
         internals.join(torch.device("cpu"))
+
+
+def test_auto_is_deepspeeds_own_default() -> None:
+    keys = ("reduce_bucket_size", "stage3_prefetch_bucket_size", "stage3_param_persistence_threshold")
+    resolved = resolve(zero(3, **dict.fromkeys(keys, "auto")), run_config(), 2)
+    assert resolved.settings == resolve(zero(3), run_config(), 2).settings
+    assert resolved.bucket(1000) == 1000

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import avil_fast as avil
+from avil_fast import api
 from avil_fast.config import AlphaConfig, from_dotted, load
 from avil_fast.engine.base import Evaluation
 from avil_fast.engine.factory import make_engine
+from avil_fast.engine.parameters import flatten
 from avil_fast.engine.ranks import ALONE
-from avil_fast.errors import AvilError
-from avil_fast.launch import beside
+from avil_fast.errors import AvilError, Diverged
+from avil_fast.launch import baseline_of, beside
 from avil_fast.methods import METHODS, find
 from avil_fast.methods.avil import settled, shares
 from avil_fast.methods.base import Method, share_out
@@ -31,7 +35,9 @@ from avil_fast.methods.diw import reweighted
 from avil_fast.methods.forkmerge import search
 from avil_fast.methods.tartan import steps
 from avil_fast.methods.turn import RoundProgress, Watch
+from avil_fast.observer import Observer
 from avil_fast.randomness import derive_seed, seeded
+from avil_fast.run_storage import RunStorage
 from avil_fast.tasks.batches import Batches
 from avil_fast.tasks.train_and_dev import joined
 from tests.methods.models import CASES, LAYERS, NAMES, Case, in_float64
@@ -191,6 +197,37 @@ def test_joined_sets_keep_what_they_have_besides_items() -> None:
     assert not hasattr(joined("t", first, TensorDataset(torch.zeros(1))), "weights")
     with pytest.raises(AvilError, match=r"target 't'.*pass two Datasets"):
         joined("t", first, [torch.zeros(1)])
+
+
+def test_joined_batches_are_walked_anew_and_drawn_by_the_run_s_seed_alone() -> None:
+    def loader(first: float) -> DataLoader[Any]:
+        return DataLoader(TensorDataset(torch.arange(first, first + 8)), batch_size=2, shuffle=True)
+
+    def drawn() -> list[list[float]]:
+        task = avil.Task("t", joined("t", loader(0.0), loader(100.0)), lambda model, batch: batch)
+        batches = Batches(task, 2, seed=5)
+        assert batches.batches_per_pass == 8
+        return [batch[0].tolist() for batch in batches.cycle(16)]
+
+    torch.manual_seed(1)
+    first = drawn()
+    torch.manual_seed(2)
+    assert drawn() == first
+    for begin in (0, 8):
+        values = [value for batch in first[begin : begin + 8] for value in batch]
+        assert sorted(values[:8]) == [float(i) for i in range(8)]
+        assert sorted(values[8:]) == [float(i) for i in range(100, 108)]
+    assert first[:8] != first[8:]
+    assert joined("t", [1], [2, 3]) == [1, 2, 3]
+
+
+def test_batches_without_an_end_cannot_be_joined() -> None:
+    class Endless(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(int, 1)
+
+    with pytest.raises(AvilError, match=r"target 't'.*its train iterable has no len\(\).*alpha.rounds: null"):
+        joined("t", Endless(), [torch.zeros(1)])
 
 
 @pytest.mark.parametrize("name", ["linear", "transformer"])
@@ -413,7 +450,7 @@ def test_once_alpha_is_settled_a_plain_loop_over_all_tasks_begins_where_the_run_
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     order = method.shuffled(steps, 3)
     losses = []
-    for task, batch in zip(order, batches.mixed(order, joined=1), strict=True):
+    for task, batch in zip(order, batches.mixed(order, with_dev=1), strict=True):
         optimizer.zero_grad()
         loss = case.losses[NAMES[task]](model, batch)
         losses.append((task, loss.item()))
@@ -590,3 +627,90 @@ def test_rounds_after_alpha_is_settled_draw_from_train_and_dev() -> None:
         case.losses["t"](model, batch).backward()
         optimizer.step()
     torch.testing.assert_close(found, nn.utils.parameters_to_vector(model.parameters()).detach())
+
+
+def test_a_baseline_has_no_options_of_the_run_s_method() -> None:
+    config = load(None, ["method=multitask", "options.sampling=proportional"])
+    assert baseline_of(config, "single").options == {}
+
+
+def test_a_run_that_was_to_be_too_short_to_begin_anew_goes_on_from_where_it_is(tmp_path: Path) -> None:
+    """Its start was not kept, and its report does not say that it was gone back to."""
+    case = CASES["linear"]()
+    tasks = tasks_with_test(case)
+    options = {"steps_per_task": 1, "finetune.epochs": 0, "checkpoints.minutes": 0, "output_dir": tmp_path / "run"}
+    short, _ = fit(case, tasks, rounds=4, **options)
+    assert not any("restarted" in row for row in short.history)
+    longer, _ = fit(case, tasks, rounds=8, resume="auto", **options)
+    assert [row.get("restarted") for row in longer.history] == [None] * 4 + [False] * 4
+    whole, _ = fit(case, tasks, rounds=8, **options | {"output_dir": None})
+    assert [row.get("restarted") for row in whole.history] == [None] + [True] * 7
+
+
+def test_examples_are_counted_as_an_iterable_brings_them() -> None:
+    case = CASES["linear"]()
+    size = len(case.train["t"][0][0])
+    tasks = tasks_with_test(case, as_datasets=False)
+    result, _ = fit(case, tasks, rounds=1, steps_per_task=3, batch_size=7, **{"finetune.epochs": 0})
+    assert result.summary["examples_seen"]["t"] == 3 * size != 3 * 7
+
+
+def test_a_metric_that_is_not_a_number_at_the_end_is_told() -> None:
+    case = CASES["linear"]()
+    tasks = tasks_with_test(case)
+    rows = len(tasks[1].test)
+
+    def metric(model: nn.Module, batch: Any) -> Tensor:
+        return torch.full((len(batch[0]),), math.nan if len(batch[0]) == rows else 0.5)
+
+    tasks[1] = replace(tasks[1], metric=metric, dev=torch.utils.data.Subset(tasks[1].train, range(3)))
+    with pytest.raises(Diverged, match="target 't': its metric on the test set is nan at the end; return finite"):
+        fit(case, tasks, rounds=1, steps_per_task=1, test_every_round=False)
+
+
+def test_a_package_that_is_missing_is_told_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find("upgrad"), "package", "nowhere_to_be_found")
+    case = CASES["linear"]()
+    with pytest.raises(
+        AvilError, match="method is 'upgrad', which needs the package nowhere_to_be_found; install"
+    ):
+        fit(case, case.tasks(), method="upgrad", rounds=1)
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "named"),
+    [
+        ((torch.float16, torch.float16), "float16"),
+        ((torch.float32, torch.float64), "float32, float64"),
+        ((torch.float16, torch.bfloat16), "bfloat16, float16"),
+    ],
+)
+def test_dtypes_that_fail_in_the_first_merge_are_refused(dtypes: tuple[torch.dtype, ...], named: str) -> None:
+    model = nn.Sequential(*(nn.Linear(2, 2).to(dtype) for dtype in dtypes))
+    with pytest.raises(AvilError, match=rf"trainable parameters are of {named}; convert it with \.float\(\)"):
+        flatten(model, [])
+
+
+def test_rounds_are_logged_without_a_folder_but_not_those_of_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[int] = []
+
+    class Logger(Observer):
+        def __init__(self, project: str, config: Any) -> None:
+            logged.append(0)
+
+        def round(self, row: dict[str, Any]) -> None:
+            logged.append(row["round"])
+
+        def close(self) -> None:
+            logged.append(-1)
+
+    monkeypatch.setattr("avil_fast.metric_loggers.WandB", Logger)
+    monkeypatch.setattr("avil_fast.metric_loggers._has", lambda package: True)
+    case = CASES["linear"]()
+    options = {"rounds": 2, "steps_per_task": 1, "log.wandb": "mine"}
+    fit(case, case.tasks(), **options)
+    assert logged == [0, 1, 2, -1]
+    config = from_dotted({"target": "t", "output_dir": None} | options)
+    home = RunStorage().of_baseline("single", config, ALONE)
+    api.train(copy.deepcopy(case.model), case.tasks(), config, home=home)
+    assert logged == [0, 1, 2, -1]

@@ -101,7 +101,7 @@ def test_it_tells_of_results_data_and_every_alpha() -> None:
     one, two, three = re.findall(r"(?m)^- \*\*(.*)$", card)
     assert one == (
         "rte**: α was 0.83 in round 2, the kept one, and 0.50 on average, so 83 % of its update was merged; its "
-        "weight stayed at 1. Over the rounds up to that one it lowered the target's dev loss by 0.250."
+        "weight stayed at 1. In the rounds up to the kept one it lowered the target's dev loss by 0.250."
     )
     assert "its update was left out" in two
     assert "raised the target's dev loss by 0.013" in two or "by 0.012" in two
@@ -118,13 +118,15 @@ def test_it_tells_of_results_data_and_every_alpha() -> None:
 def test_it_tells_that_training_began_anew() -> None:
     run = finished()
     kept = run.summary["best_round"]
-    rows = [row | {"dev_held_out": row["round"] < kept} for row in run.history]
-    settings = run.config.model_dump() | {"alpha": {"rounds": kept - 1}}
-    card = render(replace(run, history=rows, config=type(run.config)(**settings)))
-    one = re.findall(r"(?m)^- \*\*(.*)$", card)[0]
-    assert one.startswith(
-        "rte**: α settled at 0.83 in the first round, and gave it its share of the steps when training began anew;"
-    )
+    shares = dict(zip(TASKS, (1.0, 0.25, 1.0), strict=True))
+    apart, together = {"dev_held_out": True}, {"dev_held_out": False, "restarted": True, "share": shares}
+    rows = [row | (apart if row["round"] < kept else together) for row in run.history]
+    card = render(replace(run, history=rows))
+    told = re.findall(r"(?m)^- \*\*(.*)$", card)
+    had = "in the first round; when training began anew, it had "
+    assert told[0].startswith(f"rte**: α settled at 0.83 {had}its dev set to train on, too; its weight")
+    assert f"{had}25 % of the target's steps; its weight" in told[1]
+    assert f"{had}as many steps as the target; its weight" in told[2]
 
 
 def test_names_are_shown_as_they_are() -> None:
@@ -203,7 +205,7 @@ def test_a_baseline_of_several_tasks_names_its_method() -> None:
 def test_dev_figures_of_a_model_that_was_trained_on_dev_are_not_shown() -> None:
     card = render(finished(dev_held_out=False))
     assert "| `avil`, this model | trained on | 75.0 % | trained on |\n" in card
-    assert "the model was trained on the dev set, too, so test is the number that counts." in card
+    assert "The model was trained on the dev set, too, so test is the number that counts." in card
 
 
 def test_it_reads_well(tmp_path: Path) -> None:

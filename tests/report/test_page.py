@@ -172,6 +172,22 @@ def test_what_became_of_an_auxiliary(influence: float, verdict: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("share", "verdict"),
+    [
+        (0.0, "left out from then on"),
+        (0.004, "trained for 1 % as many steps as the target"),
+        (0.36, "trained for 36 % as many steps as the target"),
+        (1.0, "trained for as many steps as the target"),
+    ],
+)
+def test_what_became_of_an_auxiliary_once_alpha_was_settled(share: float, verdict: str) -> None:
+    summary, history = make(["a", "b"])
+    summary |= {"share_last": {"a": 1.0, "b": share}, "alpha_last": {"a": 1.0, "b": 0.18}}
+    text = render(summary, history).text
+    assert f"its α settled at 0.18 and its final weight 0.05, so that it was {verdict}." in text
+
+
+@pytest.mark.parametrize(
     ("gain", "sentence"),
     [
         (0.21, "b helped at once: its updates lowered the target's dev loss by 0.21 over"),

@@ -332,3 +332,10 @@ def test_seeds_differ_by_every_part() -> None:
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derive_seed(0, "a", 1) == seeds[0]
+
+
+@pytest.mark.parametrize("data", [*DATASETS, "list"])
+@pytest.mark.parametrize("ratio", [1.0, 0.67, 0.35, 0.01])
+def test_a_sample_has_as_many_batches_as_are_counted_beforehand(data: str, ratio: float) -> None:
+    drawn = batches(DATASETS.get(data, BATCHES))
+    assert len(list(drawn.sample(ratio, 1))) == drawn.in_sample(ratio)

@@ -532,3 +532,14 @@ if __name__ == "__main__":  # ranks that import once
     for process in started:
         process.join(25)
     sys.exit([process.exitcode for process in started] != [0, 0])
+
+
+@pytest.mark.parametrize("method", ["single_all", "multitask_all"])
+def test_epochs_of_a_method_that_trains_on_dev_are_as_long_as_they_are_counted(
+    method: str, tmp_path: Path
+) -> None:
+    avil = {"method": method, "rounds": 1, "finetune.epochs": 2, "steps_per_task": 1}
+    train = trainer(tmp_path, {"avil": avil}, per_device_train_batch_size=8)
+    found = train.train()
+    assert found.global_step == train.state.max_steps == 2 + 2 * -(-(16 + 12) // 8)
+    assert train.state.epoch == 3.0

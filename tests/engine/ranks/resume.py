@@ -37,6 +37,7 @@ PHASES = [
     {"round": 2, "phase": "training", "task": "b", "step": 1},
     {"round": 2, "phase": "α", "step": 2},
     {"round": 3, "phase": "training", "task": "t", "step": 2},
+    {"round": 3, "phase": "training", "task": "t", "step": 4},
     {"round": 3, "phase": "fine-tune", "epoch": 1, "step": 2},
     {"round": 3, "phase": "fine-tune", "epoch": 2, "step": 0},
     {"round": 3, "phase": "done"},

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from avil_fast.comparing.entrants import parse
-from avil_fast.comparing.over_seeds import FromFile, compare
+from avil_fast.comparing.finished import how_it_diverged, note_divergence
+from avil_fast.comparing.over_seeds import FromFile, compare, compared
 from avil_fast.errors import AvilError
 
 pytestmark = pytest.mark.xdist_group("comparing")  # which shares its runs
@@ -136,3 +137,39 @@ def test_a_comparison_that_is_stopped_goes_on(tmp_path: Path) -> None:
     assert rows == list(range(1, 301))
     assert done < 300
     shutil.rmtree(tmp_path / "to")
+
+
+def test_what_is_not_known_of_one_seed_is_null(tmp_path: Path) -> None:
+    made = compared(
+        {"avil": {0: SUMMARY}, "single": {0: SUMMARY | {"test_metric": 0.25}}}, [0], tmp_path, {}
+    ).as_json()
+    text = json.dumps(made, allow_nan=False)
+    single = json.loads(text)["methods"]["single"]
+    assert (single["sd"], single["p"], single["difference"]) == (None, None, -0.25)
+
+
+def test_a_run_that_diverged_with_other_settings_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    config = FromFile().config(["optimizer.lr=100"])
+    note_divergence(tmp_path / "run", config, "it did")
+    assert how_it_diverged(tmp_path / "run", config) == "it did"
+    assert how_it_diverged(tmp_path / "another", config) is None
+    with pytest.raises(AvilError, match=r"holds a run that diverged, but .*optimizer\.lr.*--to, or remove it"):
+        how_it_diverged(tmp_path / "run", FromFile().config([]))
+    (tmp_path / "run" / "diverged.json").write_text("{", encoding="utf-8")
+    with pytest.raises(AvilError, match=r"diverged\.json' is damaged; remove it"):
+        how_it_diverged(tmp_path / "run", config)
+
+
+SUMMARY = {
+    "target": "t",
+    "metric": {"name": "accuracy", "higher_is_better": True, "percent": True},
+    "dev_metric": 0.5,
+    "dev_loss": 0.5,
+    "test_metric": 0.5,
+    "test_loss": 0.5,
+    "dev_held_out": True,
+    "examples_seen": {"t": 1},
+    "dev_passes": 1,
+    "cpu_seconds": 1.0,
+    "memory": {"peak": 1},
+}

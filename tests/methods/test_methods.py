@@ -649,10 +649,10 @@ def test_a_run_that_was_to_be_too_short_to_begin_anew_goes_on_from_where_it_is(t
 
 def test_examples_are_counted_as_an_iterable_brings_them() -> None:
     case = CASES["linear"]()
-    size = len(case.train["t"][0][0])
-    tasks = tasks_with_test(case, as_datasets=False)
-    result, _ = fit(case, tasks, rounds=1, steps_per_task=3, batch_size=7, **{"finetune.epochs": 0})
-    assert result.summary["examples_seen"]["t"] == 3 * size != 3 * 7
+    x, y = case.train["t"][0]
+    tasks = [replace(task, train=[(x[:3], y[:3])]) if task.name == "t" else task for task in case.tasks()]
+    result, _ = fit(case, tasks, rounds=1, steps_per_task=4, batch_size=7, **{"finetune.epochs": 0})
+    assert result.summary["examples_seen"]["t"] == 4 * 3
 
 
 def test_a_metric_that_is_not_a_number_at_the_end_is_told() -> None:
@@ -669,11 +669,9 @@ def test_a_metric_that_is_not_a_number_at_the_end_is_told() -> None:
 
 
 def test_a_package_that_is_missing_is_told_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find("upgrad"), "package", "nowhere_to_be_found")
+    monkeypatch.setattr(find("upgrad"), "package", "no_such_package")
     case = CASES["linear"]()
-    with pytest.raises(
-        AvilError, match="method is 'upgrad', which needs the package nowhere_to_be_found; install"
-    ):
+    with pytest.raises(AvilError, match="method is 'upgrad', which needs the package no_such_package; install"):
         fit(case, case.tasks(), method="upgrad", rounds=1)
 
 

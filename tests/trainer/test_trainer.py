@@ -535,9 +535,7 @@ if __name__ == "__main__":  # ranks that import once
 
 
 @pytest.mark.parametrize("method", ["single_all", "multitask_all"])
-def test_epochs_of_a_method_that_trains_on_dev_are_as_long_as_they_are_counted(
-    method: str, tmp_path: Path
-) -> None:
+def test_epochs_of_a_method_that_trains_on_dev_are_as_long_as_counted(method: str, tmp_path: Path) -> None:
     avil = {"method": method, "rounds": 1, "finetune.epochs": 2, "steps_per_task": 1}
     train = trainer(tmp_path, {"avil": avil}, per_device_train_batch_size=8)
     found = train.train()

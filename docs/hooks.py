@@ -1,6 +1,6 @@
 """What mkdocs does beside reading the pages, so that these stay plain Markdown.
 
-README.md and CONTRIBUTING.md become pages, links to the repository's other files lead to copies of them on the
+README.md and a few others become pages, links to the repository's other files lead to copies of them on the
 site, and a comment `<!-- api: avil_fast.api.fit -->` becomes the signature and docstring of that name.
 """
 
@@ -14,7 +14,12 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "CHANGELOG.md": "changelog.md",
+}
 """Files of the repository that are pages, and under what name."""
 
 _LINK = re.compile(r"(?P<before>\]\()(?P<target>[^)#:\s]+)(?P<after>(?:#[^)\s]*)?\))")

@@ -20,7 +20,7 @@ class OptimizerConfig(Section):
     name: Literal["sgd", "adam", "adamw"] = "adamw"
     lr: Positive = 1e-3
     momentum: NonNegative = 0.0
-    """Of SGD."""
+    """Used by SGD only."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     """Of Adam and AdamW."""
     eps: Positive = 1e-8
@@ -88,7 +88,7 @@ class AlphaConfig(Section):
 
 
 class WeightsConfig(Section):
-    """Task weights w_i, all 1 at the start, updated from α after each round."""
+    """Task weights w_i, all 1 at the start, updated from α after each round if `rule` is on."""
 
     rule: Literal["additive", "multiplicative", "off"] = "off"
     """additive: w_i + η(α_i - 1). multiplicative: w_i · (α_i / α_init)^η. off: stay at 1, so that α alone

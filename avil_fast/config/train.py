@@ -77,7 +77,7 @@ class TrainConfig(Section):
     """A step whose loss or gradient is not finite is rejected: it changes nothing, and is counted. After so many
     of a task in a row the run stops."""
     seed: Whole = 0
-    """Of everything that is drawn; the same seed gives the same bits."""
+    """Of all random numbers; the same seed gives the same bits."""
     keep: Literal["best", "last"] = "best"
     """Which round's model is the result: the best on dev, or the last."""
     test_every_round: bool = True

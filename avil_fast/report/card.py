@@ -77,6 +77,7 @@ def render(run: Finished, vectors: Mapping[str, tuple[str, float]] | None = None
         method=summary["method"],
         alone=_alone(summary),
         target=target,
+        restarted=bool(run.kept.get("restarted")),
         auxiliaries=_counted(len(auxiliaries), "other dataset"),
         auto=_auto(run),
         generates=isinstance(run.model, CausalLMConfig),

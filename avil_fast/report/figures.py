@@ -69,8 +69,8 @@ def over_rounds(
 
 
 def cosines(tasks: Sequence[str], cosine: Sequence[Sequence[float]], round_: int) -> Figure:
-    """Between the updates of tasks in a round."""
-    label = f"Cosines between the updates of {len(tasks)} tasks in round {round_}"
+    """Between the deltas of tasks in a round."""
+    label = f"Cosines between the deltas of {len(tasks)} tasks in round {round_}"
     caption = (
         f"Round {round_}, the last in which tasks trained apart. Blue: two tasks pull the same way; orange: "
         f"against each other."
@@ -84,7 +84,7 @@ def cosines(tasks: Sequence[str], cosine: Sequence[Sequence[float]], round_: int
         [math.nan if i == j else value for j, value in enumerate(of_task)] for i, of_task in enumerate(cosine)
     ]
     plot = plots.heat_map("cosine", label, others, tasks, tasks)
-    return Figure("cosine", "Agreement of updates", caption, plot, [], Table(["task", *tasks], rows))
+    return Figure("cosine", "Agreement of deltas", caption, plot, [], Table(["task", *tasks], rows))
 
 
 def layers(tasks: Sequence[str], alpha: Mapping[str, Mapping[str, float | None]], round_: int) -> Figure:

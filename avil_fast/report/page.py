@@ -112,8 +112,8 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
         (mark, best) if best in rounds else None,
     )
     together = 0 < sum(bool(row.get("cosine")) for row in history) < len(history)
-    alpha_caption = "The share of each task's update that was merged" + (
-        "; once it is settled, tasks train together, and their steps follow from it." if together else "."
+    alpha_caption = "The share of each task's delta that was merged" + (
+        "; once α is settled, tasks train together, and their steps follow from it." if together else "."
     )
     for key, symbol, title, caption, before in (
         ("alpha", "α", "Coefficients α", alpha_caption, []),

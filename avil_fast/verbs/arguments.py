@@ -34,9 +34,12 @@ Arguments = Annotated[
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]
 DeepSpeed = Annotated[
-    Path | None, typer.Option("--deepspeed_config", metavar="FILE", help="DeepSpeed's JSON file.")
+    Path | None,
+    typer.Option(
+        "--deepspeed_config", metavar="FILE", help="DeepSpeed's settings (JSON), with the ZeRO stage to use."
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
 
 def split(arguments: Sequence[str] | None) -> tuple[Path | None, list[str]]:

@@ -23,7 +23,7 @@ def compare(
     ],
     methods: Annotated[
         str | None,
-        typer.Option(help="Methods to train by one config with, such as avil,paper,multitask,single."),
+        typer.Option(help="Methods to compare on one config, such as avil,paper,multitask,single."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 5,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default one for each CPU.")] = None,
@@ -32,7 +32,7 @@ def compare(
 ) -> None:
     """Train by several configs, or by several methods over seeds, and set them side by side.
 
-    A comparison that was stopped goes on.
+    Run the same command again to resume a comparison that was stopped.
 
     Example: avil-fast compare configs/digits.yaml configs/paper.yaml rounds=6
     Example: avil-fast compare configs/digits.yaml --methods avil,multitask,single --seeds 3

@@ -14,9 +14,9 @@ def export(
     run: Run,
     to: Annotated[Path | None, typer.Option(help="A new folder; by default RUN-export.")] = None,
     task_vectors: Annotated[
-        bool, typer.Option("--task-vectors", help="And every task's model, for tools that merge models.")
+        bool, typer.Option("--task-vectors", help="Also export every task's model, for tools that merge.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace whatever is in the folder.")] = False,
 ) -> None:
     """Write a finished run's model as others load it, with a model card.
 

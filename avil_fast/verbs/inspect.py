@@ -14,7 +14,7 @@ WHAT_NEXT = "go on from another checkpoint with --resume auto"
 
 
 def inspect(
-    checkpoint: Annotated[Path, typer.Argument(help="Its folder, or that of a run: the newest one.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, or a run's for its newest one.")],
     check: Annotated[bool, typer.Option(help="Read all of it and compare checksums.")] = True,
     as_json: AsJson = False,
 ) -> None:

@@ -11,11 +11,11 @@ from avil_fast.verbs.arguments import Arguments, AsJson, DeepSpeed, as_config, s
 
 def plan(
     arguments: Arguments = None,
-    gpus: Annotated[int, typer.Option(min=1, help="How many, over all machines.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs, or of CPU processes, over all machines.")] = 1,
     gpu: Annotated[str, typer.Option(help="a100, h100, h200, or cpu for processes without one.")] = "h100",
     gpu_memory: Annotated[
         float | None,
-        typer.Option(min=0.001, metavar="GB", help="Of each, 10^9 bytes; otherwise what its kind has."),
+        typer.Option(min=0.001, metavar="GB", help="Memory of each in 10^9 bytes; by default that of its kind."),
     ] = None,
     deepspeed_config: DeepSpeed = None,
     as_json: AsJson = False,

@@ -45,11 +45,11 @@ def pairs(
 def language_model(
     files: Annotated[list[Path], typer.Argument(help="csv, tsv, jsonl or parquet files with texts.")],
     to: Annotated[Path, typer.Option(help="Folder for the model.")] = Path("models/small"),
-    column: Annotated[str, typer.Option(help="Of the texts.")] = "text",
-    vocabulary: Annotated[int, typer.Option(help="Tokens at most.")] = 4000,
-    width: Annotated[int, typer.Option(help="Of the hidden states, a multiple of 64.")] = 256,
-    layers: Annotated[int, typer.Option(help="Of the model.")] = 4,
-    positions: Annotated[int, typer.Option(help="Tokens of a text at most.")] = 256,
+    column: Annotated[str, typer.Option(help="The column that holds the texts.")] = "text",
+    vocabulary: Annotated[int, typer.Option(help="Largest size of the vocabulary.")] = 4000,
+    width: Annotated[int, typer.Option(help="Size of the hidden states, a multiple of 64.")] = 256,
+    layers: Annotated[int, typer.Option(help="Number of layers.")] = 4,
+    positions: Annotated[int, typer.Option(help="Longest text, in tokens.")] = 256,
 ) -> None:
     """A small causal language model, not trained yet, with a tokenizer learned from texts.
 

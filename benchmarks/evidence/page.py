@@ -1,4 +1,4 @@
-"""The tables of docs/evidence.md, from benchmarks/results/evidence."""
+"""The tables of docs/evidence.md and docs/evidence_by_setting.md, from benchmarks/results/evidence."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ def summary() -> str:
     for name, result in found().items():
         ours = result["methods"][OURS]
         rival = ours["rival"]
-        cells = [f"[`{name}`](#{name})", _spread(ours), f"`{rival}` {_spread(result['methods'][rival])}"]
+        cells = [
+            f"[`{name}`](evidence_by_setting.md#{name})",
+            _spread(ours),
+            f"`{rival}` {_spread(result['methods'][rival])}",
+        ]
         cells += [_against(ours["values"], result["methods"][other]["values"]) for other in AGAINST]
         cells.append(_verdict(ours["difference"], ours["p"]))
         lines.append("| " + " | ".join(cells) + " |")
@@ -96,7 +100,7 @@ def details() -> str:
         sections.append(
             "\n".join(
                 [
-                    f"### {name}",
+                    f"## {name}",
                     "",
                     f"{about} Target `{settings['target']}`, {settings['rounds']} rounds, seeds "
                     f"{result['seeds'][0]} to {result['seeds'][-1]}; `benchmarks/evidence/settings/{name}.yaml`.",

@@ -157,8 +157,8 @@ def _class(table: Table, row: int, column: str, value: Any, number: dict[str, in
         known = ", ".join(list(number)[:10]) + (", ..." if len(number) > 10 else "")
         what = "missing" if _is_missing(value) else repr(value)
         raise AvilError(
-            f"{table.where(row)}: the {column} is {what}, but the classes are {known}; mend it, or leave the row "
-            f"out"
+            f"{table.where(row)}: the {column} is {what}, but the classes are {known}; correct it, or leave the "
+            f"row out"
         )
     return found
 
@@ -181,7 +181,7 @@ def _texts(table: Table, column: str, setting: str) -> list[str]:
 def _text(table: Table, row: int, column: str, value: Any) -> str:
     if not isinstance(value, str):
         raise AvilError(
-            f"{table.where(row)}: the {column} is {value!r}, but must be a text; mend it, or leave the row out"
+            f"{table.where(row)}: the {column} is {value!r}, but must be a text; correct it, or leave the row out"
         )
     if not value.strip():
         raise AvilError(f"{table.where(row)}: the {column} is empty; fill it in, or leave the row out")
@@ -239,7 +239,7 @@ def _chats(table: Table, column: str, setting: str, tokenizer: Any) -> Completio
         if not _is_chat(messages):
             raise AvilError(
                 f"{table.where(row)}: the {column} must be a list of two or more {{role, content}} with texts, of "
-                f"which the last has the role assistant; mend it, or leave the row out"
+                f"which the last has the role assistant; correct it, or leave the row out"
             )
         try:
             prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
@@ -247,7 +247,7 @@ def _chats(table: Table, column: str, setting: str, tokenizer: Any) -> Completio
         except Exception as error:  # a template is code of its own, and raises what it likes
             said = " ".join(str(error).split())
             raise AvilError(
-                f"{table.where(row)}: the chat template refuses it: {said}; mend it, or leave the row out"
+                f"{table.where(row)}: the chat template refuses it: {said}; correct it, or leave the row out"
             ) from error
         if not whole.startswith(prompt) or whole == prompt:
             raise AvilError(

@@ -65,7 +65,7 @@ def read_json(path: Path) -> dict[str, list[Any]]:
                 f"{path}, line {line}: this is not JSON: {_one_line(error)}; write one object on each line"
             ) from error
         if "\\u" in text and not _has_letters_only(row):
-            raise AvilError(f"{path}, line {line}: there is half of a surrogate pair in it, no letter; mend it")
+            raise AvilError(f"{path}, line {line}: there is half of a surrogate pair in it, no letter; correct it")
         if not isinstance(row, dict):
             raise AvilError(f"{path}, line {line}: there is a {type(row).__name__}, but must be {{column: value}}")
         for name in row.keys() - columns.keys():

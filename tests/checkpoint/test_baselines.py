@@ -176,7 +176,7 @@ def test_taken_up_elsewhere_it_is_found_there(tmp_path: Path, monkeypatch: pytes
 def test_a_signal_after_the_last_point_of_a_baseline_stops_the_run(
     expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, count = loop._measure, [0]
+    measure, count = loop.measure_target, [0]
 
     def stopping(*arguments: Any) -> Any:
         count[0] += 1
@@ -185,7 +185,7 @@ def test_a_signal_after_the_last_point_of_a_baseline_stops_the_run(
         return measure(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_measure", stopping)
+        patch.setattr(loop, "measure_target", stopping)
         with pytest.raises(Stopped, match="go on with --resume auto"):
             train(tmp_path / "run")
     assert train(tmp_path / "run", resume="auto") == expected

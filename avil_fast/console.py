@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from avil_fast.engine.clock import PARTS
 from avil_fast.observer import Observer
 from avil_fast.progress import bar, in_words
 from avil_fast.report.folder import REPORT
@@ -205,16 +206,6 @@ class Console:
                 self._rich.print(f"overlap: {leak.overlap}. {leak.sentence}", soft_wrap=True, markup=False)
         if not found.leaks:
             self._rich.print("No row of the target's dev or test set stands anywhere else.")
-
-
-PARTS = {
-    "task_training": "task training",
-    "alpha_phase": "dev gradients for α",
-    "delta_ops": "deltas",
-    "evaluation": "evaluation",
-    "data": "data",
-    "checkpoints": "checkpoints",
-}
 
 
 def _verdict(plan: Plan) -> str:

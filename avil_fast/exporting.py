@@ -14,8 +14,11 @@ from safetensors import SafetensorError, safe_open
 from avil_fast.config import TrainConfig, from_dotted, from_settings
 from avil_fast.errors import AvilError
 from avil_fast.file_names import is_plain
-from avil_fast.report.card import MARK, Finished, render, without_folders
+from avil_fast.replacing import replace_folder
+from avil_fast.report.card import MARK, render
+from avil_fast.report.finished import Finished
 from avil_fast.report.folder import CONFIG, METRICS, MODEL, SUMMARY
+from avil_fast.report.redaction import without_folders
 from avil_fast.report.run import read
 from avil_fast.report.vectors import BASE, FOLDER, TASKS, read_about
 from avil_fast.yaml_text import written
@@ -61,7 +64,7 @@ def export(run: Path, to: Path, task_vectors: bool = False, overwrite: bool = Fa
         _copy_model(run / MODEL.parent, partial)
         if vectors:
             _copy_vectors(run, partial, vectors)
-        _put_in_place(partial, place)
+        replace_folder(place, partial)
     except OSError as error:
         raise AvilError(
             f"{str(to)!r} cannot be written: {error.strerror or error}; make room, or name another folder"
@@ -186,23 +189,6 @@ def _is_replaceable(folder: Path) -> bool:
     strange = {n for n in names - {CARD, BASE, TASKS} if n.startswith(".") or not n.endswith(ours)}
     card = folder / CARD
     return not strange and card.is_file() and MARK in card.read_text(encoding="utf-8", errors="replace")
-
-
-def _put_in_place(partial: Path, place: Path) -> None:
-    """Replace what lies there, which comes back if that fails."""
-    before = place.with_name(place.name + ".previous")
-    if not place.exists():
-        partial.rename(place)
-        return
-    if before.exists():
-        raise FileExistsError(17, f"{before.name!r} is in the way beside it")
-    place.rename(before)
-    try:
-        partial.rename(place)
-    except OSError:
-        before.rename(place)
-        raise
-    shutil.rmtree(before, ignore_errors=True)
 
 
 def _copy_model(model: Path, to: Path, weights: Path | None = None) -> None:

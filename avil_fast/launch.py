@@ -115,10 +115,10 @@ def start_zero(zero: ZeroConfig | None, device: torch.device) -> dict[str, Any] 
     """Make ready for ZeRO, if it is on; DeepSpeed's settings if models are to be loaded in shards (stage 3)."""
     if zero is None or zero.stage == 0:
         return None
-    from avil_fast.engine.zero import internals
+    from avil_fast.engine.zero import setup
 
-    internals.join(device)
-    internals.check(zero.settings, zero.name)
+    setup.join(device)
+    setup.check(zero.settings, zero.name)
     return zero.settings if zero.stage == 3 else None
 
 

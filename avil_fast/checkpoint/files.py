@@ -208,9 +208,6 @@ class Reader:
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
             raise Damaged(f"{str(path)!r} is damaged: its header is none, {error}") from error
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._header
-
     def names(self) -> Iterator[str]:
         return iter(self._header)
 

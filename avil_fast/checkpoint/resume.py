@@ -13,6 +13,7 @@ from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.load import load, on_all
 from avil_fast.checkpoint.manifest import NAME, Manifest
 from avil_fast.config import TrainConfig
+from avil_fast.config.settings import flat
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.state import Snapshot
@@ -194,18 +195,10 @@ def _require_same_run(
 
 def _differences(saved: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """(dotted name, value then, value now) of the settings that both know and that differ."""
-    flat = dict(_flat(here, ""))
-    for name, value in _flat(saved, ""):
-        if name in flat and flat[name] != value:
-            yield name, value, flat[name]
-
-
-def _flat(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    now = dict(flat(here))
+    for name, value in flat(saved):
+        if name in now and now[name] != value:
+            yield name, value, now[name]
 
 
 def _told(task: Mapping[str, Any]) -> str:

@@ -24,6 +24,15 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested settings; an empty section is a value."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
 def assign(settings: dict[str, Any], name: str, value: Any) -> None:
     """Set a dotted name: assign(s, "alpha.lr", 0.1) is s["alpha"]["lr"] = 0.1."""
     *sections, last = name.split(".")

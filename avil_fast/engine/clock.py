@@ -6,7 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-PARTS = ("data", "task_training", "alpha_phase", "delta_ops", "evaluation", "checkpoints")
+PARTS = {
+    "data": "loading data",
+    "task_training": "task training",
+    "alpha_phase": "α phase",
+    "delta_ops": "delta operations",
+    "evaluation": "evaluation",
+    "checkpoints": "checkpoints",
+}
+"""What each is called for people."""
 
 
 class Clock:

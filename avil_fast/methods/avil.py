@@ -118,9 +118,9 @@ class Avil(Method):
     def _settled_round(self, round_: int) -> RoundRecord:
         """A round with a settled α: as many steps as all tasks have together, shared out by α and w."""
         alpha = mean(self._settled, self.engine.groups)
-        total = sum(map(self.data.steps, range(len(alpha))))
         by_alpha = shares(alpha, self.engine.target, start(self.config.alpha, len(alpha)))
-        steps = share_out(total, [s * max(w, TINY) for s, w in zip(by_alpha, self.weight, strict=True)])
+        weighted = [share * max(weight, TINY) for share, weight in zip(by_alpha, self.weight, strict=True)]
+        steps = share_out(self.data.steps_per_round, weighted)
         done = self.train_jointly(round_, steps, with_dev=True)
         return RoundRecord(
             alpha,

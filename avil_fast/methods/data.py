@@ -63,6 +63,11 @@ class TaskData:
             case number:
                 return number
 
+    @property
+    def steps_per_round(self) -> int:
+        """Of all tasks together: the budget of a round."""
+        return sum(map(self.steps, range(len(self.tasks))))
+
     def steps_of_tail(self, target: int) -> int:
         """Batches in an epoch of the fine-tune."""
         return (self._tail or self._train[target]).batches_per_pass

@@ -131,7 +131,7 @@ class Run:
 
     def run(self) -> Outcome:
         """Train for the rounds that are left, then fine-tune; leaves the best model in the engine."""
-        per_round = sum(self._data.steps(task) for task in range(len(self._engine.tasks)))
+        per_round = self._data.steps_per_round
         epochs = self._config.finetune.epochs
         in_epochs = epochs * self._data.steps_of_tail(self._engine.target) if epochs else 0
         self._watch.planned(per_round, in_epochs)

@@ -38,7 +38,7 @@ class Multitask(Method):
         tasks = range(len(self.engine.tasks))
         if self.options.sampling == "uniform":
             return [self.data.steps(task) for task in tasks]
-        return share_out(sum(map(self.data.steps, tasks)), [self.data.steps_per_pass(task) for task in tasks])
+        return share_out(self.data.steps_per_round, [self.data.steps_per_pass(task) for task in tasks])
 
 
 class MultitaskFinetune(Multitask):

@@ -18,7 +18,7 @@ class Single(Method):
 
     def steps(self) -> int:
         """Of a round."""
-        return sum(self.data.steps(task) for task in range(len(self.engine.tasks)))
+        return self.data.steps_per_round
 
 
 class SingleOwn(Single):

@@ -4,59 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from avil_fast.config import Config, TrainConfig
-from avil_fast.config.model import CausalLMConfig, ConvNetConfig, EncoderConfig
+from avil_fast.config import Config
+from avil_fast.config.model import CausalLMConfig
 from avil_fast.config.tasks import TextTasksConfig
+from avil_fast.report.finished import Finished
 from avil_fast.report.formatting import NONE, number
+from avil_fast.report.front_matter import front_matter, title
 from avil_fast.report.headline_metric import SEEN, held_out
+from avil_fast.report.redaction import hidden, plain
 from avil_fast.yaml_text import written
 
 MARK = "<!-- Written by avil-fast export. -->"
 """By which an export knows an earlier one."""
 
-_HUB, _FILE = "hub:", "file:"
-_TEXTS = {"prompt", "completion", "separator", "labels"}
-"""Settings that are no paths, whatever they begin with."""
-
-_PIPELINES = {"encoder": "text-classification", "causal_lm": "text-generation"}
-"""What a hub calls the task of each kind of model."""
-
 _SPLITS = ("train", "dev", "test")
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished run.
-
-    Attributes:
-        summary: what summary.json holds.
-        history: the lines of metrics.jsonl.
-        config: its settings.
-        versions: of other packages, by name.
-        is_transformers: `model/` is one that transformers loads.
-    """
-
-    summary: dict[str, Any]
-    history: list[dict[str, Any]]
-    config: TrainConfig
-    versions: dict[str, str]
-    is_transformers: bool
-
-    @property
-    def kept(self) -> dict[str, Any]:
-        """The line of the kept round."""
-        return next(row for row in self.history if row["round"] == self.summary["best_round"])
-
-    @property
-    def model(self) -> ConvNetConfig | EncoderConfig | CausalLMConfig | None:
-        """The settings of its model, where the run came from a file."""
-        return self.config.model if isinstance(self.config, Config) else None
 
 
 def render(run: Finished, vectors: Mapping[str, tuple[str, float]] | None = None) -> str:
@@ -71,9 +37,9 @@ def render(run: Finished, vectors: Mapping[str, tuple[str, float]] | None = None
     auxiliaries = [name for name in summary["tasks"] if name != target]
     metric = summary.get("metric") or ({"name": "metric"} if summary["dev_metric"] is not None else None)
     return _template().render(
-        front=written(_front(run)).rstrip(),
+        front=written(front_matter(run)).rstrip(),
         mark=MARK,
-        title=_title(run),
+        title=title(run),
         method=summary["method"],
         alone=_alone(summary),
         target=target,
@@ -96,29 +62,6 @@ def render(run: Finished, vectors: Mapping[str, tuple[str, float]] | None = None
     )
 
 
-def plain(value: object) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return re.sub(r"([\\`*_{}\[\]()<>#|~&$])", r"\\\1", " ".join(str(value).split()))
-
-
-def hidden(value: Any, name: str = "") -> Any:
-    """Settings with nothing but the last part of absolute paths, which tell about somebody's machine."""
-    if isinstance(value, Mapping):
-        return {key: hidden(of_key, str(key)) for key, of_key in value.items()}
-    if isinstance(value, list | tuple):
-        return [hidden(item, name) for item in value]
-    return without_folders(value) if isinstance(value, str) and name not in _TEXTS else value
-
-
-def without_folders(path: str) -> str:
-    """The last part of an absolute path; what is none as it is."""
-    if path.startswith(_FILE):
-        path = path.removeprefix(_FILE)
-    elif not (PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute() or path.startswith("~")):
-        return path
-    return PureWindowsPath(path).name or "/"
-
-
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -130,56 +73,6 @@ def _template() -> jinja2.Template:
     )
     environment.filters["plain"] = plain
     return environment.get_template("card.md.j2")
-
-
-def _front(run: Finished) -> dict[str, Any]:
-    """What a hub finds the model by."""
-    tags = ["avil-fast", "multi-task-learning", "auxiliary-tasks", "task-arithmetic"]
-    kind = _PIPELINES.get(run.model.name) if run.model else None
-    front: dict[str, Any] = {"library_name": "transformers" if run.is_transformers else "avil-fast"}
-    if base := _base_model(run):
-        front["base_model"] = base
-    if kind:
-        front["pipeline_tag"] = kind
-    lora = getattr(run.model, "lora", None)
-    front["tags"] = [*tags, *(["lora"] if lora else [])]
-    metric, target = run.summary.get("metric"), run.summary["target"]
-    splits = ("dev", "test") if held_out(run.summary) else ("test",)
-    found = [(split, run.summary[f"{split}_metric"]) for split in splits]
-    values = [(split, value) for split, value in found if value is not None]
-    if metric and values:
-        front["metrics"] = [metric["name"]]
-        front["model-index"] = [
-            {
-                "name": _title(run),
-                "results": [
-                    {
-                        "task": {"type": kind or "other"},
-                        "dataset": {"name": target, "type": _slug(target), "split": split},
-                        "metrics": [{"type": metric["name"], "value": value, "name": f"{split} {metric['name']}"}],
-                    }
-                    for split, value in values
-                ],
-            }
-        ]
-    return front
-
-
-def _base_model(run: Finished) -> str | None:
-    """A name on a hub, or a folder's own name; None for a model that was not trained before."""
-    path = getattr(run.model, "path", None)
-    if path is None or getattr(run.model, "init", "saved") == "random":
-        return None
-    return str(path).removeprefix(_HUB) if path.startswith(_HUB) else PureWindowsPath(path).name
-
-
-def _title(run: Finished) -> str:
-    base = _base_model(run)
-    return "-".join([*([base.rpartition("/")[2]] if base else []), run.summary["target"]])
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "task"
 
 
 def _auto(run: Finished) -> str | None:

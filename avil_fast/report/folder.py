@@ -52,19 +52,19 @@ class RunFolder:
             raise AvilError(f"output_dir is {str(path)!r}, which holds files that are no run; name another")
         if self._aside.exists() and not (self._aside / CONFIG).is_file():
             raise AvilError(f"{str(self._aside)!r} is in the way of output_dir and is no run; move it")
-        self.goes_on = resume and _can_go_on(path)
+        self.goes_on = resume and can_go_on(path)
         if self.goes_on or overwrite:
             return
         if any((held / SUMMARY).is_file() for held in (path, self._aside)):
             raise AvilError(
                 f"output_dir is {str(path)!r}, which holds a finished run; name another, or set overwrite=true"
             )
-        if _can_go_on(self._aside):
+        if can_go_on(self._aside):
             raise AvilError(
                 f"{str(self._aside)!r} holds a run that a new one set aside; move it back to {str(path)!r} to go "
                 f"on with it, or set overwrite=true"
             )
-        if _can_go_on(path):
+        if can_go_on(path):
             raise AvilError(
                 f"output_dir is {str(path)!r}, which holds a run that was stopped; go on with --resume auto, or "
                 f"start anew with overwrite=true"
@@ -93,7 +93,7 @@ class RunFolder:
         finished = (self.path / SUMMARY).is_file()
         if finished:
             shutil.rmtree(self._aside, ignore_errors=True)
-        elif _can_go_on(self.path):
+        elif can_go_on(self.path):
             return
         elif isinstance(error, Exception) or self._aside.is_dir():
             shutil.rmtree(self.path)
@@ -165,19 +165,19 @@ class RunFolder:
             write_whole(self.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or error
-            what_next = "go on with --resume auto" if _can_go_on(self.path) else "run it again"
+            what_next = "go on with --resume auto" if can_go_on(self.path) else "run it again"
             raise AvilError(
                 f"{str(self.path)!r} cannot be written: {reason}; make room and {what_next}"
             ) from error
 
 
-def _can_go_on(path: Path) -> bool:
+def can_go_on(path: Path) -> bool:
     """Whether a run, or a baseline of it, has a checkpoint."""
     return any((path / CHECKPOINTS).glob("**/checkpoint-*"))
 
 
 def _is_worth_keeping(path: Path) -> bool:
-    return (path / SUMMARY).is_file() or _can_go_on(path)
+    return (path / SUMMARY).is_file() or can_go_on(path)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -6,21 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from avil_fast.engine.clock import PARTS
 from avil_fast.report import figures, formatting, plots
 from avil_fast.report.auxiliaries import verdicts
 from avil_fast.report.figures import Curve, Figure
 from avil_fast.report.formatting import number
 from avil_fast.report.headline_metric import Measure, held_out, is_percentage, measure, measured
 from avil_fast.report.templates import template
-
-_PARTS = {
-    "data": "loading data",
-    "task_training": "task training",
-    "alpha_phase": "α phase",
-    "delta_ops": "delta operations",
-    "evaluation": "evaluation",
-    "checkpoints": "checkpoints",
-}
 
 
 @dataclass(frozen=True)
@@ -130,7 +122,7 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
     apart = [row for row in history if len(row["cosine"]) == len(tasks)]
     if len(tasks) > 1 and apart:
         yield figures.cosines(tasks, apart[-1]["cosine"], apart[-1]["round"])
-    seconds = {part: sum(row["seconds"].get(key) or 0.0 for row in history) for key, part in _PARTS.items()}
+    seconds = {part: sum(row["seconds"].get(key) or 0.0 for row in history) for key, part in PARTS.items()}
     total = sum(row["seconds"]["total"] for row in history)
     seconds["other, in rounds"] = max(0.0, total - sum(seconds.values()))
     seconds["after the last round"] = max(0.0, summary["seconds"] - total)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from avil_fast.config.settings import flat
 from avil_fast.errors import AvilError
 from avil_fast.report import figures, plots
 from avil_fast.report.figures import Curve, Figure, Table
@@ -137,22 +138,17 @@ def _tasks(summaries: Iterable[dict[str, Any]]) -> list[str]:
 
 def _differences(settings: Mapping[str, dict[str, Any]]) -> Table:
     """Settings that are not the same in all runs."""
-    flat = {label: dict(_flat(of_run)) for label, of_run in settings.items()}
-    names = dict.fromkeys(name for of_run in flat.values() for name in of_run)
-    rows = [[name, *(of_run.get(name, NONE) for of_run in flat.values())] for name in names]
+    by_run = {label: {name: _shown(value) for name, value in flat(of_run)} for label, of_run in settings.items()}
+    names = dict.fromkeys(name for of_run in by_run.values() for name in of_run)
+    rows = [[name, *(of_run.get(name, NONE) for of_run in by_run.values())] for name in names]
     return Table(
         ["setting", *settings],
         [row for row in rows if len(set(row[1:])) > 1 and row[0] not in _NO_MATTER],
     )
 
 
-def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted names, and values as text."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _progress(runs: Mapping[str, Run], styles: Mapping[str, plots.Style]) -> Iterator[Figure]:

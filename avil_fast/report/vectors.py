@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from avil_fast.engine.base import Engine
+from avil_fast.replacing import replace_folder
 from avil_fast.report.weights import write_weights
 from avil_fast.tasks.export import Export, Named
 
@@ -93,12 +94,8 @@ class TaskVectors:
         for path in (*partial.rglob("*.safetensors"), partial / ABOUT):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        before = self._folder.with_name(f"{FOLDER}.previous")
-        shutil.rmtree(before, ignore_errors=True)
-        if self._folder.exists():
-            self._folder.rename(before)
-        partial.rename(self._folder)
-        shutil.rmtree(before, ignore_errors=True)
+        shutil.rmtree(self._folder.with_name(f"{FOLDER}.previous"), ignore_errors=True)  # of a run that was killed
+        replace_folder(self._folder, partial)
 
     def _warn(self, message: str) -> None:
         if self._folder is not None:

@@ -72,10 +72,9 @@ class Share:
         if isinstance(batch, Parts):
             return batch
         total = batch_size_of(batch)
-        if not self.whole:
-            _require_rows(batch, total)
         if self.whole:
             return Parts([Part(batch, total, total, total)])
+        _require_rows(batch, total)
         return Parts(
             Part(
                 _narrow(batch, piece if piece.stop > piece.start else slice(0, 1), total),
@@ -93,8 +92,6 @@ ALL = Share()
 
 def batch_size_of(batch: Batch) -> int:
     """Examples in a batch: the length of the first tensor found in it; 1 if there is none."""
-    if isinstance(batch, Parts):
-        return batch[0].total
     tensor = _first_tensor(batch)
     if tensor is None:
         return 1

@@ -45,7 +45,7 @@ class Events(Observer):
         tasks = find(config.method).trained(tasks, target)
         data = TaskData(tasks, config, tail=own_data(tasks, target, config))
         self._steps = {task.name: data.steps(i) for i, task in enumerate(tasks)}
-        self.steps_per_round = sum(self._steps.values())
+        self.steps_per_round = data.steps_per_round
         epochs = config.finetune.epochs
         self._pass = data.steps_of_tail(target) if epochs else 0
         self.epochs = config.rounds + epochs

@@ -13,7 +13,7 @@ from avil_fast import AvilError
 from avil_fast.config import TrainConfig
 from avil_fast.engine.factory import zero_of
 from avil_fast.engine.ranks import place, together
-from avil_fast.engine.zero import internals
+from avil_fast.engine.zero import setup
 from avil_fast.engine.zero.config import read, resolve
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -131,9 +131,9 @@ def test_in_bf16_gradients_add_up_in_fp32_and_stage_1_is_stage_2() -> None:
 def test_what_deepspeed_refuses_is_a_sentence(settings: dict[str, Any], named: str) -> None:
     pytest.importorskip("deepspeed")
     with together(torch.device("cpu"), always=True):
-        internals.join(torch.device("cpu"))
+        setup.join(torch.device("cpu"))
         with pytest.raises(AvilError) as error:
-            internals.check(resolve(settings, run_config(), 1, "zero.json").settings, "zero.json")
+            setup.check(resolve(settings, run_config(), 1, "zero.json").settings, "zero.json")
     assert named in str(error.value)
     assert "zero.json" in str(error.value)
     assert "\n" not in str(error.value)
@@ -182,7 +182,7 @@ def test_missing_deepspeed_names_the_command(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(metadata, "version", missing)
     with pytest.raises(AvilError, match=r"pip install 'avil-fast\[zero\]'"):
-        internals.join(torch.device("cpu"))
+        setup.join(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("version", ["0.19.7", "0.20.0", "0.8.3+cu118", "1.0"])
@@ -190,7 +190,7 @@ def test_another_deepspeed_is_refused(version: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(metadata, "version", lambda name: version)
     monkeypatch.setitem(sys.modules, "deepspeed", None)
     with pytest.raises(AvilError, match=rf"DeepSpeed is {version[:3]}.*0\.19\.8 up to 0\.20"):
-        internals.join(torch.device("cpu"))
+        setup.join(torch.device("cpu"))
 
 
 def test_auto_is_deepspeeds_own_default() -> None:

@@ -13,6 +13,8 @@ from bank_truth import CODECS, assert_same_bits, poisoned, random_bank, random_f
 from processor import PROCESSOR_HAS
 
 from avil_fast import _C, ops
+from avil_fast.ops.checks import MAX_TASKS
+from avil_fast.ops.encoding import BLOCK
 
 MIB = 1 << 20
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -66,6 +68,8 @@ def test_avx2_and_avx512_agree_bit_for_bit(codec: str, monkeypatch: pytest.Monke
 FORK = """
 import os, torch
 from avil_fast import _C, ops
+from avil_fast.ops.checks import MAX_TASKS
+from avil_fast.ops.encoding import BLOCK
 torch.set_num_threads(2)
 codes, grad = [torch.ones(4, 1 << 20)], [torch.ones(1 << 20)]
 BEFORE
@@ -92,3 +96,7 @@ def test_many_partitions() -> None:
     bank, grad = random_bank(2, "fp32", sizes), random_flats(sizes)
     truth = sum(d @ g.double() for d, g in zip(bank.deltas, grad, strict=True))
     torch.testing.assert_close(ops.delta_dots(grad, bank.codes, []), truth, rtol=1e-6, atol=1e-4)
+
+
+def test_its_constants_are_those_of_the_checks() -> None:
+    assert (_C.BLOCK, _C.MAX_TASKS) == (BLOCK, MAX_TASKS)

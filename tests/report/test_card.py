@@ -10,7 +10,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from avil_fast.config import Config, from_dotted, from_settings
-from avil_fast.report.card import MARK, Finished, hidden, plain, render, without_folders
+from avil_fast.report.card import MARK, render
+from avil_fast.report.finished import Finished
+from avil_fast.report.redaction import hidden, plain, without_folders
 
 TASKS = ("rte", "m_n*li", "<b>|x`")
 ALPHA = {"rte": 0.83, "m_n*li": 0.0, "<b>|x`": -0.25}

@@ -20,7 +20,7 @@ from avil_fast.engine.parameters import Granularity, assign, grouped, trainable
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.saved import SavedEngine
 from avil_fast.engine.state import Placement, as_table
-from avil_fast.engine.zero import internals, optimizer
+from avil_fast.engine.zero import model_access, optimizer, setup, shards
 from avil_fast.engine.zero.config import ZeroConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch, Task
@@ -60,7 +60,7 @@ class ZeroEngine(SavedEngine):
         AvilError: DeepSpeed is missing or cannot train this model.
     """
 
-    _all: list[internals.ZeroShard]
+    _all: list[shards.ZeroShard]
 
     def __init__(
         self,
@@ -77,31 +77,31 @@ class ZeroEngine(SavedEngine):
         parts: int = 1,
         granularity: Granularity = "model",
     ) -> None:
-        deepspeed = internals.join(device)
+        deepspeed = setup.join(device)
         super().__init__(model, tasks, target, device, ranks, parts)
         shared, heads = assign(model, tasks)
         _require_one_dtype([*shared, *(p for head in heads for p in head)])
         self.name = f"ZeRO {zero.stage}"
         self._lr = optimizer_config.lr
-        self._came_whole = not any(internals.is_partitioned(parameter) for parameter in model.parameters())
-        self._attributes = internals.attributes(model)
+        self._came_whole = not any(model_access.is_partitioned(parameter) for parameter in model.parameters())
+        self._attributes = model_access.attributes(model)
         layers = grouped(model, shared, granularity)
-        self.groups = {name: sum(map(internals.numel, own)) for name, own in layers.items()}
+        self.groups = {name: sum(map(model_access.numel, own)) for name, own in layers.items()}
         groups: list[optimizer.Group] = [{"params": own, "task": None} for own in layers.values()]
         groups += [{"params": head, "task": i} for i, head in enumerate(heads) if head]
         base = None
         if optimizer_config.backend == "deepspeed":
-            base = internals.deepspeed_adam(zero.offload or device.type == "cpu")
+            base = setup.deepspeed_adam(zero.offload or device.type == "cpu")
         self._client = optimizer.make(groups, optimizer_config, base)
-        internals.check(zero.settings, zero.name)
-        elements = sum(internals.numel(p) for group in groups for p in group["params"])
+        setup.check(zero.settings, zero.name)
+        elements = sum(model_access.numel(p) for group in groups for p in group["params"])
         settings = zero.with_buckets(elements)
         self._zero, *_ = deepspeed.initialize(
             model=Caller(model), optimizer=self._client, config=settings, dist_init_required=False
         )
-        self._partitions = internals.partitions_of(self._zero, zero.stage)
+        self._partitions = shards.partitions_of(self._zero, zero.stage)
         owners = [group["task"] for group in groups]
-        scaled_head: list[internals.ZeroShard] = []
+        scaled_head: list[shards.ZeroShard] = []
         if scale_target_head and target in owners:
             scaled_head = self._partitions.of_group(owners.index(target))
         of_groups = [(owner, self._partitions.of_group(group)) for group, owner in enumerate(owners)]
@@ -164,7 +164,7 @@ class ZeroEngine(SavedEngine):
             (index[id(lp)], start, stop, partitions[id(flat)], offset)
             for lp, start, stop, flat, offset in self._partitions.slices()
         ]
-        shapes = {name: internals.shape(parameter) for name, parameter in parameters.items()}
+        shapes = {name: model_access.shape(parameter) for name, parameter in parameters.items()}
         return Placement(shapes, [shard.master.numel() for shard in self._all], as_table(slices))
 
     def _moments(self, task: int) -> dict[int, dict[str, Any]]:
@@ -183,7 +183,7 @@ class ZeroEngine(SavedEngine):
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in self.model.named_parameters():
-            with internals.whole(parameter):
+            with model_access.whole(parameter):
                 yield name, parameter.detach()
         yield from saved_buffers(self.model)
 
@@ -200,11 +200,11 @@ class ZeroEngine(SavedEngine):
         full: dict[nn.Parameter, Tensor] = {}
         if self._came_whole:
             for parameter in self.model.parameters():
-                with internals.whole(parameter):
+                with model_access.whole(parameter):
                     full[parameter] = parameter.detach().clone()
-        internals.destroy(self._zero)
+        model_access.destroy(self._zero)
         if self._came_whole:
-            internals.release(self.model, full, self._attributes)
+            model_access.release(self.model, full, self._attributes)
 
 
 def _require_one_dtype(parameters: Sequence[nn.Parameter]) -> None:

@@ -16,7 +16,7 @@ from avil_fast.engine.data_parallel import DataParallelEngine
 from avil_fast.engine.ranks import Ranks, together
 from avil_fast.engine.zero.config import resolve
 from avil_fast.engine.zero.engine import ZeroEngine
-from avil_fast.engine.zero.internals import whole
+from avil_fast.engine.zero.model_access import whole
 from avil_fast.tasks.task import Task
 from tests.engine.ranks.cases import Case, model, repeated, rounds, tasks
 

@@ -1,30 +1,19 @@
-"""All that is known of DeepSpeed from the inside: where its optimizers keep this rank's partitions.
+"""Where DeepSpeed's optimizers keep this rank's partitions and their gradients, as seen from the inside.
 
-Seen in the versions of `TESTED`; the parity tests (tests/engine/test_ranks.py) tell when one of these moves.
-`z` is DeepSpeed's ZeRO optimizer, which wraps ours.
+Of the versions of `setup.TESTED`; the parity tests (tests/engine/test_ranks.py) tell when one of these moves. `z`
+is DeepSpeed's ZeRO optimizer, which wraps ours.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from pydantic import ValidationError
 from torch import Tensor, nn
-
-from avil_fast.errors import AvilError
-
-TESTED = ((0, 19, 8), (0, 20))
-"""The first version of DeepSpeed that the tests cover, and the first that they do not."""
-
-INSTALL = "pip install 'avil-fast[zero]'"
 
 
 @dataclass(frozen=True)
@@ -173,134 +162,3 @@ class Stage3(Partitions):
 def partitions_of(engine: Any, stage: int) -> Partitions:
     """The partitions of a DeepSpeed engine."""
     return Stage3(engine.optimizer) if stage == 3 else Stage1And2(engine.optimizer)
-
-
-def join(device: torch.device) -> Any:
-    """The module deepspeed, which has joined the ranks that met in torch, is quiet, and compiles nothing unasked.
-
-    Raises:
-        AvilError: it is missing, or of a version that the tests do not cover.
-    """
-    os.environ.setdefault("DS_ACCELERATOR", device.type)
-    try:
-        version = importlib.metadata.version("deepspeed")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise AvilError(f"ZeRO needs DeepSpeed, which is missing; install it with {INSTALL}") from error
-    number = tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
-    if not TESTED[0] <= number < TESTED[1]:
-        low, high = (".".join(map(str, bound)) for bound in TESTED)
-        raise AvilError(
-            f"DeepSpeed is {version}, but ZeRO was tested with {low} up to {high}; install one of these "
-            f"with {INSTALL}"
-        )
-    import deepspeed
-    from deepspeed.utils import logger
-
-    logger.setLevel("ERROR")
-    # Otherwise the first collective on a CPU compiles a shared-memory extension, for more than a minute.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    # It joins by itself only if it was imported before the ranks met.
-    deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False)
-    return deepspeed
-
-
-def check(settings: Mapping[str, Any], name: str) -> None:
-    """Refuse settings that DeepSpeed itself does not take, once `join` has been called.
-
-    Raises:
-        AvilError: says what DeepSpeed says.
-    """
-    from deepspeed.runtime.config import DeepSpeedConfig
-
-    try:
-        DeepSpeedConfig(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise AvilError(
-            f"{name}: {where} is {first['input']!r}, but DeepSpeed says: {first['msg']}; correct it, or "
-            f"leave it out"
-        ) from error
-    except Exception as error:  # assertions, and errors of its own
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise AvilError(f"{name}: DeepSpeed refuses it: {said}; correct that setting, or leave it out") from error
-
-
-def deepspeed_adam(masters_on_cpu: bool) -> type[torch.optim.Optimizer]:
-    """DeepSpeed's Adam for where the masters lie; compiles it at first use."""
-    from deepspeed.ops.adam import DeepSpeedCPUAdam, FusedAdam
-
-    base: type[torch.optim.Optimizer] = DeepSpeedCPUAdam if masters_on_cpu else FusedAdam
-    return base
-
-
-@contextmanager
-def whole(parameter: nn.Parameter) -> Iterator[None]:
-    """The full value of a parameter, for reading, as long as the context lasts."""
-    import deepspeed
-
-    with deepspeed.zero.GatheredParameters([parameter]):
-        yield
-
-
-def shape(parameter: nn.Parameter) -> list[int]:
-    """Of the whole parameter, wherever it lies."""
-    return list(getattr(parameter, "ds_shape", parameter.shape))
-
-
-def numel(parameter: nn.Parameter) -> int:
-    """Elements of the whole parameter, wherever it lies."""
-    return int(getattr(parameter, "ds_numel", parameter.numel()))
-
-
-def is_partitioned(parameter: nn.Parameter) -> bool:
-    """Whether ZeRO stage 3 has taken a parameter's memory."""
-    return hasattr(parameter, "ds_id")
-
-
-Attributes = dict[nn.Parameter | nn.Module, set[str]]
-
-
-def attributes(model: nn.Module) -> Attributes:
-    """The names of what parameters and modules hold, before DeepSpeed gives them more."""
-    items: list[nn.Parameter | nn.Module] = [*model.parameters(), *model.modules()]
-    return {item: set(vars(item)) for item in items}
-
-
-def destroy(engine: Any) -> None:
-    """Have DeepSpeed's engine let go of the model, and of the memory.
-
-    Its hooks on gradients hold its optimizer, which holds them, in circles that Python does not see; and a cache
-    of stage 3's coordinator, which knows all parameters, is that of its class. Without this a run's memory would
-    be there for as long as the process.
-    """
-    z = engine.optimizer
-    offload = getattr(z, "parameter_offload", None)
-    engine.destroy()
-    if offload is not None:
-        for method in vars(type(offload.param_coordinator)).values():
-            for cell in getattr(method, "__closure__", None) or ():
-                getattr(cell.cell_contents, "cache_clear", lambda: None)()
-        vars(offload.param_coordinator).clear()
-        vars(offload).clear()
-    vars(z).clear()
-    vars(engine).clear()
-
-
-def release(model: nn.Module, values: Mapping[nn.Parameter, Tensor], before: Attributes) -> None:
-    """Make a model whose engine is gone an ordinary one again, with these values.
-
-    Args:
-        before: what `attributes` found.
-    """
-    for parameter, value in values.items():
-        parameter.data = value
-        parameter.grad = None
-    for module in model.modules():
-        module._parameters = dict(module._parameters)  # stage 3 put in a dict that gathers
-    for item, names in before.items():
-        for name in vars(item).keys() - names:
-            made_by = getattr(vars(item)[name], "__module__", None) or ""
-            named = name.startswith("ds_") or name == "_external_params"
-            if isinstance(item, nn.Parameter) or named or made_by.startswith("deepspeed"):
-                del vars(item)[name]

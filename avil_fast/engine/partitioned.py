@@ -29,7 +29,7 @@ from avil_fast.engine.group import Group, Shard
 from avil_fast.engine.losses import Losses
 from avil_fast.engine.parameters import assign, trainable
 from avil_fast.engine.ranks import Ranks
-from avil_fast.ops.encoding import BLOCK, decode
+from avil_fast.engine.whole_tensors import whole_tensors
 from avil_fast.randomness import States, derive_seed
 from avil_fast.tasks.batch_sharding import Parts, Share, to_device
 from avil_fast.tasks.task import Batch, Task
@@ -332,18 +332,9 @@ class PartitionedEngine(Engine):
         """The shared parameters, and those of the target's head if it is in, as the ranks have them in `rows`."""
         shared, heads = assign(self.model, self.tasks)
         wanted = {id(parameter) for parameter in (*shared, *(heads[self.target] if with_head else ()))}
-        placement = self.placement()
-        slices: dict[int, list[list[int]]] = {}
-        for index, *rest in placement.slices.tolist():
-            slices.setdefault(index, []).append(rest)
-        for index, (name, parameter) in enumerate(trainable(self.model).items()):
-            if id(parameter) not in wanted:
-                continue
-            shape = placement.parameters[name]
-            whole = torch.zeros(math.prod(shape), dtype=self._groups[0].base[0].dtype, device=self.device)
-            for start, stop, partition, offset in slices.get(index, []):
-                _read_(whole[start:stop], rows, partition, offset)
-            yield name, self.ranks.sum_(whole).view(shape)
+        names = {name for name, parameter in trainable(self.model).items() if id(parameter) in wanted}
+        dtype = self._groups[0].base[0].dtype
+        return whole_tensors(names, rows, self.placement(), self.ranks, dtype, self.device)
 
     def memory(self) -> Memory:
         groups = (*self._groups, self._head)
@@ -390,17 +381,6 @@ class PartitionedEngine(Engine):
     def _take_base(self) -> None:
         for group in (*self._groups, self._head):
             group.take_base()
-
-
-def _read_(out: Tensor, rows: Sequence[Stored], partition: int, offset: int) -> None:
-    """Fill `out` with the elements of a partition from `offset` on, decoded."""
-    for stored in rows:
-        first = max(offset, stored.start)
-        last = min(offset + out.numel(), stored.start + stored.values.numel())
-        if stored.partition == partition and first < last:
-            begin = (first - stored.start) // BLOCK * BLOCK  # a scale is that of a whole block
-            values = decode(stored.values, stored.scales, begin, last - stored.start, out.dtype)
-            out[first - offset : last - offset] = values[first - stored.start - begin :]
 
 
 def _with_last(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:

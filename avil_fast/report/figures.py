@@ -55,17 +55,18 @@ def over_rounds(
     rounds: Sequence[int],
     percent: bool = False,
     mark: tuple[str, int] | None = None,
+    unit: str = "round",
 ) -> Figure:
-    """Curves over rounds; those that end early leave their last cells empty."""
+    """Curves over rounds, or what `unit` says; those that end early leave their last cells empty."""
     padded = {key: [*curve.values, *[None] * (len(rounds) - len(curve.values))] for key, curve in curves.items()}
     series = [(curve.style, padded[key]) for key, curve in curves.items()]
     rows = [
         [str(round_), *(number(values[i], percent) for values in padded.values())]
         for i, round_ in enumerate(rounds)
     ]
-    plot = plots.lines(name, label, series, rounds, percent, mark)
+    plot = plots.lines(name, label, series, rounds, percent, mark, unit)
     keys = [(key, curve.style) for key, curve in curves.items()]
-    return Figure(name, title, caption, plot, keys, Table(["round", *curves], rows))
+    return Figure(name, title, caption, plot, keys, Table([unit, *curves], rows))
 
 
 def cosines(tasks: Sequence[str], cosine: Sequence[Sequence[float]], round_: int) -> Figure:

@@ -78,6 +78,22 @@ def _compared(summary: dict[str, Any], baseline: dict[str, Any], judged: Measure
     return f"this run is {by or 'equal'}"
 
 
+def _alpha_by_step(row: dict[str, Any], tasks: list[str], styles: dict[str, plots.Style]) -> Figure:
+    """How α was learned in the one round that it was: there is no way over rounds to show."""
+    path = row["alpha_path"]
+    ended = ", ".join(f"{name} {number(value)}" for name, value in zip(tasks, path[-1], strict=True))
+    return figures.over_rounds(
+        "alpha",
+        "Coefficients α",
+        f"Learned in round {row['round']}, by descent on the target's dev loss; from then on tasks train "
+        f"together, and their steps follow from α.",
+        f"α of every task by step of the descent; at its end: {ended}",
+        {name: Curve(styles[name], [step[i] for step in path]) for i, name in enumerate(tasks)},
+        range(len(path)),
+        unit="step",
+    )
+
+
 def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bool, mark: str) -> Iterator[Figure]:
     """Every figure that this run has the numbers for."""
     tasks, rounds = summary["tasks"], [row["round"] for row in history]
@@ -103,19 +119,28 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
         percent and kind == "metric",
         (mark, best) if best in rounds else None,
     )
-    together = 0 < sum(bool(row.get("cosine")) for row in history) < len(history)
-    alpha_caption = "The share of each task's delta that was merged" + (
-        "; once α is settled, tasks train together, and their steps follow from it." if together else "."
-    )
-    for key, symbol, title, caption, before in (
-        ("alpha", "α", "Coefficients α", alpha_caption, []),
-        ("weight", "w", "Weights w", "How strongly each task trains next; all start at 1.", [1.0]),
-    ):
-        if key == "weight" and all(value == 1.0 for row in history for value in row[key].values()):
-            continue  # weights.rule is off: a flat line tells nothing
-        by_task = {name: Curve(styles[name], before + [row[key].get(name) for row in history]) for name in tasks}
-        label = f"{symbol} of every task by round; in the last round: {last(key)}"
-        yield figures.over_rounds(key, title, caption, label, by_task, [0] * len(before) + rounds)
+    learned = [row for row in history if not row.get("share")]
+    if len(learned) == 1 < len(history) and learned[0]["alpha_path"]:
+        yield _alpha_by_step(learned[0], tasks, styles)
+    else:
+        together = "; once α is settled, tasks train together, and their steps follow from it."
+        yield figures.over_rounds(
+            "alpha",
+            "Coefficients α",
+            "The share of each task's delta that was merged" + (together if len(learned) < len(history) else "."),
+            f"α of every task by round; in the last round: {last('alpha')}",
+            {name: Curve(styles[name], [row["alpha"].get(name) for row in history]) for name in tasks},
+            rounds,
+        )
+    if any(value != 1.0 for row in history for value in row["weight"].values()):  # else weights.rule is off
+        yield figures.over_rounds(
+            "weight",
+            "Weights w",
+            "How strongly each task trains next; all start at 1.",
+            f"w of every task by round; in the last round: {last('weight')}",
+            {name: Curve(styles[name], [1.0, *(row["weight"].get(name) for row in history)]) for name in tasks},
+            [0, *rounds],
+        )
     by_layer = [row for row in history if row.get("alpha_layers")]
     if by_layer:
         yield figures.layers(tasks, by_layer[-1]["alpha_layers"], by_layer[-1]["round"])

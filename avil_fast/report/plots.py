@@ -81,8 +81,9 @@ def lines(
     rounds: Sequence[int],
     percent: bool = False,
     mark: tuple[str, int] | None = None,
+    unit: str = "round",
 ) -> Markup:
-    """Lines over rounds, with gaps for None; `mark` is a word and the round that it belongs to."""
+    """Lines over rounds, or what `unit` says, with gaps for None; `mark` is a word and the round it belongs to."""
     with _axes(2.9) as (figure, axes):
         first, last = rounds[0], rounds[-1]
         for style, values in series:
@@ -90,7 +91,7 @@ def lines(
             pen |= {"linestyle": (0, style.dashes)} if style.dashes else {}
             pen |= {"marker": "o", "markersize": 3.2} if len(rounds) <= 12 else {}
             axes.plot(rounds, [np.nan if value is None else value for value in values], **pen)
-        axes.set(xlim=(first - 0.1 - (last - first) / 50, last + 0.1 + (last - first) / 50), xlabel="round")
+        axes.set(xlim=(first - 0.1 - (last - first) / 50, last + 0.1 + (last - first) / 50), xlabel=unit)
         axes.margins(y=0.15)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(5))

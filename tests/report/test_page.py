@@ -341,3 +341,20 @@ def test_alpha_of_layers_is_that_of_the_last_round_that_has_it() -> None:
     assert found[1:4] == [("layer.1", "1.000", "1.200"), ("layer.2", "1.000", "2.200"), ("layer.3", "1.000", "–")]
     assert len(found) == 40
     assert "Coefficients α by layer" not in page.render(*make(["t", "a"]), "")
+
+
+def test_an_alpha_of_one_round_is_shown_as_it_was_learned() -> None:
+    summary, history = make(["a", "b"])
+    for row in history[1:]:
+        row |= {"share": {"a": 1.0, "b": 0.5}, "restarted": True, "alpha_path": [[1.0, 0.4]], "cosine": []}
+    history[0]["alpha_path"] = [[1.0, 1.0], [1.25, 0.75]]
+    html = page.render(summary, history, "rounds: 3\n")
+    text = Reader(html).text
+    assert "Learned in round 1, by descent on the target's dev loss; from then on tasks train together" in text
+    table = re.search(r'id="numbers-alpha".*?</table>', html, re.DOTALL)
+    assert table is not None
+    cells = re.findall(r"<t[hd]\b[^>]*>([^<]*)</t[hd]>", table[0])
+    assert cells == ["step", "a", "b", "0", "1.000", "1.000", "1", "1.250", "0.750"]
+    history[1].pop("share")
+    text = Reader(page.render(summary, history, "rounds: 3\n")).text
+    assert "once α is settled, tasks train together, and their steps follow from it." in text

@@ -1,4 +1,4 @@
-"""How a run goes on, while it does: for people on a terminal, and for machines."""
+"""Progress of a run while it trains: for a terminal, and as JSON lines."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class OptimizerConfig(Section):
 
 
 FEWEST_ROUNDS = 6
-"""Of a run in which α settles by itself: of fewer, none can be given away to learn it."""
+"""Of a run in which α settles by itself: with fewer, no round can be spared for learning α only."""
 
 
 class AlphaConfig(Section):

@@ -140,8 +140,8 @@ class TrainConfig(Section):
             )
         if self.task_vectors and self.may_restart:
             found.append(
-                "task_vectors: true keeps those of rounds in which tasks train apart, but where the target has a "
-                "test set they train together once α is settled; set alpha.settled: merge"
+                "task_vectors: true keeps those of rounds in which tasks train apart, but once α is settled (by "
+                "default, if the target has a test set) they train together; set alpha.settled: merge"
             )
         if self.weights.apply == "loss" and self.weights.rule != "off" and self.optimizer.name != "sgd":
             found.append(

@@ -35,7 +35,7 @@ def make_banks(
     except HostMemoryError as error:
         advice = [*_smaller(n, sizes, codec), "deltas.device: model"]
         raise AvilError(
-            f"{error}; set {' or '.join(advice)}, or give this process more memory that it may lock"
+            f"{error}; set {' or '.join(advice)}, or raise the limit on locked memory (ulimit -l)"
         ) from error
     except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, an allocator's own on the CPU
         if "allocate" not in str(error):

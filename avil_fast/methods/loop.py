@@ -73,7 +73,7 @@ class Run:
         tail = own_data(engine.tasks, engine.target, config)
         self._data = TaskData(engine.tasks, config, engine.share, tail)
         self._method = method(engine, self._data, config, watch)
-        self._held_out = not trains_on_dev(engine.tasks, engine.target, config)
+        self._dev_held_out = not trains_on_dev(engine.tasks, engine.target, config)
         self._best_round = 0
         self._finetune: Finetune | None = None
         """None as long as the rounds go on."""
@@ -146,7 +146,13 @@ class Run:
             self._finetune = Finetune()
         if self._config.finetune.epochs and not enough:
             finetune(
-                self._engine, self._data, self._config, self.best, self._finetune, self._watch, not self._held_out
+                self._engine,
+                self._data,
+                self._config,
+                self.best,
+                self._finetune,
+                self._watch,
+                not self._dev_held_out,
             )
             self._engine.restore(self.best.model)
         dev, test = measure_target(self._engine, self._data)
@@ -162,7 +168,7 @@ class Run:
             dict(zip(names, self._data.examples_seen, strict=True)),
             self._rejected(),
             self._data.dev_passes,
-            self._held_out,
+            self._dev_held_out,
             time.perf_counter() - self._began,
             time.process_time() - self._cpu_began,
         )

@@ -28,9 +28,9 @@ class Collecting(Method):
 
 
 class Merging(Collecting):
-    """Every task trains from θ; then θ ← θ + n Σ λ_i δ_i, with λ from the simplex as the method says.
+    """Every task trains from θ; then θ ← θ + Σ c_i δ_i, with coefficients as the method says.
 
-    n Σ λ_i δ_i is Σ δ_i where all λ_i are 1/n: as far as the tasks would go one after the other.
+    All 1 is Σ δ_i: as far as the tasks would go one after the other.
     """
 
     def round(self, round_: int) -> RoundRecord:

@@ -73,7 +73,7 @@ def test_no_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(banks, "StreamedBank", raising(error))
     expected = (
         r"^the bank needs 8.0 GB of pinned CPU memory, and only 5.1 GB could be had; set deltas.dtype: bf16 "
-        r"\(4.0 GB\) or .* or deltas.device: model, or give this process more memory that it may lock$"
+        r"\(4.0 GB\) or .* or deltas.device: model, or raise the limit on locked memory \(ulimit -l\)$"
     )
     with pytest.raises(AvilError, match=expected):
         make_banks(2, [[10**9]], CODECS["fp32"], GPU, "cpu")

@@ -187,7 +187,7 @@ def _load(
             dtype=DTYPES[config.dtype],
             output_loading_info=True,
             ignore_mismatched_sizes=isinstance(config, EncoderConfig),
-            weights_only=True,  # of a file that torch pickled nothing but tensors is made
+            weights_only=True,  # never unpickle anything but tensors
             **options,
         )
     _check(config, model, tokenizer)

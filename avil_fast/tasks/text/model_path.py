@@ -1,4 +1,4 @@
-"""Where an encoder lies: `model.path` to what transformers is given."""
+"""Where a model of transformers lies: `model.path` to what transformers is given."""
 
 from __future__ import annotations
 

@@ -179,12 +179,7 @@ def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) 
     """Refuse, before anything is trained or written, what cannot end well; the index of the target."""
     target = check_tasks(tasks, config)
     require_loggers(config)
-    package = find(config.method).package
-    if package is not None and importlib.util.find_spec(package) is None:
-        raise AvilError(
-            f"method is {config.method!r}, which needs the package {package}; install the extra conflicts, or it: "
-            f"pip install {package}"
-        )
+    require_packages(config.method)
     zero = zero_of(config, ranks.size)
     deepspeed = json.dumps(zero.settings, sort_keys=True) if zero else ""
     data = [json.dumps(about_data(task)) for task in tasks]
@@ -192,6 +187,16 @@ def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) 
     if ranks.size > 1:
         ranks.require_same("the data", [line for task in tasks for line in fingerprint(task)])
     return target
+
+
+def require_packages(method: str) -> None:
+    """Refuse a method whose packages are not all there."""
+    missing = [name for name in find(method).packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise AvilError(
+            f"the method {method} needs {', '.join(missing)}, which is missing; install the extra conflicts: "
+            f"pip install 'avil-fast[conflicts]'"
+        )
 
 
 def check_tasks(tasks: Sequence[Task], config: TrainConfig) -> int:

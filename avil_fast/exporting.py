@@ -146,8 +146,8 @@ def _about_vectors(run: Path, found: Finished) -> dict[str, Any]:
     if about.get("round") != kept:
         raise AvilError(
             f"{str(folder)!r} has the task vectors of round {about.get('round')}, but the model is that of round "
-            f"{kept}: they could not be kept then; train again with task_vectors=true, alpha.settled=merge and room "
-            f"on the disk"
+            f"{kept}: they could not be kept then; train again with task_vectors=true, alpha.settled=merge, and "
+            f"room on the disk"
         )
     if about.get("tasks") != found.summary["tasks"] or len(about.get("alpha", [])) != len(about["tasks"]):
         raise AvilError(f"{str(folder)!r} is of other tasks than the run; train again with task_vectors=true")

@@ -56,6 +56,8 @@ def train(
         model, tasks, export = build(config, zero3)
         ranks.on_first(lambda: require_free(config, resume))
         target = api.check_run(tasks, config, ranks)
+        for method in beside(config, tasks, target):
+            api.require_packages(method)
         with opened(config, ranks, resume) as home:
             baselines = dict(home.baselines)
             lines = JsonLines(config.method) if as_json and ranks.first else None

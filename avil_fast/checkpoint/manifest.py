@@ -77,7 +77,10 @@ class Manifest:
         if not whole:
             raise Damaged(f"{str(path)!r} is damaged: it is not what was written")
         if content.get("format") != FORMAT:
-            raise Damaged(f"{str(path)!r} was written by avil_fast {content.get('version')}; use that version")
+            raise Damaged(
+                f"{str(path)!r} was written by avil_fast {content.get('version')} in the format "
+                f"{content.get('format')!r}, and this one reads {FORMAT}; go on with the version that wrote it"
+            )
         try:
             manifest = TypeAdapter(cls).validate_python(content)
         except ValidationError as error:

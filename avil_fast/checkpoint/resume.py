@@ -147,6 +147,9 @@ def settings_that_differ(paths: Sequence[Path], config: TrainConfig) -> list[str
     return list(told_differences(manifest.config, config.model_dump(mode="json")).values())
 
 
+OPTIONS = "options"
+
+
 def told_differences(before: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
     """The settings that make another result than those from before; a sentence for each name."""
     return {
@@ -194,11 +197,16 @@ def _require_same_run(
 
 
 def _differences(saved: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """(dotted name, value then, value now) of the settings that both know and that differ."""
-    now = dict(flat(here))
-    for name, value in flat(saved):
+    """(dotted name, value then, value now) of the settings that both know and that differ.
+
+    A method's options are one: those that are not there have their defaults.
+    """
+    now = dict(flat({**here, OPTIONS: None}))
+    for name, value in flat({**saved, OPTIONS: None}):
         if name in now and now[name] != value:
             yield name, value, now[name]
+    if (there := saved.get(OPTIONS) or {}) != (options := here.get(OPTIONS) or {}):
+        yield OPTIONS, there, options
 
 
 def _told(task: Mapping[str, Any]) -> str:

@@ -77,7 +77,7 @@ class Method(ABC):
     class Options(Section):
         """Its own settings; none."""
 
-    package: ClassVar[str | None] = None
+    packages: ClassVar[Sequence[str]] = ()
     """What it needs of the extra `conflicts`."""
     keeps_deltas: ClassVar[bool] = True
     """Every task has its turn in a round, and its delta is there at the end."""

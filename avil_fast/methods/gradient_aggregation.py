@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ class Aggregated(Merging):
     With one step of SGD per task δ_i is -lr times a gradient, and this is the method on gradients.
     """
 
-    package = "torchjd"
+    packages: ClassVar[Sequence[str]] = ("torchjd",)
 
     def coefficients(self, round_: int) -> list[float]:
         gram = torch.tensor(self.engine.gram(), dtype=torch.float64)
@@ -45,6 +45,8 @@ class UPGrad(Aggregated):
     """Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization" (arXiv 2406.16232): the mean of the
     deltas, each projected onto the cone of those that conflict with none."""
 
+    packages = ("torchjd", "quadprog", "qpsolvers")
+
     def aggregator(self, library: Any) -> Callable[[Tensor], Tensor]:
         found: Callable[[Tensor], Tensor] = library.UPGradWeighting()
         return found
@@ -66,6 +68,8 @@ class PCGrad(Aggregated):
 class CAGrad(Aggregated):
     """Liu and others, "Conflict-Averse Gradient Descent for Multi-task Learning" (NeurIPS 2021): near the mean,
     where the task that gains least gains most."""
+
+    packages = ("torchjd", "cvxpy")
 
     class Options(Section):
         """How near."""

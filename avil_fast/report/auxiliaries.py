@@ -52,7 +52,7 @@ def _verdict(summary: dict[str, Any], name: str, weights_moved: bool) -> Verdict
     alpha, influence = summary["alpha_mean"].get(name), summary["influence"].get(name)
     share = (summary.get("share_last") or {}).get(name)
     if share is not None:
-        alpha = summary["alpha_last"].get(name)
+        alpha = (summary.get("alpha_last") or {}).get(name, alpha)
     use = f"its {'mean α is' if share is None else 'α settled at'} {number(alpha, digits=2)}"
     if weights_moved:
         use += f" and its final weight {number(summary['weight_last'].get(name), digits=2)}"

@@ -43,6 +43,7 @@ def render(run: Finished, vectors: Mapping[str, tuple[str, float]] | None = None
         method=summary["method"],
         alone=_alone(summary),
         target=target,
+        together=bool(run.kept.get("share")),
         restarted=bool(run.kept.get("restarted")),
         auxiliaries=_counted(len(auxiliaries), "other dataset"),
         auto=_auto(run),
@@ -127,17 +128,15 @@ def _share(run: Finished, name: str) -> str:
         return "the only task that was trained." if _alone(summary) else f"trained by `{summary['method']}`."
     alpha, mean, weight = run.kept["alpha"][name], summary["alpha_mean"][name], summary["weight_last"][name]
     ended = "stayed at 1" if run.config.weights.rule == "off" else f"ended at {weight:.2f}"
-    if run.kept.get("restarted"):
+    if run.kept.get("share"):
         count = sum(map(held_out, run.history))
         rounds = "round" if count == 1 else f"{count} rounds"
         share = run.kept["share"][name]
         had = "as many steps as the target" if share == 1 else f"{_percent(share)} of the target's steps"
         if name == summary["target"]:
             had = "its dev set to train on, too"
-        sentence = (
-            f"α settled at {alpha:.2f} in the first {rounds}; when training began anew, it had {had}; its weight "
-            f"{ended}."
-        )
+        then = "when training began anew" if run.kept.get("restarted") else "from then on"
+        sentence = f"α settled at {alpha:.2f} in the first {rounds}; {then}, it had {had}; its weight {ended}."
     else:
         sentence = (
             f"α was {alpha:.2f} in round {summary['best_round']}, the kept one, and {mean:.2f} on average, so "

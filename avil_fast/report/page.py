@@ -119,8 +119,9 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
         percent and kind == "metric",
         (mark, best) if best in rounds else None,
     )
-    learned = [row for row in history if not row.get("share")]
-    if len(learned) == 1 < len(history) and learned[0]["alpha_path"]:
+    learned = [row for row in history if row["cosine"]] or history
+    path = learned[0].get("alpha_path") or [[]]
+    if len(learned) == 1 < len(history) and all(len(step) == len(tasks) for step in path):
         yield _alpha_by_step(learned[0], tasks, styles)
     else:
         together = "; once α is settled, tasks train together, and their steps follow from it."

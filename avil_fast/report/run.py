@@ -53,6 +53,8 @@ class _Summary(_Measured):
     best_round: int
     finetune_epoch: int
     alpha_mean: Numbers
+    alpha_last: Numbers = {}
+    share_last: Numbers | None = None
     influence: Numbers
     weight_last: Numbers
     steps: dict[str, int]
@@ -78,6 +80,9 @@ class _Row(_Measured):
     alpha: Numbers
     alpha_layers: dict[str, Numbers] = {}
     weight: Numbers
+    alpha_path: list[list[FiniteFloat]] = []
+    share: Numbers = {}
+    restarted: bool = False
     cosine: list[list[FiniteFloat]]
     seconds: _Seconds
 

@@ -71,7 +71,7 @@ def test_numbers_that_agree_with_the_run_are_taken() -> None:
         (zero("2"), ["stage is '2'"]),
         (zero(2, reduce_bucket_size="big"), ["reduce_bucket_size is 'big'", "a number of elements"]),
         (zero(3, stage3_max_live_parameters=True), ["stage3_max_live_parameters is True"]),
-        (zero(3, stage3_prefetch_bucket_size=0), ["stage3_prefetch_bucket_size is 0"]),
+        (zero(3, stage3_prefetch_bucket_size=-1), ["stage3_prefetch_bucket_size is -1", "at least 0"]),
         (zero(3, zero_hpz_partition_size=2), ["zero_hpz_partition_size is 2", "leave it out"]),
         (zero(3, zero_quantized_weights=True), ["zero_quantized_weights"]),
         (zero(3, zero_quantized_nontrainable_weights=True), ["zero_quantized_nontrainable_weights"]),
@@ -198,3 +198,8 @@ def test_auto_is_deepspeeds_own_default() -> None:
     resolved = resolve(zero(3, **dict.fromkeys(keys, "auto")), run_config(), 2)
     assert resolved.settings == resolve(zero(3), run_config(), 2).settings
     assert resolved.bucket(1000) == 1000
+
+
+def test_a_prefetch_of_nothing_is_deepspeeds_way_to_turn_it_off() -> None:
+    given = {"stage3_prefetch_bucket_size": 0, "stage3_max_live_parameters": 0}
+    assert resolve(zero(3, **given), run_config(), 2).settings["zero_optimization"].items() >= given.items()

@@ -669,9 +669,9 @@ def test_a_metric_that_is_not_a_number_at_the_end_is_told() -> None:
 
 
 def test_a_package_that_is_missing_is_told_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find("upgrad"), "package", "no_such_package")
+    monkeypatch.setattr(find("upgrad"), "packages", ("torch", "no_such_package"))
     case = CASES["linear"]()
-    with pytest.raises(AvilError, match="method is 'upgrad', which needs the package no_such_package; install"):
+    with pytest.raises(AvilError, match="upgrad needs no_such_package, which is missing; install"):
         fit(case, case.tasks(), method="upgrad", rounds=1)
 
 

@@ -355,6 +355,6 @@ def test_an_alpha_of_one_round_is_shown_as_it_was_learned() -> None:
     assert table is not None
     cells = re.findall(r"<t[hd]\b[^>]*>([^<]*)</t[hd]>", table[0])
     assert cells == ["step", "a", "b", "0", "1.000", "1.000", "1", "1.250", "0.750"]
-    history[1].pop("share")
+    history[1]["cosine"] = history[0]["cosine"]
     text = Reader(page.render(summary, history, "rounds: 3\n")).text
     assert "once α is settled, tasks train together, and their steps follow from it." in text

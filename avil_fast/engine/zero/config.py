@@ -52,8 +52,8 @@ ZERO_REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "compute_grad_norm": (lambda v: v is False, "leave it out; a gradient that is not finite would be stepped on"),
 }
 
-COUNTS = {"reduce_bucket_size", "stage3_max_live_parameters", "stage3_prefetch_bucket_size"}
-"""Numbers of elements that are read here; DeepSpeed checks the others."""
+LEAST = {"reduce_bucket_size": 1, "stage3_max_live_parameters": 0, "stage3_prefetch_bucket_size": 0}
+"""Numbers of elements that are read here, and the least that each may be; DeepSpeed checks the others."""
 
 BUCKET = 500_000_000
 """Elements of DeepSpeed's buckets where its file names no number."""
@@ -150,11 +150,12 @@ def _zero(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
         raise AvilError(f"{name}: zero_optimization.stage is {stage!r}, but must be 0, 1, 2 or 3")
     for key in [key for key, value in zero.items() if value == "auto"]:
         del zero[key]  # as DeepSpeed takes it: its default
-    for key in COUNTS & zero.keys():
+    for key in LEAST.keys() & zero.keys():
         value = zero[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not LEAST[key] <= value < math.inf:
             raise AvilError(
-                f"{name}: zero_optimization.{key} is {value!r}, but must be a number of elements, or 'auto'"
+                f"{name}: zero_optimization.{key} is {value!r}, but must be a number of elements, at least "
+                f"{LEAST[key]}, or 'auto'"
             )
     for key, (refused, advice) in ZERO_REFUSED.items():
         if key in zero and refused(zero[key]):

@@ -169,7 +169,9 @@ class ZeroEngine(SavedEngine):
 
     def _moments(self, task: int) -> dict[int, dict[str, Any]]:
         state = self._client.moments(task)
-        own = ((k, s.parameter) for k, s in enumerate(self._all) if self._owners[k] in (None, task))
+        # Shared moments that do not outlive the turn are those of the task whose turn it is.
+        owners = (task,) if self._client.resets and task != self._current else (None, task)
+        own = ((k, s.parameter) for k, s in enumerate(self._all) if self._owners[k] in owners)
         return {k: state[flat] for k, flat in own if state.get(flat)}
 
     def _make_moments(self, task: int, names: Sequence[str], steps: Mapping[str, int | None]) -> None:

@@ -59,18 +59,16 @@ class ByTask(torch.optim.Optimizer):
             if group["task"] is not None:
                 self.state.update({partition: own[partition] for partition in group["params"]})
 
+    @property
+    def resets(self) -> bool:
+        """No moments outlive a turn."""
+        return self._reset
+
     def moments(self, task: int) -> Any:
-        """The state of a task by partition; empty if it has none that outlives it."""
-        if not self._reset:
-            return self._states.get(task, {})
-        if self._turn is None:
-            return {}
-        if task == self._turn:
-            return self.state
-        heads = {
-            partition for group in self.param_groups if group["task"] == task for partition in group["params"]
-        }
-        return {partition: values for partition, values in self.state.items() if partition in heads}
+        """The state of a task by partition, empty if it has none; with `resets` that of all in the turn."""
+        if self._reset:
+            return self.state if self._turn is not None else {}
+        return self._states.get(task, {})
 
     def make_moments(
         self, task: int, partitions: Sequence[Tensor], names: Sequence[str], step: int | None

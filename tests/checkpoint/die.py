@@ -61,8 +61,8 @@ def main(moment: str, number: int, victim: int, folder: Path) -> None:
         owner, name, called = MOMENTS[moment]
         wrapped = killing(getattr(owner, name), number, called)
         setattr(owner, name, wrapped)
-        if name == "write" and owner is files:  # the saver has it by name
-            sys.modules["avil_fast.checkpoint.saver"].write = wrapped  # type: ignore[attr-defined]
+        if name == "write" and owner is files:  # pending.py has it by name
+            sys.modules["avil_fast.checkpoint.pending"].write = wrapped  # type: ignore[attr-defined]
     with together(torch.device("cpu")) as ranks:
         resume = "auto" if (folder / "run").exists() else None
         result = fit(

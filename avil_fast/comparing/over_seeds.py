@@ -90,22 +90,14 @@ class Comparison:
             "seeds": self.seeds,
             "methods": {
                 name: {
-                    "values": list(map(_known, self.values[name])),
+                    "values": [None if math.isnan(value) else value for value in self.values[name]],
                     "diverged": self.diverged.get(name, {}),
-                    **{key: _known(value) for key, value in _facts(self.standings.get(name)).items()},
+                    **(self.standings[name].as_json() if name in self.standings else {}),
                     "budget": vars(self.budgets[name]) if name in self.budgets else None,
                 }
                 for name in self.values
             },
         }
-
-
-def _facts(standing: Standing | None) -> dict[str, Any]:
-    return {} if standing is None else vars(standing)
-
-
-def _known(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 class Trains(Protocol):

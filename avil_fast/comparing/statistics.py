@@ -31,6 +31,10 @@ class Standing:
     difference: float
     p: float
 
+    def as_json(self) -> dict[str, float | str | None]:
+        """In JSON's types; None for what is NaN."""
+        return {key: None if value != value else value for key, value in vars(self).items()}
+
     def verdict(self, lower_is_better: bool) -> str:
         """better, worse, or equal to the rival as far as these seeds tell."""
         if not self.p < LEVEL:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from avil_fast.config.section import TOO_LARGE, Count, Fraction, Positive, Section
+from avil_fast.config.base import TOO_LARGE, Count, Fraction, Positive, Section
 
 
 class ConvNetConfig(Section):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from avil_fast.config.section import Count, NonNegative, Positive, Section, Whole
+from avil_fast.config.base import Count, NonNegative, Positive, Section, Whole
 from avil_fast.config.settings import require_ordered
 
 Bounds = tuple[float, float]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Tag, field_validator, model_validator
 
-from avil_fast.config.section import Count, DiskPath, Section, Whole
+from avil_fast.config.base import Count, DiskPath, Section, Whole
 
 
 class PairsConfig(Section):

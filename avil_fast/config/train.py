@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from avil_fast.config.section import Count, DiskPath, NonNegative, Positive, Section, Whole
+from avil_fast.config.base import Count, DiskPath, NonNegative, Positive, Section, Whole
 from avil_fast.config.sections import AlphaConfig, DeltasConfig, FinetuneConfig, OptimizerConfig, WeightsConfig
 from avil_fast.config.settings import explain_options
 from avil_fast.methods import METHODS, find

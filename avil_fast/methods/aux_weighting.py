@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avil_fast.config.section import Count, Positive, Section
+from avil_fast.config.base import Count, Positive, Section
 from avil_fast.methods.merging import Merging
 from avil_fast.randomness import derive_seed
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 
 from avil_fast.config import TrainConfig
-from avil_fast.config.section import Section
+from avil_fast.config.base import Section
 from avil_fast.engine.base import Engine, Table, TaskRun
 from avil_fast.engine.parameters import Granularity
 from avil_fast.methods.data import TaskData

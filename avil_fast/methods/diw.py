@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from avil_fast.config.section import Positive, Section
+from avil_fast.config.base import Positive, Section
 from avil_fast.methods.merging import Merging
 
 

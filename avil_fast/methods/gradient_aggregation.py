@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from avil_fast.config.section import NonNegative, Section
+from avil_fast.config.base import NonNegative, Section
 from avil_fast.methods.merging import Merging
 from avil_fast.randomness import derive_seed, seeded
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from avil_fast.config.section import Fraction, Section
+from avil_fast.config.base import Fraction, Section
 from avil_fast.methods.base import Method, RoundRecord, share_out
 from avil_fast.methods.single import target_alone
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from avil_fast.config import TrainConfig
-from avil_fast.config.section import NonNegative, Section
+from avil_fast.config.base import NonNegative, Section
 from avil_fast.engine.base import Table
 from avil_fast.engine.parameters import Granularity
 from avil_fast.methods.alpha_descent import descend, dev_gradients, mean

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avil_fast.config.section import Positive, Section
+from avil_fast.config.base import Positive, Section
 from avil_fast.methods.diw import reweighted
 from avil_fast.methods.merging import Merging
 

@@ -23,8 +23,4 @@ def beside(earlier: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any
         name: [math.nan if value is None else value for value in own["values"]] for name, own in methods.items()
     }
     standing = standings(values, new["measure"]["lower_is_better"])
-    facts = {
-        name: {key: None if value != value else value for key, value in vars(own).items()}  # NaN is no JSON
-        for name, own in standing.items()
-    }
-    return new | {"methods": {name: own | facts[name] for name, own in methods.items()}}
+    return new | {"methods": {name: own | standing[name].as_json() for name, own in methods.items()}}

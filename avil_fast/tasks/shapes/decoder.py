@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from avil_fast.config.section import Count
+from avil_fast.config.base import Count
 
 
 class _Rope(BaseModel):

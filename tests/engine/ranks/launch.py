@@ -21,7 +21,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def environment(ranks: int, rank: int, port: int) -> dict[str, str]:
+def environment(ranks: int, rank: int, port: int, device: str = "cpu") -> dict[str, str]:
     """What a launcher sets for a rank."""
     return os.environ | {
         "RANK": str(rank),
@@ -30,22 +30,28 @@ def environment(ranks: int, rank: int, port: int) -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
-        "DS_ACCELERATOR": "cpu",
+        "DS_ACCELERATOR": device,
         "MALLOC_MMAP_THRESHOLD_": str(MMAPPED),
     }
 
 
-def on_ranks(ranks: int, cases: dict[str, Any], folder: Path, timeout: float = 300) -> dict[str, list[Any]]:
+def on_ranks(
+    ranks: int, cases: dict[str, Any], folder: Path, timeout: float = 300, device: str = "cpu"
+) -> dict[str, list[Any]]:
     """What each rank found, by the case's name; one start of the ranks for all cases."""
     folder.mkdir(parents=True)
     jobs = folder / "jobs"
     jobs.write_bytes(pickle.dumps(cases))
-    command = [sys.executable, "-m", "tests.engine.ranks.worker", str(jobs), str(folder)]
+    command = [sys.executable, "-m", "tests.engine.ranks.worker", str(jobs), str(folder), device]
     port = free_port()
     logs = [(folder / f"log.{rank}").open("w") for rank in range(ranks)]
     started = [
         subprocess.Popen(
-            command, cwd=ROOT, env=environment(ranks, rank, port), stdout=logs[rank], stderr=subprocess.STDOUT
+            command,
+            cwd=ROOT,
+            env=environment(ranks, rank, port, device),
+            stdout=logs[rank],
+            stderr=subprocess.STDOUT,
         )
         for rank in range(ranks)
     ]

@@ -45,7 +45,7 @@ PHASES = [
 """The points that runs are taken up from."""
 
 
-def fit(case: Case, where: Path, **more: Any) -> dict[str, Any]:
+def fit(case: Case, where: Path, device: str = "cpu", **more: Any) -> dict[str, Any]:
     """A run as the case says; what it found."""
     options = RUN | {f"optimizer.{name}": value for name, value in case.optimizer_config().model_dump().items()}
     options |= {"deltas.dtype": case.deltas, "gradient_accumulation_steps": case.parts}
@@ -57,14 +57,14 @@ def fit(case: Case, where: Path, **more: Any) -> dict[str, Any]:
         own = options["deepspeed"].with_suffix(f".{os.getpid()}")  # all ranks write it, none reads half of it
         own.write_text(text, encoding="utf-8")
         own.replace(options["deepspeed"])
-    network = model()
+    network = model().to(device)
     result = avil.fit(network, tasks(), NAMES[1], **options | more)
     return {
         "alphas": torch.tensor(result.alphas),
         "weights": torch.tensor(result.weights),
         "dev": [row["dev_loss"] for row in result.history],
         "best": [result.summary["best_round"], result.summary["finetune_epoch"]],
-        "model": {name: p.detach().float().clone() for name, p in result.model.named_parameters()},
+        "model": {name: p.detach().float().cpu().clone() for name, p in result.model.named_parameters()},
     }
 
 

@@ -85,17 +85,17 @@ class RepeatCase:
         return found
 
 
-def main(jobs: Path, out: Path) -> None:
+def main(jobs: Path, out: Path, device: torch.device) -> None:
     torch.set_num_threads(1)
     # Memory that nobody wrote holds NaN, so that no sum may touch it.
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
     cases: dict[str, Any] = pickle.loads(jobs.read_bytes())
-    with together(CPU) as ranks:
+    with together(device, always=True) as ranks:
         for name, case in cases.items():
             found = case(ranks) if callable(case) else run(case, ranks)
             (out / f"{name}.{ranks.rank}").write_bytes(pickle.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), torch.device(sys.argv[3]))

@@ -84,9 +84,11 @@ def _capture_tile(
 def kernel(
     partitions, chunks, count, partial, slot, programs,
     CODE: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, ALIGNED: tl.constexpr, ROWS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     TILE: tl.constexpr = ROWS * BLOCK
     squares = tl.zeros((ROWS, BLOCK), tl.float64)
+    rest = tl.zeros((1, BLOCK), tl.float64)
     for c in range(tl.program_id(0), count, programs):
         chunk = chunks + 3 * c
         field = partitions + tl.load(chunk) * FIELDS
@@ -98,16 +100,14 @@ def kernel(
         start = tl.load(chunk + 1)
         length = tl.load(chunk + 2).to(tl.int32)
         end = start + length
-        for done in range(0, length // TILE * TILE, TILE):
+        for done in tl.range(0, length // TILE * TILE, TILE, num_stages=STAGES):
             squares += _capture_tile(
                 codes, scales, theta, base, low, start + done, end, CODE, LOW, SCALED, ROWS, True
             )
-        if length % TILE != 0:
-            squares += _capture_tile(
-                codes, scales, theta, base, low, start + length // TILE * TILE, end,
-                CODE, LOW, SCALED, ROWS, False,
-            )  # fmt: skip
-    tl.store(partial + tl.program_id(0), tl.sum(tl.sum(squares, axis=1), axis=0))
+        for done in tl.range(length // TILE * TILE, length, BLOCK, loop_unroll_factor=1):
+            rest += _capture_tile(codes, scales, theta, base, low, start + done, end, CODE, LOW, SCALED, 1, False)
+    total = tl.sum(tl.sum(squares, axis=1), axis=0) + tl.sum(tl.sum(rest, axis=1), axis=0)
+    tl.store(partial + tl.program_id(0), total)
 
 
 def capture_(
@@ -136,6 +136,7 @@ def capture_(
         SCALED=bool(scales),
         ALIGNED=made.aligned,
         ROWS=config.rows,
+        STAGES=config.stages,
         num_warps=config.warps,
     )
     return reduce.columns(partial).view(())

@@ -22,19 +22,17 @@ class TileConfig:
     warps: int
     unroll: int = 1
     """Deltas whose loads are issued together."""
+    stages: int = 1
+    """Tiles that are loaded while one is computed on, and that one."""
 
 
 @dataclass(frozen=True)
 class DotsConfig:
-    group: int
-    """Deltas that a program takes: with fewer, g is read more often from the L2 cache."""
-    vectors: int
-    """16-byte loads of a thread from each delta of a group, issued together."""
+    rows: int
+    """Blocks of 256 elements in a tile."""
+    lane: int
+    """Neighbours that a thread adds up before their scale comes to them."""
     warps: int
-
-    def rows(self, codec: torch.dtype) -> int:
-        """Blocks of 256 elements in a tile."""
-        return self.warps * 32 * self.vectors * (16 // codec.itemsize) // 256
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,19 @@ class GramConfig:
 WEIGHTED_SUM = {  # by codec
     torch.float32: TileConfig(rows=8, warps=8, unroll=2),
     torch.bfloat16: TileConfig(rows=4, warps=2, unroll=2),
-    torch.int8: TileConfig(rows=4, warps=4, unroll=4),
-    torch.float8_e4m3fn: TileConfig(rows=2, warps=2, unroll=4),
+    torch.int8: TileConfig(rows=4, warps=4, unroll=8),
+    torch.float8_e4m3fn: TileConfig(rows=2, warps=2, unroll=8),
 }
-DELTA_DOTS = {  # by codec
-    torch.float32: DotsConfig(group=2, vectors=4, warps=8),
-    torch.bfloat16: DotsConfig(group=8, vectors=1, warps=4),
-    torch.int8: DotsConfig(group=8, vectors=1, warps=2),
-    torch.float8_e4m3fn: DotsConfig(group=8, vectors=1, warps=2),
+DELTA_DOTS = {  # by codec and by how many deltas a program takes, the most last: with fewer, g is read more often
+    torch.float32: {1: DotsConfig(16, 4, 8), 2: DotsConfig(16, 4, 8)},
+    torch.bfloat16: {group: DotsConfig(4, 8, 4) for group in (1, 2, 4, 8)},
+    torch.int8: {1: DotsConfig(8, 8, 2), 2: DotsConfig(8, 8, 2), 4: DotsConfig(4, 8, 2), 8: DotsConfig(2, 8, 2)},
+    torch.float8_e4m3fn: {
+        1: DotsConfig(8, 8, 2),
+        2: DotsConfig(8, 8, 2),
+        4: DotsConfig(4, 8, 2),
+        8: DotsConfig(2, 8, 2),
+    },
 }
 CAPTURE = {  # by codec
     torch.float32: TileConfig(rows=4, warps=2),
@@ -94,9 +97,9 @@ def factor(dtype: torch.dtype) -> tl.dtype:
 
 
 @cache
-def has_e4m3(device: torch.device) -> bool:
-    """Whether the GPU converts e4m3 itself, as from sm_89 on: 2.6 instructions per code less than by its bits.
-
-    Counted in `weighted_sum_` for sm_90: 1624 instructions, or 2048 by the bits.
-    """
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
+def architecture(device: torch.device) -> int:
+    """What instructions there are: 90 for sm_90, which has one for e4m3 as from sm_89 on; 0 in the interpreter."""
+    if device.type != "cuda":
+        return 0
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from avil_fast.kernels import reduce, tile
-from avil_fast.kernels.configs import DELTA_DOTS, element, has_e4m3
+from avil_fast.kernels.configs import DELTA_DOTS, architecture, element
 from avil_fast.kernels.tables import tables
 from avil_fast.kernels.tile import BLOCK, FIELDS
 
@@ -42,20 +42,20 @@ def halves(values):
 @triton.jit
 def _add_products(
     sums, grad, codes, scales, delta, code_stride, scale_stride, start, end,
-    SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, ROWS: tl.constexpr, VECTOR: tl.constexpr, WHOLE: tl.constexpr,
+    SCALED: tl.constexpr, ARCH: tl.constexpr, ROWS: tl.constexpr, LANE: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    """sums [deltas, ROWS, 256 / VECTOR] and g · δ of a tile [deltas, ROWS, 256], VECTOR elements added.
+    """sums [deltas, ROWS, 256 / LANE] and g · δ of a tile [deltas, ROWS, 256], LANE elements added.
 
     What is fused is written out as well: a compiler may fuse either product of a sum of two.
     """
     at = tile.offsets(start, ROWS)
     inside = at < end
     row = (delta * code_stride)[:, None, None]
-    code = tile.widen(tile.load(codes, row + at[None, :, :], inside[None, :, :], WHOLE), HAS_E4M3)
+    code = tile.widen(tile.load(codes, row + at[None, :, :], inside[None, :, :], WHOLE), ARCH)
     g = tile.load(grad, at, inside, WHOLE).to(tl.float32)[None, :, :]
     even, odd = halves(code)
     g_even, g_odd = halves(g)
-    product = folded(tl.fma(g_even, even, g_odd * odd), VECTOR // 2)
+    product = folded(tl.fma(g_even, even, g_odd * odd), LANE // 2)
     if SCALED:
         block = start // BLOCK + tl.arange(0, ROWS)
         row = (delta * scale_stride)[:, None]
@@ -69,14 +69,14 @@ def _add_products(
 @triton.jit(do_not_specialize=["count", "n", "programs"])
 def kernel(
     partitions, chunks, count, partial, n, programs,
-    GRAD: tl.constexpr, CODE: tl.constexpr, SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, ALIGNED: tl.constexpr,
-    GROUP: tl.constexpr, ROWS: tl.constexpr,
+    GRAD: tl.constexpr, CODE: tl.constexpr, SCALED: tl.constexpr, ARCH: tl.constexpr, ALIGNED: tl.constexpr,
+    GROUP: tl.constexpr, ROWS: tl.constexpr, LANE: tl.constexpr,
 ):  # fmt: skip
-    VECTOR: tl.constexpr = 128 // CODE.primitive_bitwidth
     TILE: tl.constexpr = ROWS * BLOCK
     delta = tl.program_id(0) * GROUP + tl.arange(0, GROUP)
     row = tl.minimum(delta, n - 1).to(tl.int64)  # beyond the last delta: the last one again, not stored
-    totals = tl.zeros((GROUP, ROWS, BLOCK // VECTOR), tl.float64)
+    totals = tl.zeros((GROUP, ROWS, BLOCK // LANE), tl.float64)
+    rest = tl.zeros((GROUP, 1, BLOCK // LANE), tl.float64)
     for c in range(tl.program_id(1), count, programs):
         chunk = chunks + 3 * c
         field = partitions + tl.load(chunk) * FIELDS
@@ -88,27 +88,30 @@ def kernel(
         start = tl.load(chunk + 1)
         length = tl.load(chunk + 2).to(tl.int32)
         end = start + length
-        products = tl.zeros((GROUP, ROWS, BLOCK // VECTOR), tl.float32)
+        products = tl.zeros((GROUP, ROWS, BLOCK // LANE), tl.float32)
         for done in range(0, length // TILE * TILE, TILE):
             products = _add_products(
                 products, grad, codes, scales, row, code_stride, scale_stride, start + done, end,
-                SCALED, HAS_E4M3, ROWS, VECTOR, True,
-            )  # fmt: skip
-        if length % TILE != 0:
-            products = _add_products(
-                products, grad, codes, scales, row, code_stride, scale_stride, start + length // TILE * TILE, end,
-                SCALED, HAS_E4M3, ROWS, VECTOR, False,
+                SCALED, ARCH, ROWS, LANE, True,
             )  # fmt: skip
         totals += products.to(tl.float64)
-    sums = tl.sum(tl.sum(totals, axis=2), axis=1)
+        ends = tl.zeros((GROUP, 1, BLOCK // LANE), tl.float32)
+        for done in tl.range(length // TILE * TILE, length, BLOCK, loop_unroll_factor=1):
+            ends = _add_products(
+                ends, grad, codes, scales, row, code_stride, scale_stride, start + done, end,
+                SCALED, ARCH, 1, LANE, False,
+            )  # fmt: skip
+        rest += ends.to(tl.float64)
+    sums = tl.sum(tl.sum(totals, axis=2), axis=1) + tl.sum(tl.sum(rest, axis=2), axis=1)
     tl.store(partial + tl.program_id(1) * n + delta, sums, mask=delta < n)
 
 
 def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
     """As `avil_fast.ops.delta_dots`; arguments have been checked."""
     made, n = tables(codes, scales, grad), codes[0].shape[0]
-    config = DELTA_DOTS[codes[0].dtype]
-    group = min(config.group, triton.next_power_of_2(n))
+    configs = DELTA_DOTS[codes[0].dtype]
+    group = min(max(configs), triton.next_power_of_2(n))
+    config = configs[group]
     programs = min(made.count, reduce.PROGRAMS)
     if programs == 0:
         return torch.zeros(n, dtype=torch.float64, device=codes[0].device)
@@ -123,10 +126,11 @@ def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence
         GRAD=element(grad[0].dtype),
         CODE=element(codes[0].dtype),
         SCALED=bool(scales),
-        HAS_E4M3=has_e4m3(codes[0].device),
+        ARCH=architecture(codes[0].device),
         ALIGNED=made.aligned,
         GROUP=group,
-        ROWS=config.rows(codes[0].dtype),
+        ROWS=config.rows,
+        LANE=config.lane,
         num_warps=config.warps,
     )
     return reduce.columns(partial)

@@ -1,7 +1,7 @@
 """out ← base + Σ α_i δ_i, and a low-precision copy of out. Reference: ops/weighted_sum.py.
 
 Bytes per element: 8 + n·e, and 2 for the copy. A program holds one tile of the sum in registers and reads
-each delta's tile once.
+each delta's tile once. The code is made for the number of deltas, which a run does not change.
 """
 
 from __future__ import annotations
@@ -13,39 +13,61 @@ import triton.language as tl
 from torch import Tensor
 
 from avil_fast.kernels import tile
-from avil_fast.kernels.configs import WEIGHTED_SUM, element, has_e4m3
+from avil_fast.kernels.configs import WEIGHTED_SUM, architecture, element
 from avil_fast.kernels.tables import CHUNK, tables
 from avil_fast.kernels.tile import BLOCK, FIELDS
 
 
 @triton.jit
+def _add(
+    total, i, codes, code_stride, scales, scale_stride, alpha, at, block, end,
+    SCALED: tl.constexpr, ARCH: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """total + α_i δ_i of a tile."""
+    factor = tl.load(alpha + i).to(tl.float32)
+    if SCALED:
+        factor *= tile.load(scales + i * scale_stride, block, block * BLOCK < end, WHOLE)
+        factor = factor[:, None]
+    return total + factor * tile.widen(tile.load(codes + i * code_stride, at, at < end, WHOLE), ARCH)
+
+
+@triton.jit
 def _sum_tile(
-    out, base, low, codes, code_stride, scales, scale_stride, alpha, n, start, end,
-    LOW: tl.constexpr, SCALED: tl.constexpr, HAS_E4M3: tl.constexpr, ROWS: tl.constexpr, UNROLL: tl.constexpr,
-    WHOLE: tl.constexpr,
+    out, base, low, codes, code_stride, scales, scale_stride, alpha, start, end,
+    N: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, ARCH: tl.constexpr, ROWS: tl.constexpr,
+    UNROLL: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     at = tile.offsets(start, ROWS)
     block = start // BLOCK + tl.arange(0, ROWS)
-    inside = at < end
     total = tl.zeros((ROWS, BLOCK), tl.float32)
-    for i in tl.range(0, n, loop_unroll_factor=UNROLL):
-        coefficient = tl.load(alpha + i).to(tl.float32)
-        code = tile.widen(tile.load(codes + i * code_stride, at, inside, WHOLE), HAS_E4M3)
-        if SCALED:
-            scale = tile.load(scales + i * scale_stride, block, block * BLOCK < end, WHOLE)
-            total += (coefficient * scale)[:, None] * code
-        else:
-            total += coefficient * code
-    result = tile.load(base, at, inside, WHOLE) + total
-    tile.store(out, at, inside, result, WHOLE)
+    # The end of a chunk takes one delta at a time: what it had in registers would leave the rest fewer threads.
+    UNROLLED: tl.constexpr = N // UNROLL * UNROLL if WHOLE else 0
+    for first in tl.range(0, UNROLLED, UNROLL):
+        for i in tl.static_range(UNROLL):
+            total = _add(
+                total, first + i, codes, code_stride, scales, scale_stride, alpha, at, block, end,
+                SCALED, ARCH, WHOLE,
+            )  # fmt: skip
+    if WHOLE:
+        for i in tl.static_range(UNROLLED, N):
+            total = _add(
+                total, i, codes, code_stride, scales, scale_stride, alpha, at, block, end, SCALED, ARCH, WHOLE
+            )
+    else:
+        for i in tl.range(N, loop_unroll_factor=1):
+            total = _add(
+                total, i, codes, code_stride, scales, scale_stride, alpha, at, block, end, SCALED, ARCH, WHOLE
+            )
+    result = tile.load(base, at, at < end, WHOLE) + total
+    tile.store(out, at, at < end, result, WHOLE)
     if LOW is not None:
-        tile.store(low, at, inside, tile.narrow(result, LOW), WHOLE)
+        tile.store(low, at, at < end, tile.narrow(result, LOW), WHOLE)
 
 
-@triton.jit(do_not_specialize=["n"])
+@triton.jit
 def kernel(
-    partitions, chunks, alpha, n,
-    CODE: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, HAS_E4M3: tl.constexpr,
+    partitions, chunks, alpha,
+    N: tl.constexpr, CODE: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, ARCH: tl.constexpr,
     ALIGNED: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr, UNROLL: tl.constexpr,
 ):  # fmt: skip
     TILE: tl.constexpr = ROWS * BLOCK
@@ -64,13 +86,13 @@ def kernel(
         low = out if LOW is None else tile.pointer(field + 6, LOW, ALIGNED)
         if start + TILE <= end:
             _sum_tile(
-                out, base, low, codes, code_stride, scales, scale_stride, alpha, n, start, end,
-                LOW, SCALED, HAS_E4M3, ROWS, UNROLL, True,
+                out, base, low, codes, code_stride, scales, scale_stride, alpha, start, end,
+                N, LOW, SCALED, ARCH, ROWS, UNROLL, True,
             )  # fmt: skip
         else:
             _sum_tile(
-                out, base, low, codes, code_stride, scales, scale_stride, alpha, n, start, end,
-                LOW, SCALED, HAS_E4M3, ROWS, UNROLL, False,
+                out, base, low, codes, code_stride, scales, scale_stride, alpha, start, end,
+                N, LOW, SCALED, ARCH, ROWS, UNROLL, False,
             )  # fmt: skip
 
 
@@ -90,11 +112,11 @@ def weighted_sum_(
             made.partitions,
             made.chunks,
             alpha,
-            alpha.shape[0],
+            N=alpha.shape[0],
             CODE=element(codes[0].dtype),
             LOW=element(low[0].dtype) if low else None,
             SCALED=bool(scales),
-            HAS_E4M3=has_e4m3(codes[0].device),
+            ARCH=architecture(codes[0].device),
             ALIGNED=made.aligned,
             CHUNK=CHUNK,
             ROWS=config.rows,

@@ -75,19 +75,22 @@ def configurations(capability: int) -> Iterator[tuple[Code, Any, dict[str, Any],
     for codec in ("fp32", "bf16", "int8", "fp8"):
         dtype = DTYPES[codec]
         common = {"CODE": element(dtype), "SCALED": codec in ("int8", "fp8"), "ALIGNED": True}
-        reading = common | {"HAS_E4M3": capability >= 89}
+        reading = common | {"ARCH": capability}
         for low in (None, "bf16"):
             config = WEIGHTED_SUM[dtype]
             named = {"LOW": element(DTYPES[low]) if low else None}
             constants = reading | named | {"CHUNK": CHUNK, "ROWS": config.rows, "UNROLL": config.unroll}
-            yield (
-                code("weighted_sum_", codec, config.warps, config.rows * 256, low=low, unroll=config.unroll),
-                weighted_sum.kernel,
-                constants,
-                config.warps,
-            )
+            for n in (2, 8, 19):
+                yield (
+                    code(
+                        "weighted_sum_", codec, config.warps, config.rows * 256, low=low, n=n, unroll=config.unroll
+                    ),
+                    weighted_sum.kernel,
+                    constants | {"N": n},
+                    config.warps,
+                )
             config = CAPTURE[dtype]
-            constants = common | named | {"ROWS": config.rows}
+            constants = common | named | {"ROWS": config.rows, "STAGES": config.stages}
             yield (
                 code("capture_", codec, config.warps, config.rows * 256, low=low),
                 capture.kernel,
@@ -95,14 +98,11 @@ def configurations(capability: int) -> Iterator[tuple[Code, Any, dict[str, Any],
                 config.warps,
             )
         for grad in ("fp32", "bf16"):
-            config = DELTA_DOTS[dtype]
-            for group in (1, 2, 4, 8):
-                if group > config.group:
-                    continue
-                rows = config.rows(dtype)
-                constants = reading | {"GRAD": element(DTYPES[grad]), "GROUP": group, "ROWS": rows}
+            for group, config in DELTA_DOTS[dtype].items():
+                constants = reading | {"GRAD": element(DTYPES[grad]), "GROUP": group}
+                constants |= {"ROWS": config.rows, "LANE": config.lane}
                 yield (
-                    code("delta_dots", codec, config.warps, group * rows * 256, grad=grad, n=group),
+                    code("delta_dots", codec, config.warps, group * config.rows * 256, grad=grad, n=group),
                     delta_dots.kernel,
                     constants,
                     config.warps,

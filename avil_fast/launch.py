@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -49,7 +50,7 @@ def train(
     config = load(path, overrides)
     if deepspeed_config is not None:
         config = config.model_copy(update={"deepspeed": deepspeed_config})
-    device = place(pick_device(config.device))
+    device = place(pick_device(config.device, under_deepspeed=config.deepspeed is not None))
     with together(device, config.deepspeed is not None, config.rank_timeout) as ranks:
         console = Console(quiet=quiet or as_json or not ranks.first)
         zero3 = start_zero(zero_of(config, ranks.size), device)
@@ -124,7 +125,14 @@ def start_zero(zero: ZeroConfig | None, device: torch.device) -> dict[str, Any] 
     return zero.settings if zero.stage == 3 else None
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, under_deepspeed: bool = False) -> torch.device:
+    """The device that a config names; auto: a GPU if there is one and DeepSpeed is not told to run elsewhere.
+
+    Raises:
+        AvilError: torch sees no GPU.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise AvilError("device is 'cuda', but torch sees no GPU; set device=cpu or install a CUDA build of torch")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    elsewhere = under_deepspeed and os.environ.get("DS_ACCELERATOR") == "cpu"
+    on_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available() and not elsewhere)
+    return torch.device("cuda" if on_gpu else "cpu")

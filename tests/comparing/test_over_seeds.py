@@ -72,7 +72,7 @@ def test_the_budget_is_counted(folder: Path) -> None:
     assert avil["dev"] == (2 + 1 + 1) + 1 + 1
     assert single["dev"] == 2 + 1
     assert avil["cpu_seconds"] > 0
-    assert 1e8 < avil["peak_bytes"] < 1e10
+    assert 1e7 < avil["peak_bytes"] < 1e10  # of the process, or on a GPU of torch's tensors alone
 
 
 def test_what_is_done_is_not_done_again_and_more_seeds_are_added(folder: Path) -> None:

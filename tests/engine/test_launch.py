@@ -22,7 +22,15 @@ from tests.speed import SLOW
 
 ROOT = Path(__file__).parents[2]
 TRAIN = str(ROOT / "avil_fast" / "train.py")
-SHORT = ["rounds=2", "baselines=[]", "steps_per_task=2", "alpha.steps=2", "finetune.epochs=1", "tasks.test=100"]
+SHORT = [
+    "rounds=2",
+    "baselines=[]",
+    "steps_per_task=2",
+    "alpha.steps=2",
+    "finetune.epochs=1",
+    "tasks.test=100",
+    "device=cpu",
+]
 
 pytestmark = pytest.mark.xdist_group("launch")
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,9 +14,11 @@ from typing import Any
 import pytest
 
 from avil_fast.engine.ranks import Ranks
+from avil_fast.launch import train
 from tests.engine.ranks.cases import Case
-from tests.engine.ranks.launch import on_ranks
+from tests.engine.ranks.launch import free_port, on_ranks
 from tests.engine.ranks.resume import EVERY_POINT, fit, points
+from tests.engine.test_launch import ROOT, SHORT, TRAIN
 from tests.engine.test_ranks import SMALL, difference
 
 TOLERANCE = 1e-3
@@ -102,3 +108,17 @@ def test_a_run_is_taken_up_on_either_device(began: str, goes_on: str, saved: Any
     for point in points(folder):
         found = fit(Case(0), folder.parent, device=goes_on, resume=point)
         assert_close(found, expected, 1e-5 if began == goes_on else TOLERANCE)
+
+
+@pytest.mark.parametrize("config", ["zero2.json", "zero3.json", "zero3_offload.json"])
+def test_a_run_by_the_launcher(config: str, tmp_path: Path) -> None:
+    given = ["--deepspeed_config", str(ROOT / "configs" / config), *SHORT, "device=cuda", "output_dir=run"]
+    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "1"]
+    command = [*launcher, "--master_port", str(free_port()), TRAIN, *given]
+    environment = {name: value for name, value in os.environ.items() if name != "DS_ACCELERATOR"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    expected = train(None, [*SHORT, "device=cpu", f"output_dir={tmp_path / 'on_cpu'}"], quiet=True)
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    for row, same in zip(rows, expected.history, strict=True):
+        assert json.loads(row)["alpha"] == pytest.approx(same["alpha"], abs=1e-2)

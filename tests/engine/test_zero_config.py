@@ -15,6 +15,7 @@ from avil_fast.engine.factory import zero_of
 from avil_fast.engine.ranks import place, together
 from avil_fast.engine.zero import setup
 from avil_fast.engine.zero.config import read, resolve
+from avil_fast.launch import pick_device
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -191,6 +192,31 @@ def test_another_deepspeed_is_refused(version: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "deepspeed", None)
     with pytest.raises(AvilError, match=rf"DeepSpeed is {version[:3]}.*0\.19\.8 up to 0\.20"):
         setup.join(torch.device("cpu"))
+
+
+def test_deepspeed_on_another_device_is_refused() -> None:
+    with pytest.raises(AvilError, match=r"the model is on cuda, but DeepSpeed runs on cpu; set device=cpu, or .*"):
+        setup.join(torch.device("cuda", 0))
+
+
+@pytest.mark.parametrize(
+    ("device", "accelerator", "under_deepspeed", "expected"),
+    [
+        ("auto", "cpu", True, "cpu"),
+        ("auto", "cpu", False, "cuda"),
+        ("auto", None, True, "cuda"),
+        ("cuda", "cpu", True, "cuda"),
+        ("cpu", None, True, "cpu"),
+    ],
+)
+def test_auto_runs_where_deepspeed_is_told_to(
+    device: str, accelerator: str | None, under_deepspeed: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("DS_ACCELERATOR", raising=False)
+    if accelerator is not None:
+        monkeypatch.setenv("DS_ACCELERATOR", accelerator)
+    assert pick_device(device, under_deepspeed).type == expected
 
 
 def test_auto_is_deepspeeds_own_default() -> None:

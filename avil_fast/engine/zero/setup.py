@@ -22,7 +22,7 @@ def join(device: torch.device) -> Any:
     """The module deepspeed, which has joined the ranks that met in torch, is quiet, and compiles nothing unasked.
 
     Raises:
-        AvilError: it is missing, or of a version that the tests do not cover.
+        AvilError: it is missing, of a version that the tests do not cover, or was told to run on another device.
     """
     os.environ.setdefault("DS_ACCELERATOR", device.type)
     try:
@@ -37,7 +37,14 @@ def join(device: torch.device) -> Any:
             f"with {INSTALL}"
         )
     import deepspeed
+    from deepspeed.accelerator import get_accelerator
     from deepspeed.utils import logger
+
+    if (its := get_accelerator().device_name()) != device.type:
+        raise AvilError(
+            f"the model is on {device.type}, but DeepSpeed runs on {its}; set device={its}, or start Python with "
+            f"DS_ACCELERATOR={device.type}"
+        )
 
     logger.setLevel("ERROR")
     # Otherwise the first collective on a CPU compiles a shared-memory extension, for more than a minute.

@@ -42,24 +42,6 @@ def _cell(row: dict[str, Any] | None) -> str:
     return f"{row['percent_of_roof']:.0f} %" + (f", {best:.2f}×" if best is not None else "")
 
 
-def tiles(result: dict[str, Any]) -> str:
-    """GB/s of all operations in the search for tiles, before it and after."""
-    found = result["tiles"]
-    before = {(row["op"], row["codec"], row["n"]): row["gbps"] for row in found["before"]}
-    after = {(row["op"], row["codec"], row["n"]): row["gbps"] for row in found["rows"]}
-    lines = ["| operation | deltas | before | n = 2 | n = 8 | n = 32 |", "|---|---|---|---|---|---|"]
-    for op, codec in dict.fromkeys((op, codec) for op, codec, _ in after):
-        old = before.get((op, codec, 2 if op == "capture_" else 8))
-        cells = [after.get((op, codec, n)) for n in COLUMNS]
-        figures = ["" if gbps is None else f"{gbps:,}" for gbps in [old, *cells]]
-        lines.append(f"| `{op}` | {codec} | " + " | ".join(figures) + " |")
-    about = (
-        f"GB/s, {found['numel'] / 2**20:.0f} Mi parameters; before: at n = 8, `capture_` for one delta. On this "
-        f"card a copy moved {found['copy_gbps']:,} GB/s and a read {found['read_gbps']:,}."
-    )
-    return "\n".join([*lines, "", about])
-
-
 def planned(result: dict[str, Any]) -> str:
     """What the plan says beside what was measured."""
     lines = ["| run | planned, MB | measured, MB | planned / measured |", "|---|---|---|---|"]
@@ -104,7 +86,6 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "docs" / "performance.md": {
         "cpu": lambda: kernels(_result("cpu")),
         "gpu": lambda: kernels(_result("h200")),
-        "tiles": lambda: tiles(_result("h200")),
         "operations": floors.operations,
         "models": floors.models,
         "streamed": floors.streamed,

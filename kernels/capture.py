@@ -1,6 +1,8 @@
 """Row `slot` ← encode(θ − base), θ ← base, ‖θ − base‖². Reference: ops/capture.py, ops/encoding.py.
 
 Bytes per element: 12 + e, and 2 for the low-precision copy. The codes are those of the reference, bit for bit.
+While a tile's blocks are searched for their maxima, the next tiles are on the way. What is left of a chunk goes a
+block at a time, as in delta_dots.py.
 """
 
 from __future__ import annotations

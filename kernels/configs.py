@@ -1,8 +1,8 @@
 """How each kernel is cut into programs, per codec: few, named, no tuning at run time.
 
-The fastest on an H200 at 2, 8 and 32 deltas of 64 Mi parameters, or within a percent of it, of those that spill
-nothing to local memory for sm_80 and sm_90 (tests/kernels/test_compiled.py). `delta_gram` of more than 32 deltas
-was not timed.
+The fastest on an H200 at 2, 8 and 32 deltas of 64 Mi parameters, or close to it, of those that spill nothing
+to local memory for sm_80 and sm_90 (tests/kernels/test_compiled.py). `delta_gram` of more than 32 deltas was not
+timed.
 """
 
 from __future__ import annotations
@@ -47,25 +47,25 @@ class GramConfig:
 WEIGHTED_SUM = {  # by codec
     torch.float32: TileConfig(rows=8, warps=8, unroll=2),
     torch.bfloat16: TileConfig(rows=4, warps=2, unroll=2),
-    torch.int8: TileConfig(rows=4, warps=4, unroll=8),
-    torch.float8_e4m3fn: TileConfig(rows=2, warps=2, unroll=8),
+    torch.int8: TileConfig(rows=4, warps=2, unroll=8),
+    torch.float8_e4m3fn: TileConfig(rows=4, warps=2, unroll=8),
 }
 DELTA_DOTS = {  # by codec and by how many deltas a program takes, the most last: with fewer, g is read more often
     torch.float32: {1: DotsConfig(16, 4, 8), 2: DotsConfig(16, 4, 8)},
     torch.bfloat16: {group: DotsConfig(4, 8, 4) for group in (1, 2, 4, 8)},
-    torch.int8: {1: DotsConfig(8, 8, 2), 2: DotsConfig(8, 8, 2), 4: DotsConfig(4, 8, 2), 8: DotsConfig(2, 8, 2)},
+    torch.int8: {1: DotsConfig(4, 8, 2), 2: DotsConfig(4, 8, 4), 4: DotsConfig(4, 8, 2), 8: DotsConfig(2, 16, 2)},
     torch.float8_e4m3fn: {
-        1: DotsConfig(8, 8, 2),
-        2: DotsConfig(8, 8, 2),
-        4: DotsConfig(4, 8, 2),
-        8: DotsConfig(2, 8, 2),
+        1: DotsConfig(4, 8, 2),
+        2: DotsConfig(8, 8, 4),
+        4: DotsConfig(4, 16, 2),
+        8: DotsConfig(2, 16, 2),
     },
 }
 CAPTURE = {  # by codec
-    torch.float32: TileConfig(rows=4, warps=2),
-    torch.bfloat16: TileConfig(rows=8, warps=8),
-    torch.int8: TileConfig(rows=2, warps=4),
-    torch.float8_e4m3fn: TileConfig(rows=2, warps=4),
+    torch.float32: TileConfig(rows=4, warps=8, stages=4),
+    torch.bfloat16: TileConfig(rows=4, warps=8, stages=4),
+    torch.int8: TileConfig(rows=4, warps=8, stages=3),
+    torch.float8_e4m3fn: TileConfig(rows=4, warps=8, stages=3),
 }
 DELTA_GRAM = {  # by codec and side of the padded matrix
     torch.float32: {16: GramConfig(64, 1, 4), 32: GramConfig(64, 2, 4), 64: GramConfig(32, 4, 3)},

@@ -3,7 +3,8 @@
 Bytes per element: 4 + n·e. A program takes GROUP deltas over its share of the chunks; programs of the other
 deltas run beside it and find g in the L2 cache. A thread holds the same elements of all its deltas, so that it
 loads g once for them; what it read of a block it adds in fp32 before the scale comes to it. These sums are
-added lane by lane in fp32 within a chunk, then in fp64.
+added lane by lane in fp32 within a chunk, then in fp64. What is left of a chunk goes a block at a time: masked
+code for whole tiles would take registers from all threads.
 """
 
 from __future__ import annotations

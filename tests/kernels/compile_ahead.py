@@ -56,6 +56,7 @@ class Code:
     elements: int
     """Of a tile, per thread: of one delta, of all in `delta_dots`."""
     unroll: int
+    """Deltas whose loads stand together in the code, or tiles that are on the way at once."""
     loads: dict[int, int]
     """How many there are by width in bytes of those that no mask guards, of tiles that lie within a chunk."""
     stores: dict[int, int]
@@ -80,7 +81,7 @@ def configurations(capability: int) -> Iterator[tuple[Code, Any, dict[str, Any],
             config = WEIGHTED_SUM[dtype]
             named = {"LOW": element(DTYPES[low]) if low else None}
             constants = reading | named | {"CHUNK": CHUNK, "ROWS": config.rows, "UNROLL": config.unroll}
-            for n in (2, 8, 19):
+            for n in (2, 19):  # as many as stand unrolled, or a loop over them and a rest
                 yield (
                     code(
                         "weighted_sum_", codec, config.warps, config.rows * 256, low=low, n=n, unroll=config.unroll
@@ -92,7 +93,7 @@ def configurations(capability: int) -> Iterator[tuple[Code, Any, dict[str, Any],
             config = CAPTURE[dtype]
             constants = common | named | {"ROWS": config.rows, "STAGES": config.stages}
             yield (
-                code("capture_", codec, config.warps, config.rows * 256, low=low),
+                code("capture_", codec, config.warps, config.rows * 256, low=low, unroll=config.stages),
                 capture.kernel,
                 constants,
                 config.warps,

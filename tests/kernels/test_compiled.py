@@ -60,12 +60,14 @@ def test_each_byte_moves_once_and_as_many_at_a_time_as_can(capability: int) -> N
         delta = elements, SIZE[code["codec"]]
         low = [(elements, 2)] if code["low"] else []
         match code["operation"]:
-            case "weighted_sum_":  # the loop over deltas stands in the code unrolled, and once for the rest
-                loads, stores = [flat, *[delta] * (code["unroll"] + 1)], [flat, *low]
+            case "weighted_sum_":  # a loop over some deltas at a time, and the rest
+                n, unroll = code["n"], code["unroll"]
+                deltas = n if n <= unroll else unroll + n % unroll
+                loads, stores = [flat, *[delta] * deltas], [flat, *low]
             case "delta_dots":
                 loads, stores = [delta, (elements // code["n"], SIZE[code["grad"]])], []
             case "capture_":
-                loads, stores = [flat, flat], [flat, delta, *low]
+                loads, stores = [flat, flat] * code["unroll"], [flat, delta, *low]
             case "delta_gram":  # a loop in stages: all but one load ahead of it
                 loads, stores = [delta] * code["unroll"], []
         # Loads of 4 bytes are those of scales.

@@ -26,6 +26,7 @@ from avil_fast.engine.buffers import RoundBuffers, StepBuffers
 from avil_fast.engine.clock import Clock
 from avil_fast.engine.evaluation import Measure, require_examples
 from avil_fast.engine.group import Group, Shard
+from avil_fast.engine.host_memory import HostMemory
 from avil_fast.engine.losses import Losses
 from avil_fast.engine.parameters import assign, trainable
 from avil_fast.engine.ranks import Ranks
@@ -97,6 +98,8 @@ class PartitionedEngine(Engine):
         """The random numbers outside of the task that trains."""
         self._losses = Losses(len(self.tasks), device)
         self._scope = contextlib.ExitStack()
+        self._memory = HostMemory()
+        """Of snapshots."""
 
     def _make_groups(
         self, shared: Sequence[Sequence[Shard]], scaled_head: Sequence[Shard], deltas: DeltasConfig

@@ -60,8 +60,8 @@ class SavedEngine(PartitionedEngine):
         """Give every rank what it needs of the moments that all of them have filled."""
 
     def snapshot(self) -> Snapshot:
-        masters = [shard.master.to("cpu", copy=True) for shard in self._all]
-        return Snapshot(masters, [buffer.to("cpu", copy=True) for buffer in self.model.buffers()])
+        with self._clock.part("checkpoints"):
+            return self._memory.snapshot([shard.master for shard in self._all], list(self.model.buffers()))
 
     def restore(self, snapshot: Snapshot) -> None:
         for shard, saved in zip(self._all, snapshot.masters, strict=True):

@@ -25,5 +25,6 @@ class Best:
         """Keep the engine's present model if it is better, or `always`; whether it was kept."""
         if not always and not evaluation.better_than(self.evaluation):
             return False
+        self.snapshot = None  # so that its memory is used again
         self.evaluation, self.snapshot = evaluation, engine.snapshot()
         return True

@@ -1,0 +1,29 @@
+"""Snapshots use the memory of those that were let go, and of no others."""
+
+from __future__ import annotations
+
+import torch
+
+from avil_fast.engine.host_memory import HostMemory
+
+
+def test_the_memory_of_a_snapshot_that_is_gone_is_used_again() -> None:
+    memory, masters = HostMemory(), [torch.arange(5.0), torch.ones(3)]
+    first = memory.snapshot(masters, [])
+    places = [tensor.data_ptr() for tensor in first.masters]
+    del first
+    masters[0].add_(1)
+    second = memory.snapshot(masters, [])
+    assert [tensor.data_ptr() for tensor in second.masters] == places
+    assert all(map(torch.equal, second.masters, masters))
+
+
+def test_one_that_somebody_holds_keeps_what_it_has() -> None:
+    memory, masters = HostMemory(), [torch.arange(5.0)]
+    buffer = torch.zeros(2)
+    held = memory.snapshot(masters, [buffer])
+    masters[0].add_(1)
+    buffer.add_(1)
+    assert memory.snapshot(masters, [buffer]).masters[0].tolist() == [1, 2, 3, 4, 5]
+    assert held.masters[0].tolist() == [0, 1, 2, 3, 4]
+    assert held.buffers[0].tolist() == [0, 0]

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DS_ACCELERATOR ?= cpu
 
-.PHONY: train test test-all coverage packages audit lint format docs sanitize clean
+.PHONY: train test test-all coverage mutation packages audit lint format docs sanitize clean
 
 train: $(VENV)/.installed
 	$(BIN)/avil-fast train overwrite=true
@@ -44,6 +44,12 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 coverage: export OMP_NUM_THREADS = 1
 coverage: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" --cov --cov-report=term-missing:skip-covered
+
+# Changes to methods/, deltas/ and ops/ that their tests do not notice; `mutmut show NAME` says what one was.
+mutation: export OMP_NUM_THREADS = 1
+mutation: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt 'mutmut>=3.8,<4'
+	$(BIN)/mutmut run --max-children 2
 
 # The sdist and the wheel, installed into empty environments with and without the extras.
 packages: $(VENV)/.installed

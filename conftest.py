@@ -15,6 +15,8 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything imports the kernels
 
 
+os.environ.setdefault("DS_ACCELERATOR", "cpu")  # on a machine with a GPU, too, but for tests that name it
+
 HERE = Path(__file__).parent
 BARE = any(importlib.util.find_spec(name) is None for name in ("hypothesis", "pydantic"))
 """torch and triton alone, as on a machine lent for its GPU."""

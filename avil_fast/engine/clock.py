@@ -12,7 +12,7 @@ PARTS = {
     "alpha_phase": "α phase",
     "delta_ops": "delta operations",
     "evaluation": "evaluation",
-    "checkpoints": "checkpoints",
+    "checkpoints": "saving",
 }
 """What each is called for people."""
 

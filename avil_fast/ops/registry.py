@@ -6,6 +6,7 @@ of a second, and every call costs more.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,8 @@ def register(
         shapes: returns an empty tensor like the result, for tracing.
         mutates: names of the arguments that are written.
     """
-    schema = name + torch.library.infer_schema(function, mutates_args=mutates)
+    # torch looks names of types up where a function was written: in the one within, if it is wrapped.
+    schema = name + torch.library.infer_schema(inspect.unwrap(function), mutates_args=mutates)
     _LIBRARY.define(schema)  # type: ignore[no-untyped-call]  # torch's own
     _LIBRARY.impl(name, function, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]  # torch's own
     torch.library.register_fake(f"avil_fast::{name}", shapes, lib=_LIBRARY)

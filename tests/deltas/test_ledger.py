@@ -121,6 +121,12 @@ def test_sharded_splits_every_parameter() -> None:
     assert layout.slices().tolist() == [[0, 0, 3, 0, 0, 0], [0, 3, 5, 1, 0, 0], [1, 0, 1, 0, 0, 3]]
 
 
+def test_local_lays_a_group_end_to_end() -> None:
+    layout = Layout.local({"a": 5, "b": 1, "c": 2}, [["c", "a"], ["b"]])
+    assert layout.sizes == [[7, 1]]
+    assert layout.slices().tolist() == [[0, 0, 5, 0, 0, 2], [1, 0, 1, 0, 1, 0], [2, 0, 2, 0, 0, 0]]
+
+
 def test_moves_are_joined() -> None:
     parameters = {f"p{i}": 10 for i in range(100)}
     flat, halves = Layout.flat(parameters, 1), Layout.flat(parameters, 2)

@@ -115,6 +115,39 @@ def test_codes_and_scales_are_those_of_the_resident_bank(
 
 
 @codecs
+@window_sizes
+def test_the_pieces_of_a_row_are_the_resident_row(codec: Codec, window_bytes: int) -> None:
+    """As a checkpoint writes them: one after the other, with the scales of their blocks."""
+    pair = Pair(3, MIXED, codec, torch.device("cpu"), window_bytes)
+    expected = {stored.partition: stored for stored in pair.resident.row(1)}
+    pieces: dict[int, list[Any]] = {partition: [] for partition in expected}
+    for stored in pair.streamed.row(1):
+        assert stored.start == sum(piece.values.numel() for piece in pieces[stored.partition])
+        pieces[stored.partition].append(stored)
+    for partition, found in pieces.items():
+        if not found:  # it has no elements
+            assert expected[partition].values.numel() == 0
+            continue
+        assert same_bits([torch.cat([piece.values for piece in found])], [expected[partition].values])
+        if codec.scaled:
+            assert same_bits([torch.cat([piece.scales for piece in found])], [expected[partition].scales])
+        else:
+            assert [piece.scales for piece in found] == [None] * len(found)
+
+
+def test_a_bank_uses_the_buffers_of_one_beside_it_if_they_are_large_enough() -> None:
+    def bank(numel: int, beside: StreamedBank | None = None) -> StreamedBank:
+        return StreamedBank(2, [numel], CODECS["fp32"], torch.device("cpu"), 8 * CHUNK, beside)
+
+    large = bank(3 * CHUNK)
+    assert bank(2 * CHUNK, large)._buffers == large._buffers
+    assert bank(9, large)._buffers == large._buffers[:1]
+    small = bank(9)
+    assert bank(9, small)._buffers == small._buffers
+    assert not set(map(id, bank(3 * CHUNK, small)._buffers)) & set(map(id, small._buffers))
+
+
+@codecs
 def test_a_row_is_captured_alone(codec: Codec, device: torch.device) -> None:
     pair = Pair(4, MIXED, codec, device, 1)
     theta = [b + torch.randn_like(b) for b in pair.base]
@@ -197,9 +230,9 @@ def test_a_wrong_tensor_of_a_late_window_is_found_before_anything_is_written(
 def test_windows_apart_must_not_share_memory_either() -> None:
     pair = Pair(2, (CHUNK, CHUNK), CODECS["fp32"], torch.device("cpu"), 1)
     written, base = [pair.base[1].clone(), pair.base[0]], pair.base
-    with pytest.raises(ValueError, match="must not share memory"):
+    with pytest.raises(ValueError, match=r"theta\[1\] .* overlaps base\[0\] .* must not share memory"):
         pair.streamed.capture_(0, written, base)
-    with pytest.raises(ValueError, match="must not share memory"):
+    with pytest.raises(ValueError, match=r"out\[1\] .* overlaps base\[0\] .* must not share memory"):
         pair.streamed.weighted_sum_(written, base, [1.0, 1.0])
 
 

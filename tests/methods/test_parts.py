@@ -1,0 +1,192 @@
+"""Parts that methods are made of, each by itself: orders and seeds, a joint turn, the fine-tune, what is kept."""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+import avil_fast as avil
+from avil_fast.config import from_dotted
+from avil_fast.engine.base import Evaluation
+from avil_fast.engine.factory import make_engine
+from avil_fast.engine.ranks import ALONE
+from avil_fast.methods import find, gradient_aggregation
+from avil_fast.methods.avil import cosines
+from avil_fast.methods.base import Method
+from avil_fast.methods.best import Best
+from avil_fast.methods.data import TaskData
+from avil_fast.methods.diw import reweighted
+from avil_fast.methods.finetune import Finetune, finetune
+from avil_fast.methods.turn import RoundProgress, Watch
+from tests.methods.models import CASES
+
+TARGET = 1
+
+
+def made(case: str = "linear", **options: Any) -> Method:
+    """A method on an engine, before its first round."""
+    config = from_dotted({"target": "t", "output_dir": None, "steps_per_task": 4} | options)
+    kind, of = find(config.method), CASES[case]()
+    tasks = kind.trained(of.tasks(), TARGET)
+    engine = make_engine(copy.deepcopy(of.model), tasks, TARGET, config, ALONE, kind.granularity(config))
+    return kind(engine, TaskData(tasks, config), config, Watch())
+
+
+def test_an_order_depends_on_the_run_s_seed_and_on_what_it_is_for() -> None:
+    method, other = made(), made(seed=1)
+    orders = [method.shuffled([20] * 3, 1), method.shuffled([20] * 3, 2), other.shuffled([20] * 3, 1)]
+    assert len({tuple(order) for order in orders}) == 3
+    assert method.shuffled([20] * 3, 1) == orders[0]
+    assert [sorted(order) for order in orders] == [sorted([0, 1, 2] * 20)] * 3
+
+
+def test_a_branch_of_forkmerge_has_an_order_of_its_own_in_every_round() -> None:
+    method = made(method="forkmerge", steps_per_task=40)
+    orders = [[task if of == task else -1 for of in method.losses(task, r)] for task in (0, 2) for r in (1, 2)]
+    patterns = [tuple(of == -1 for of in order) for order in orders]
+    assert len(set(patterns)) == 4
+    assert [sum(pattern) for pattern in patterns] == [20] * 4
+
+
+def test_what_is_collected_is_trained_on_the_losses_of_its_round() -> None:
+    method = made(method="forkmerge")
+    asked: list[tuple[int, int]] = []
+    own = method.losses
+    method.losses = lambda task, round_: asked.append((task, round_)) or own(task, round_)
+    method.collect(3)
+    assert asked == [(0, 3), (1, 3), (2, 3)]
+
+
+def test_an_aggregation_is_seeded_by_run_and_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(gradient_aggregation.PCGrad, "aggregator", lambda *_: lambda gram: gram.diagonal())
+    for name in ("torchjd", "torchjd.aggregation"):  # its place is taken
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    seeded = gradient_aggregation.seeded
+    monkeypatch.setattr(gradient_aggregation, "seeded", lambda seed: seeds.append(seed) or seeded(seed))
+    for seed in (0, 1):
+        method = made(method="pcgrad", seed=seed)
+        for round_ in (1, 2):
+            method.collect(round_)
+            method.coefficients(round_)
+            method.engine.merge([0.0] * 3)
+            method.so_far = RoundProgress()
+    assert len(set(seeds)) == 4
+
+
+def test_the_record_of_a_merge_has_the_cosines_of_its_deltas() -> None:
+    method = made(method="diw")
+    record = method.round(1)
+    assert record.cosine == cosines(method.engine.gram())
+    assert [row[i] for i, row in enumerate(record.cosine)] == pytest.approx([1.0] * 3)
+
+
+def test_a_joint_turn_moves_theta_by_one_delta_which_is_the_target_s() -> None:
+    method = made(method="multitask")
+    before = torch.cat([p.detach().flatten().clone() for p in method.engine.model.parameters()])
+    method.begin()
+    joint = method.train_jointly(1, [4, 4, 4])
+    after = torch.cat([p.detach().flatten() for p in method.engine.model.parameters()])
+    moved = float((after - before).norm())
+    assert moved > 0
+    assert joint.delta_norm == pytest.approx([0.0, moved, 0.0])
+    assert len(joint.train_loss) == 3
+    assert None not in joint.train_loss
+
+
+def rising() -> Iterator[Evaluation]:
+    loss = 0.0
+    while True:
+        loss += 1
+        yield Evaluation(loss, None)
+
+
+@pytest.mark.parametrize(("always", "kept"), [(False, 0), (True, 3)])
+def test_an_epoch_of_the_finetune_is_kept_if_it_is_better_or_always(always: bool, kept: int) -> None:
+    method = made(method="single", **{"finetune.epochs": 3})
+    best, evaluations = Best(), rising()
+    best.offer(next(evaluations), method.engine)
+    method.engine.evaluate = lambda task, batches: next(evaluations)
+    done = Finetune()
+    finetune(method.engine, method.data, method.config, best, done, Watch(), always)
+    assert (done.epoch, done.best_epoch) == (3, kept)
+    assert best.evaluation == Evaluation(kept + 1.0, None)
+
+
+def test_by_default_a_finetune_and_a_best_model_keep_what_is_better() -> None:
+    method = made(method="single", **{"finetune.epochs": 1})
+    best, evaluations, done = Best(), rising(), Finetune()
+    assert best.offer(next(evaluations), method.engine)
+    assert not best.offer(next(evaluations), method.engine)
+    method.engine.evaluate = lambda task, batches: next(evaluations)
+    finetune(method.engine, method.data, method.config, best, done, Watch())
+    assert done.best_epoch == 0
+
+
+@pytest.mark.parametrize("stopped_after", [0, 1, 3])
+def test_a_finetune_that_is_taken_up_within_an_epoch_takes_the_steps_that_are_left(stopped_after: int) -> None:
+    """Of the epoch's batches, and of the decay: in all so many steps, at rates that fall linearly to 0."""
+    method = made("linear", method="single", **{"finetune.epochs": 2, "batch_size": 4})
+    steps = method.data.steps_of_tail(TARGET)
+    rates: list[float] = []
+    step = method.engine.train_step
+
+    def train_step(batch: Any, **options: Any) -> Any:
+        rates.append(options["lr_scale"])
+        return step(batch, **options)
+
+    if stopped_after:
+        method.engine.begin_round()
+        method.engine.begin_task(TARGET, 0)
+    method.engine.train_step = train_step
+    done = Finetune(so_far=RoundProgress(step=stopped_after))
+    best = Best()
+    finetune(method.engine, method.data, method.config, best, done, Watch(), always=True)
+    assert rates == pytest.approx([1 - k / (2 * steps) for k in range(stopped_after, 2 * steps)])
+    assert method.data.steps_taken[TARGET] == 2 * steps - stopped_after
+
+
+def test_a_weight_of_zero_stays_zero() -> None:
+    assert reweighted([0.0, 1.0, 1.0], [5.0, 0.0, 0.0]) == pytest.approx([0.0, 1.5, 1.5])
+    assert reweighted([0.0, 0.0], [1.0, 1.0]) == [0.0, 0.0]
+    assert reweighted([1.0, 1.0], [-math.inf, -math.inf]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("examples", "passes"), [(2, 0.2), (10, 1.0), (40, 1.0)])
+def test_a_draw_of_dev_counts_as_the_part_of_a_pass_that_it_is(examples: int, passes: float) -> None:
+    x, y = torch.randn(10, 6), torch.randn(10, 1)
+    [task] = CASES["linear"]().tasks()[TARGET : TARGET + 1]
+    task = avil.Task("t", TensorDataset(x, y), task.loss, dev=TensorDataset(x, y))
+    config = from_dotted({"target": "t", "output_dir": None, "alpha.dev_examples": examples})
+    data = TaskData([task], config)
+    assert len(list(data.dev_draw(0))) == 1
+    assert data.dev_passes == pytest.approx(passes)
+    list(data.dev_draw(0))
+    assert data.dev_passes == pytest.approx(2 * passes)
+
+
+def test_the_seconds_of_a_snapshot_are_those_of_saving() -> None:
+    method = made()
+    method.engine.take_seconds()
+    Best().offer(Evaluation(1.0, None), method.engine)
+    seconds = method.engine.take_seconds()
+    assert seconds["checkpoints"] > 0
+    assert sum(seconds.values()) == seconds["checkpoints"]
+
+
+def test_what_is_better_takes_the_memory_of_what_was_best() -> None:
+    method, best = made(), Best()
+    places = []
+    for loss in (2.0, 1.0):
+        best.offer(Evaluation(loss, None), method.engine)
+        places.append([tensor.data_ptr() for tensor in best.model.masters])
+    assert all(a == b for a, b in pairwise(places))

@@ -79,7 +79,8 @@ def fit(
         model: any module on one device; trained in place.
         tasks: the target and its auxiliaries, at most 64.
         target: name of the target; it needs a dev set.
-        resume: "auto" goes on from the newest checkpoint in `output_dir`, if there is one; a path from that one.
+        resume: "auto" goes on from the newest checkpoint in `output_dir`, if there is one; a path from
+            that one, or from the newest of that run.
             Give the same model, tasks and settings as before; what the model holds is overwritten.
         **options: settings of `TrainConfig`, dotted names as keys: `fit(..., rounds=10, **{"alpha.lr": 0.1})`.
             Nothing is written unless `output_dir` is given.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from avil_fast.checkpoint.files import Damaged
-from avil_fast.checkpoint.folder import Folder
+from avil_fast.checkpoint.folder import Folder, all_of
 from avil_fast.checkpoint.load import load, on_all
 from avil_fast.checkpoint.manifest import NAME, Manifest
 from avil_fast.config import TrainConfig
@@ -47,10 +47,12 @@ UNTIL_FINETUNE = {"rounds", "finetune.epochs"}
 
 
 def as_resume(given: str | Path | None) -> Resume:
-    """What somebody wrote, as a `Resume`."""
+    """What somebody wrote, as a `Resume`: of a run's folder, or of its checkpoints', the newest one."""
     if given is None or given == "auto":
         return given  # type: ignore[return-value]  # mypy does not narrow by comparison
-    return Path(given)
+    path = Path(given)
+    of_a_folder = next((found for found in (all_of(path), all_of(path / "checkpoints")) if found), [path])
+    return path if (path / NAME).is_file() else of_a_folder[-1]
 
 
 class TooLate(AvilError):
@@ -72,8 +74,8 @@ def candidates(resume: Resume, folder: Folder | None) -> list[Path]:
         return folder.all()[::-1]
     if not (resume / NAME).is_file():
         raise AvilError(
-            f"--resume is {str(resume)!r}, which is no checkpoint; name a folder such as "
-            f"runs/digits/checkpoints/checkpoint-000001, or auto"
+            f"--resume is {str(resume)!r}, which is no checkpoint and holds none; name a folder such "
+            f"as runs/digits/checkpoints/checkpoint-000001, or auto"
         )
     return [resume]
 

@@ -17,7 +17,9 @@ def train(
     deepspeed_config: DeepSpeed = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="auto|PATH", help="Resume from output_dir's newest checkpoint, or from this one."),
+        typer.Option(
+            metavar="auto|PATH", help="Resume from output_dir's newest checkpoint, or from this one or this run."
+        ),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Serve the report on this machine while the run goes on.")

@@ -94,7 +94,10 @@ def test_every_damaged_file_is_named(
     ("arguments", "told"),
     [
         (["inspect", "nowhere"], "'nowhere' is no checkpoint and holds none; name a folder such as"),
-        (["train", "--resume", "nowhere"], "--resume is 'nowhere', which is no checkpoint; name a folder such as"),
+        (
+            ["train", "--resume", "nowhere"],
+            "--resume is 'nowhere', which is no checkpoint and holds none; name a folder such as",
+        ),
     ],
 )
 def test_a_path_that_holds_none_is_told(

@@ -12,6 +12,7 @@ import pytest
 import avil_fast as avil
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.manifest import Manifest
+from avil_fast.checkpoint.resume import as_resume
 from avil_fast.errors import AvilError
 from tests.checkpoint import runs
 from tests.checkpoint.runs import EVERY_POINT, SETTINGS, fit, found, tasks
@@ -38,6 +39,13 @@ def test_settings_that_differ_are_named(run: Path) -> None:
         f"{str(path)!r} was made with other settings: seed is 4 and was 3, optimizer.lr is 0.1 and was 0.05; "
         f"set them as they were, or start anew with overwrite=true and without --resume"
     )
+
+
+@pytest.mark.parametrize("folder", [".", "checkpoints"])
+def test_a_run_s_folder_stands_for_its_newest_checkpoint(folder: str, run: Path) -> None:
+    newest = Folder(run / "checkpoints").all()[-1]
+    assert as_resume(run / folder) == as_resume(newest) == newest
+    assert as_resume(run.parent) == run.parent  # `candidates` refuses it
 
 
 def test_another_granularity_is_refused(run: Path) -> None:
@@ -164,8 +172,8 @@ def test_a_model_that_differs_in_order_or_buffers_alone_is_refused(tmp_path: Pat
 
 
 def test_a_path_that_is_no_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "nowhere", run):
-        with pytest.raises(AvilError, match="which is no checkpoint; name a folder such as"):
+    for path in (tmp_path, tmp_path / "nowhere", run.parent):
+        with pytest.raises(AvilError, match="which is no checkpoint and holds none; name a folder such as"):
             fit(None, resume=path)
 
 

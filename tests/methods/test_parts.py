@@ -7,11 +7,12 @@ import math
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import TensorDataset
 
 import avil_fast as avil
@@ -27,6 +28,7 @@ from avil_fast.methods.data import TaskData
 from avil_fast.methods.diw import reweighted
 from avil_fast.methods.finetune import Finetune, finetune
 from avil_fast.methods.turn import RoundProgress, Watch
+from avil_fast.randomness import derive_seed
 from tests.methods.models import CASES
 
 TARGET = 1
@@ -190,3 +192,78 @@ def test_what_is_better_takes_the_memory_of_what_was_best() -> None:
         best.offer(Evaluation(loss, None), method.engine)
         places.append([tensor.data_ptr() for tensor in best.model.masters])
     assert all(a == b for a, b in pairwise(places))
+
+
+def test_a_finetune_counts_its_steps_over_all_epochs_and_seeds_each_by_itself() -> None:
+    method = made(method="single", **{"finetune.epochs": 3})
+    engine, total = method.engine, 3 * method.data.steps_of_tail(TARGET)
+    told: list[tuple[str, int, int]] = []
+    watch = Watch(progress=lambda name, step, steps, loss: told.append((name, step, steps)))
+    seeds: list[int] = []
+    begin_task, end_task = engine.begin_task, engine.end_task
+    engine.begin_task = lambda task, seed: seeds.append(seed) or begin_task(task, seed)
+    engine.end_task = lambda restore: end_task(restore=restore) and SimpleNamespace(rejected=[True, False])
+    done = Finetune()
+    finetune(engine, method.data, method.config, Best(), done, watch, always=True)
+    assert told == [("fine-tune", step, total) for step in range(1, total + 1)]
+    assert seeds == [derive_seed(0, "t", "finetune", epoch) for epoch in (1, 2, 3)]
+    assert done.rejected == 3  # one in each epoch
+
+
+def test_a_turn_is_as_long_as_its_task_s_share_says() -> None:
+    case = CASES["linear"]()
+    case.train["a"] = case.train["a"] * 4  # 12 batches beside 3 and 3
+    config = from_dotted(
+        {"target": "t", "output_dir": None, "steps_per_task": "proportional", "sample_ratio": 0.5}
+    )
+    data = TaskData(case.tasks(), config)
+    assert [data.steps(task) for task in range(3)] == [6, 2, 2]
+    for factor, expected in ((1.0, 6), (0.5, 3), (2.0, 12)):
+        steps, batches = data.training(0, 1, factor)
+        assert (steps, len(list(batches))) == (expected, expected)
+    steps, batches = data.training(0, 2, 1.0, skip=4)
+    assert (steps, len(list(batches))) == (6, 2)
+
+
+def test_methods_on_the_target_alone_take_the_steps_of_all_or_its_own() -> None:
+    sizes = {"steps_per_task": "proportional"}
+    case = CASES["linear"]()
+    case.train["a"] = case.train["a"] * 4
+    for name, expected in (("single", 18), ("single_own", 3)):
+        config = from_dotted({"target": "t", "output_dir": None, "method": name} | sizes)
+        tasks = case.tasks()
+        engine = make_engine(copy.deepcopy(case.model), tasks, TARGET, config, ALONE, "model")
+        assert find(name)(engine, TaskData(tasks, config), config, Watch()).steps() == expected
+
+
+def test_the_weighting_network_is_as_it_was_published_but_for_its_zeros() -> None:
+    """Linear, tanh, linear; all weights are 1 before the first step. A task without a loss counts as one of 0."""
+    method: Any = made(method="aux_weighting", options={"hidden": 5})
+    first, between, last = method.network
+    assert isinstance(between, nn.Tanh)
+    assert (first.weight.shape, last.weight.shape) == ((5, 3), (3, 5))
+    assert not last.weight.any()
+    assert not last.bias.any()
+    assert first.weight.any()
+    method.begin()
+    method.collect(1)
+    method.so_far.loss = [1.0, None, 3.0]
+    with torch.no_grad():
+        last.weight.normal_()
+        expected = 3 * torch.softmax(method.network(torch.tensor([1.0, 0.0, 3.0]).double() / 3), 0)
+    method.dev_gradient = lambda alpha: []  # rejected: nothing is learned
+    assert method.coefficients(1) == pytest.approx(expected.tolist())
+
+
+def test_a_network_is_drawn_from_the_run_s_seed_and_leaves_others_numbers_alone() -> None:
+    networks = [made(method="aux_weighting", seed=seed).network[0].weight for seed in (0, 0, 1)]  # type: ignore[attr-defined]
+    assert torch.equal(networks[0], networks[1])
+    assert not torch.equal(networks[0], networks[2])
+    case = made()  # another method would draw nothing
+    state = torch.get_rng_state()
+    find("aux_weighting")(case.engine, case.data, from_dotted({"target": "t", "method": "aux_weighting"}), Watch())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_avil_has_not_restarted_before_it_has() -> None:
+    assert made().state()["restarted"] is False

@@ -27,6 +27,8 @@ from avil_fast.methods.best import Best
 from avil_fast.methods.data import TaskData
 from avil_fast.methods.diw import reweighted
 from avil_fast.methods.finetune import Finetune, finetune
+from avil_fast.methods.loop import Run
+from avil_fast.methods.multitask import Multitask
 from avil_fast.methods.turn import RoundProgress, Watch
 from avil_fast.randomness import derive_seed
 from tests.methods.models import CASES
@@ -267,3 +269,28 @@ def test_a_network_is_drawn_from_the_run_s_seed_and_leaves_others_numbers_alone(
 
 def test_avil_has_not_restarted_before_it_has() -> None:
     assert made().state()["restarted"] is False
+
+
+def test_uniform_sampling_takes_as_many_steps_of_every_task_whatever_their_sizes() -> None:
+    case = CASES["linear"]()
+    case.train["a"] = case.train["a"] * 4
+    for sampling, expected in (("uniform", [6, 6, 6]), ("proportional", [12, 3, 3])):
+        options = {"target": "t", "output_dir": None, "method": "multitask", "steps_per_task": 6}
+        config = from_dotted(options | {"options": {"sampling": sampling}})
+        engine = make_engine(copy.deepcopy(case.model), case.tasks(), TARGET, config, ALONE, "model")
+        assert Multitask(engine, TaskData(case.tasks(), config), config, Watch()).steps() == expected
+
+
+def test_a_run_that_has_not_begun_stands_at_its_start_and_keeps_its_times_when_it_is_taken_up() -> None:
+    def run() -> Run:
+        method = made()
+        return Run(method.engine, method.config, Watch(), lambda row: None)
+
+    begun = run()
+    assert begun.where() == {"round": 0, "phase": "start"}
+    state = begun.state() | {"seconds": 100.0, "round_seconds": 10.0, "cpu_seconds": 50.0}
+    taken = run()
+    taken.load(state, None)
+    again = taken.state()
+    for name, seconds in (("seconds", 100.0), ("round_seconds", 10.0), ("cpu_seconds", 50.0)):
+        assert again[name] == pytest.approx(seconds, abs=5), name

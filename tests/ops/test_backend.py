@@ -140,3 +140,12 @@ def test_an_unknown_instruction_set(extension, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AVIL_ISA", "sse9")
     with pytest.raises(ValueError, match="AVIL_ISA is 'sse9', but must be portable, avx2 or avx512"):
         ops.delta_gram([torch.ones(2, 3)], [])
+
+
+def test_what_serves_is_told_to_people(extension) -> None:
+    assert choice.describe("cpu") == f"cpu, {extension.isa()}"
+    assert choice.describe("triton") == "triton"
+
+
+def test_what_serves_without_the_extension_is_told_with_what_brings_it(no_extension) -> None:
+    assert choice.describe("cpu") == f"the slower torch reference: {choice.REMEDIES['cpu']}"

@@ -59,6 +59,7 @@ class CheckpointedRun:
         if taken is not None:
             path, manifest, best = taken
             self.run.load(manifest.run, best)
+            engine.take_seconds()  # no part of the round that goes on
             observer.resumed(path, manifest.where, self.run.history)
             if vectors is not None:
                 vectors.require(manifest.run["best_round"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -126,13 +127,17 @@ def start_zero(zero: ZeroConfig | None, device: torch.device) -> dict[str, Any] 
 
 
 def pick_device(name: str, under_deepspeed: bool = False) -> torch.device:
-    """The device that a config names; auto: a GPU if there is one and DeepSpeed is not told to run elsewhere.
+    """The device that a config names; auto: a GPU if there is one, unless DeepSpeed is told to run on the CPU.
 
     Raises:
         AvilError: torch sees no GPU.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise AvilError("device is 'cuda', but torch sees no GPU; set device=cpu or install a CUDA build of torch")
-    elsewhere = under_deepspeed and os.environ.get("DS_ACCELERATOR") == "cpu"
-    on_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available() and not elsewhere)
-    return torch.device("cuda" if on_gpu else "cpu")
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available() and under_deepspeed and os.environ.get("DS_ACCELERATOR") == "cpu":
+        if os.environ.get("RANK", "0") == "0":
+            warnings.warn("on the CPU, as DS_ACCELERATOR says; unset it to train on the GPU", stacklevel=2)
+        return torch.device("cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

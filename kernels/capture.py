@@ -106,7 +106,7 @@ def kernel(
             squares += _capture_tile(
                 codes, scales, theta, base, low, start + done, end, CODE, LOW, SCALED, ROWS, True
             )
-        for done in tl.range(length // TILE * TILE, length, BLOCK, loop_unroll_factor=1):
+        for done in range(length // TILE * TILE, length, BLOCK):
             rest += _capture_tile(codes, scales, theta, base, low, start + done, end, CODE, LOW, SCALED, 1, False)
     total = tl.sum(tl.sum(squares, axis=1), axis=0) + tl.sum(tl.sum(rest, axis=1), axis=0)
     tl.store(partial + tl.program_id(0), total)

@@ -16,13 +16,20 @@ from triton import knobs
 
 
 @dataclass(frozen=True)
-class TileConfig:
+class SumConfig:
     rows: int
     """Blocks of 256 elements in a tile."""
     warps: int
-    unroll: int = 1
+    unroll: int
     """Deltas whose loads are issued together."""
-    stages: int = 1
+
+
+@dataclass(frozen=True)
+class CaptureConfig:
+    rows: int
+    """Blocks of 256 elements in a tile."""
+    warps: int
+    stages: int
     """Tiles that are loaded while one is computed on, and that one."""
 
 
@@ -45,12 +52,12 @@ class GramConfig:
 
 
 WEIGHTED_SUM = {  # by codec
-    torch.float32: TileConfig(rows=8, warps=8, unroll=2),
-    torch.bfloat16: TileConfig(rows=4, warps=2, unroll=2),
-    torch.int8: TileConfig(rows=4, warps=2, unroll=8),
-    torch.float8_e4m3fn: TileConfig(rows=4, warps=2, unroll=8),
+    torch.float32: SumConfig(rows=8, warps=8, unroll=2),
+    torch.bfloat16: SumConfig(rows=4, warps=2, unroll=2),
+    torch.int8: SumConfig(rows=4, warps=2, unroll=8),
+    torch.float8_e4m3fn: SumConfig(rows=4, warps=2, unroll=8),
 }
-DELTA_DOTS = {  # by codec and by how many deltas a program takes, the most last: with fewer, g is read more often
+DELTA_DOTS = {  # by codec, and by how many deltas a program takes: every power of two up to the most
     torch.float32: {1: DotsConfig(16, 4, 8), 2: DotsConfig(16, 4, 8)},
     torch.bfloat16: {group: DotsConfig(4, 8, 4) for group in (1, 2, 4, 8)},
     torch.int8: {1: DotsConfig(4, 8, 2), 2: DotsConfig(4, 8, 4), 4: DotsConfig(4, 8, 2), 8: DotsConfig(2, 16, 2)},
@@ -62,10 +69,10 @@ DELTA_DOTS = {  # by codec and by how many deltas a program takes, the most last
     },
 }
 CAPTURE = {  # by codec
-    torch.float32: TileConfig(rows=4, warps=8, stages=4),
-    torch.bfloat16: TileConfig(rows=4, warps=8, stages=4),
-    torch.int8: TileConfig(rows=4, warps=8, stages=3),
-    torch.float8_e4m3fn: TileConfig(rows=4, warps=8, stages=3),
+    torch.float32: CaptureConfig(rows=4, warps=8, stages=4),
+    torch.bfloat16: CaptureConfig(rows=4, warps=8, stages=4),
+    torch.int8: CaptureConfig(rows=4, warps=8, stages=3),
+    torch.float8_e4m3fn: CaptureConfig(rows=4, warps=8, stages=3),
 }
 DELTA_GRAM = {  # by codec and side of the padded matrix
     torch.float32: {16: GramConfig(64, 1, 4), 32: GramConfig(64, 2, 4), 64: GramConfig(32, 4, 3)},
@@ -97,8 +104,8 @@ def factor(dtype: torch.dtype) -> tl.dtype:
 
 
 @cache
-def architecture(device: torch.device) -> int:
-    """What instructions there are: 90 for sm_90, which has one for e4m3 as from sm_89 on; 0 in the interpreter."""
+def capability(device: torch.device) -> int:
+    """90 for sm_90; e4m3 has an instruction from 89 on. 0 in the interpreter, which knows no PTX."""
     if device.type != "cuda":
         return 0
     major, minor = torch.cuda.get_device_capability(device)

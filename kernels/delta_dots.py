@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from avil_fast.kernels import reduce, tile
-from avil_fast.kernels.configs import DELTA_DOTS, architecture, element
+from avil_fast.kernels.configs import DELTA_DOTS, capability, element
 from avil_fast.kernels.tables import tables
 from avil_fast.kernels.tile import BLOCK, FIELDS
 
@@ -43,7 +43,7 @@ def halves(values):
 @triton.jit
 def _add_products(
     sums, grad, codes, scales, delta, code_stride, scale_stride, start, end,
-    SCALED: tl.constexpr, ARCH: tl.constexpr, ROWS: tl.constexpr, LANE: tl.constexpr, WHOLE: tl.constexpr,
+    SCALED: tl.constexpr, SM: tl.constexpr, ROWS: tl.constexpr, LANE: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """sums [deltas, ROWS, 256 / LANE] and g · δ of a tile [deltas, ROWS, 256], LANE elements added.
 
@@ -52,7 +52,7 @@ def _add_products(
     at = tile.offsets(start, ROWS)
     inside = at < end
     row = (delta * code_stride)[:, None, None]
-    code = tile.widen(tile.load(codes, row + at[None, :, :], inside[None, :, :], WHOLE), ARCH)
+    code = tile.widen(tile.load(codes, row + at[None, :, :], inside[None, :, :], WHOLE), SM)
     g = tile.load(grad, at, inside, WHOLE).to(tl.float32)[None, :, :]
     even, odd = halves(code)
     g_even, g_odd = halves(g)
@@ -70,7 +70,7 @@ def _add_products(
 @triton.jit(do_not_specialize=["count", "n", "programs"])
 def kernel(
     partitions, chunks, count, partial, n, programs,
-    GRAD: tl.constexpr, CODE: tl.constexpr, SCALED: tl.constexpr, ARCH: tl.constexpr, ALIGNED: tl.constexpr,
+    GRAD: tl.constexpr, CODE: tl.constexpr, SCALED: tl.constexpr, SM: tl.constexpr, ALIGNED: tl.constexpr,
     GROUP: tl.constexpr, ROWS: tl.constexpr, LANE: tl.constexpr,
 ):  # fmt: skip
     TILE: tl.constexpr = ROWS * BLOCK
@@ -93,14 +93,14 @@ def kernel(
         for done in range(0, length // TILE * TILE, TILE):
             products = _add_products(
                 products, grad, codes, scales, row, code_stride, scale_stride, start + done, end,
-                SCALED, ARCH, ROWS, LANE, True,
+                SCALED, SM, ROWS, LANE, True,
             )  # fmt: skip
         totals += products.to(tl.float64)
         ends = tl.zeros((GROUP, 1, BLOCK // LANE), tl.float32)
-        for done in tl.range(length // TILE * TILE, length, BLOCK, loop_unroll_factor=1):
+        for done in range(length // TILE * TILE, length, BLOCK):
             ends = _add_products(
                 ends, grad, codes, scales, row, code_stride, scale_stride, start + done, end,
-                SCALED, ARCH, 1, LANE, False,
+                SCALED, SM, 1, LANE, False,
             )  # fmt: skip
         rest += ends.to(tl.float64)
     sums = tl.sum(tl.sum(totals, axis=2), axis=1) + tl.sum(tl.sum(rest, axis=2), axis=1)
@@ -127,7 +127,7 @@ def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence
         GRAD=element(grad[0].dtype),
         CODE=element(codes[0].dtype),
         SCALED=bool(scales),
-        ARCH=architecture(codes[0].device),
+        SM=capability(codes[0].device),
         ALIGNED=made.aligned,
         GROUP=group,
         ROWS=config.rows,

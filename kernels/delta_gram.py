@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from avil_fast.kernels import reduce, tile
-from avil_fast.kernels.configs import DELTA_GRAM, architecture, element, factor
+from avil_fast.kernels.configs import DELTA_GRAM, capability, element, factor
 from avil_fast.kernels.tables import tables
 from avil_fast.kernels.tile import BLOCK, FIELDS
 
@@ -26,12 +26,12 @@ PARTIAL = 1 << 20
 @triton.jit
 def _products(
     codes, scales, row, code_stride, scale_stride, start, end,
-    FACTOR: tl.constexpr, SCALED: tl.constexpr, ARCH: tl.constexpr, WIDTH: tl.constexpr, WHOLE: tl.constexpr,
+    FACTOR: tl.constexpr, SCALED: tl.constexpr, SM: tl.constexpr, WIDTH: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """[SIDE, SIDE] fp64: a tile [SIDE, WIDTH] times itself."""
     at = start // WIDTH * WIDTH + tl.arange(0, WIDTH)
     code = tile.load(codes, (row * code_stride)[:, None] + at[None, :], (at < end)[None, :], WHOLE)
-    factor = code if code.dtype == FACTOR else tile.widen(code, ARCH).to(FACTOR)
+    factor = code if code.dtype == FACTOR else tile.widen(code, SM).to(FACTOR)
     if FACTOR is tl.int8:
         products = tl.dot(factor, tl.trans(factor), out_dtype=tl.int32).to(tl.float64)
     else:
@@ -45,7 +45,7 @@ def _products(
 @triton.jit(do_not_specialize=["count", "n", "programs"])
 def kernel(
     partitions, chunks, count, partial, n, programs,
-    CODE: tl.constexpr, FACTOR: tl.constexpr, SCALED: tl.constexpr, ARCH: tl.constexpr, ALIGNED: tl.constexpr,
+    CODE: tl.constexpr, FACTOR: tl.constexpr, SCALED: tl.constexpr, SM: tl.constexpr, ALIGNED: tl.constexpr,
     SIDE: tl.constexpr, WIDTH: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     delta = tl.arange(0, SIDE)
@@ -64,12 +64,12 @@ def kernel(
         for done in tl.range(0, length // WIDTH * WIDTH, WIDTH, num_stages=STAGES):
             totals += _products(
                 codes, scales, row, code_stride, scale_stride, start + done, end,
-                FACTOR, SCALED, ARCH, WIDTH, True,
+                FACTOR, SCALED, SM, WIDTH, True,
             )  # fmt: skip
         if length % WIDTH != 0:
             totals += _products(
                 codes, scales, row, code_stride, scale_stride, start + length // WIDTH * WIDTH, end,
-                FACTOR, SCALED, ARCH, WIDTH, False,
+                FACTOR, SCALED, SM, WIDTH, False,
             )  # fmt: skip
     cell = delta[:, None] * n + delta[None, :]
     inside = (delta < n)[:, None] & (delta < n)[None, :]
@@ -95,7 +95,7 @@ def delta_gram(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
         CODE=element(codes[0].dtype),
         FACTOR=factor(codes[0].dtype),
         SCALED=bool(scales),
-        ARCH=architecture(codes[0].device),
+        SM=capability(codes[0].device),
         ALIGNED=made.aligned,
         SIDE=side,
         WIDTH=config.width,

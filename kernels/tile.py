@@ -57,16 +57,16 @@ UNPACK = tl.constexpr("""{
 
 
 @triton.jit
-def widen(code, ARCH: tl.constexpr):
-    """Codes as fp32, exactly; uint8 is e4m3. ARCH as `configs.architecture` has it.
+def widen(code, SM: tl.constexpr):
+    """Codes as fp32, exactly; uint8 is e4m3. SM is 90 for sm_90 (`configs.capability`).
 
     A GPU converts integers more slowly than it permutes bytes and adds: by `UNPACK`, dots of 8 and 32 int8 deltas
     are 13 and 23 % faster on an H200.
     """
-    if code.dtype == tl.int8 and ARCH > 0:
+    if code.dtype == tl.int8 and SM > 0:
         biased = tl.inline_asm_elementwise(UNPACK, "=r,=r,=r,=r,r", [code], dtype=tl.float32, is_pure=True, pack=4)
         result = biased - 8388736.0  # 2²³ + 128
-    elif code.dtype == tl.uint8 and ARCH >= 89:
+    elif code.dtype == tl.uint8 and SM >= 89:
         result = code.to(tl.float8e4nv, bitcast=True).to(tl.float32)
     elif code.dtype == tl.uint8:  # no instruction for it
         # Sign, exponent and mantissa put where fp32 has them, whose exponent has a bias of 127, not 7.

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from avil_fast.kernels import tile
-from avil_fast.kernels.configs import WEIGHTED_SUM, architecture, element
+from avil_fast.kernels.configs import WEIGHTED_SUM, capability, element
 from avil_fast.kernels.tables import CHUNK, tables
 from avil_fast.kernels.tile import BLOCK, FIELDS
 
@@ -21,20 +21,20 @@ from avil_fast.kernels.tile import BLOCK, FIELDS
 @triton.jit
 def _add(
     total, i, codes, code_stride, scales, scale_stride, alpha, at, block, end,
-    SCALED: tl.constexpr, ARCH: tl.constexpr, WHOLE: tl.constexpr,
+    SCALED: tl.constexpr, SM: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """total + α_i δ_i of a tile."""
     factor = tl.load(alpha + i).to(tl.float32)
     if SCALED:
         factor *= tile.load(scales + i * scale_stride, block, block * BLOCK < end, WHOLE)
         factor = factor[:, None]
-    return total + factor * tile.widen(tile.load(codes + i * code_stride, at, at < end, WHOLE), ARCH)
+    return total + factor * tile.widen(tile.load(codes + i * code_stride, at, at < end, WHOLE), SM)
 
 
 @triton.jit
 def _sum_tile(
     out, base, low, codes, code_stride, scales, scale_stride, alpha, start, end,
-    N: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, ARCH: tl.constexpr, ROWS: tl.constexpr,
+    N: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, SM: tl.constexpr, ROWS: tl.constexpr,
     UNROLL: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     at = tile.offsets(start, ROWS)
@@ -46,17 +46,41 @@ def _sum_tile(
         for i in tl.static_range(UNROLL):
             total = _add(
                 total, first + i, codes, code_stride, scales, scale_stride, alpha, at, block, end,
-                SCALED, ARCH, WHOLE,
+                SCALED, SM, WHOLE,
             )  # fmt: skip
     if WHOLE:
         for i in tl.static_range(UNROLLED, N):
             total = _add(
-                total, i, codes, code_stride, scales, scale_stride, alpha, at, block, end, SCALED, ARCH, WHOLE
+                total,
+                i,
+                codes,
+                code_stride,
+                scales,
+                scale_stride,
+                alpha,
+                at,
+                block,
+                end,
+                SCALED,
+                SM,
+                WHOLE,
             )
     else:
-        for i in tl.range(N, loop_unroll_factor=1):
+        for i in range(N):
             total = _add(
-                total, i, codes, code_stride, scales, scale_stride, alpha, at, block, end, SCALED, ARCH, WHOLE
+                total,
+                i,
+                codes,
+                code_stride,
+                scales,
+                scale_stride,
+                alpha,
+                at,
+                block,
+                end,
+                SCALED,
+                SM,
+                WHOLE,
             )
     result = tile.load(base, at, at < end, WHOLE) + total
     tile.store(out, at, at < end, result, WHOLE)
@@ -67,7 +91,7 @@ def _sum_tile(
 @triton.jit
 def kernel(
     partitions, chunks, alpha,
-    N: tl.constexpr, CODE: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, ARCH: tl.constexpr,
+    N: tl.constexpr, CODE: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, SM: tl.constexpr,
     ALIGNED: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr, UNROLL: tl.constexpr,
 ):  # fmt: skip
     TILE: tl.constexpr = ROWS * BLOCK
@@ -87,12 +111,12 @@ def kernel(
         if start + TILE <= end:
             _sum_tile(
                 out, base, low, codes, code_stride, scales, scale_stride, alpha, start, end,
-                N, LOW, SCALED, ARCH, ROWS, UNROLL, True,
+                N, LOW, SCALED, SM, ROWS, UNROLL, True,
             )  # fmt: skip
         else:
             _sum_tile(
                 out, base, low, codes, code_stride, scales, scale_stride, alpha, start, end,
-                N, LOW, SCALED, ARCH, ROWS, UNROLL, False,
+                N, LOW, SCALED, SM, ROWS, UNROLL, False,
             )  # fmt: skip
 
 
@@ -116,7 +140,7 @@ def weighted_sum_(
             CODE=element(codes[0].dtype),
             LOW=element(low[0].dtype) if low else None,
             SCALED=bool(scales),
-            ARCH=architecture(codes[0].device),
+            SM=capability(codes[0].device),
             ALIGNED=made.aligned,
             CHUNK=CHUNK,
             ROWS=config.rows,

@@ -11,7 +11,7 @@ from avil_fast.checkpoint.files import Entry
 
 
 class HostCopies:
-    """Memory for a copy of the state, kept for the next one: to get it anew takes ten times as long as to copy."""
+    """Memory for a copy of the state, kept for the next one: to get it anew takes longer than to copy."""
 
     def __init__(self) -> None:
         self._kept: dict[str, list[Tensor]] = {}

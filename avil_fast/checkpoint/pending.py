@@ -24,7 +24,8 @@ class Pending:
         linked: dict[str, tuple[Path, Record]],
         copies: HostCopies | None,
     ) -> None:
-        self.folder, self.manifest, self.best = folder, manifest, best
+        self.folder, self.manifest = folder, manifest
+        self.best = best  # held until its file is written: it is written without a copy, and its memory used again
         self.records: dict[str, Record] = {}
         self.problem = ""
         self.nbytes = 0

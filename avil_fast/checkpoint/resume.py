@@ -51,8 +51,10 @@ def as_resume(given: str | Path | None) -> Resume:
     if given is None or given == "auto":
         return given  # type: ignore[return-value]  # mypy does not narrow by comparison
     path = Path(given)
-    of_a_folder = next((found for found in (all_of(path), all_of(path / "checkpoints")) if found), [path])
-    return path if (path / NAME).is_file() else of_a_folder[-1]
+    if (path / NAME).is_file():
+        return path
+    found = all_of(path) or all_of(path / "checkpoints")
+    return found[-1] if found else path
 
 
 class TooLate(AvilError):
@@ -72,6 +74,11 @@ def candidates(resume: Resume, folder: Folder | None) -> list[Path]:
     if resume == "auto":
         assert folder is not None
         return folder.all()[::-1]
+    if not (resume / NAME).is_file() and any(resume.glob("checkpoints/*/checkpoint-*")):
+        raise AvilError(
+            f"--resume is {str(resume)!r}, a run that was stopped in its baselines and has no checkpoint of its "
+            f"own; give --resume auto"
+        )
     if not (resume / NAME).is_file():
         raise AvilError(
             f"--resume is {str(resume)!r}, which is no checkpoint and holds none; name a folder such "

@@ -26,10 +26,10 @@ from avil_fast.engine.buffers import RoundBuffers, StepBuffers
 from avil_fast.engine.clock import Clock
 from avil_fast.engine.evaluation import Measure, require_examples
 from avil_fast.engine.group import Group, Shard
-from avil_fast.engine.host_memory import HostMemory
 from avil_fast.engine.losses import Losses
 from avil_fast.engine.parameters import assign, trainable
 from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.snapshot_memory import SnapshotMemory
 from avil_fast.engine.whole_tensors import whole_tensors
 from avil_fast.randomness import States, derive_seed
 from avil_fast.tasks.batch_sharding import Parts, Share, to_device
@@ -98,8 +98,7 @@ class PartitionedEngine(Engine):
         """The random numbers outside of the task that trains."""
         self._losses = Losses(len(self.tasks), device)
         self._scope = contextlib.ExitStack()
-        self._memory = HostMemory()
-        """Of snapshots."""
+        self._snapshot_memory = SnapshotMemory()
 
     def _make_groups(
         self, shared: Sequence[Sequence[Shard]], scaled_head: Sequence[Shard], deltas: DeltasConfig

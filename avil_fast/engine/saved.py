@@ -61,7 +61,8 @@ class SavedEngine(PartitionedEngine):
 
     def snapshot(self) -> Snapshot:
         with self._clock.part("checkpoints"):
-            return self._memory.snapshot([shard.master for shard in self._all], list(self.model.buffers()))
+            masters = [shard.master for shard in self._all]
+            return self._snapshot_memory.snapshot(masters, list(self.model.buffers()))
 
     def restore(self, snapshot: Snapshot) -> None:
         for shard, saved in zip(self._all, snapshot.masters, strict=True):

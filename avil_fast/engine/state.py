@@ -40,7 +40,10 @@ def as_table(slices: list[tuple[int, ...]]) -> Tensor:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A copy of a model in the memory of the CPU."""
+    """A copy of a model in the memory of the CPU.
+
+    That memory is used again when nobody holds the copy: whoever keeps its tensors keeps it, too.
+    """
 
     masters: list[Tensor]
     """This rank's partitions."""

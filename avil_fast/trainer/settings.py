@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from avil_fast.checkpoint.folder import all_of
 from avil_fast.checkpoint.manifest import NAME
-from avil_fast.checkpoint.resume import Resume
+from avil_fast.checkpoint.resume import Resume, as_resume
 from avil_fast.config import TrainConfig, from_dotted
 from avil_fast.engine.factory import zero_of
 from avil_fast.errors import AvilError
@@ -162,12 +162,14 @@ def resume_of(given: str | Path | bool | None, folder: Path | None) -> Resume:
                 f"resume_from_checkpoint is True, but there is no checkpoint in {str(folder)!r}; pass None"
             )
         return "auto"
-    if not (Path(given) / NAME).is_file():
+    path = as_resume(given)
+    assert isinstance(path, Path)
+    if not (path / NAME).is_file():
         raise AvilError(
             f"resume_from_checkpoint is {str(given)!r}, which no run can go on from; pass True, or a folder in "
             f"{str(folder and folder / CHECKPOINTS)!r}"
         )
-    return Path(given)
+    return path
 
 
 def require_datasets(target: str, train: Any, dev: Any, test: Any, heads: Mapping[str, str]) -> None:

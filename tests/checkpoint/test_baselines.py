@@ -89,6 +89,9 @@ def test_stopped_in_the_baseline_and_in_the_run_it_ends_the_same(
     stop_at(10, monkeypatch, folder)  # in the second round of the baseline
     assert trained == [1, 2]
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["single_all"]
+    told = "stopped in its baselines and has no checkpoint of its own; give --resume auto"
+    with pytest.raises(AvilError, match=told):
+        train(tmp_path / "elsewhere", resume=folder)
     stop_at(20, monkeypatch, folder, resume="auto")
     assert trained == [1, 2, 2]
     assert not (folder / "checkpoints" / "single_all").exists()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from avil_fast.checkpoint import pending, saver
@@ -87,6 +88,40 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypa
     monkeypatch.undo()
     expected = found(fit(None))
     assert found(fit(None, resume=checkpoints(tmp_path / "run")[0])) == expected
+
+
+def test_a_best_model_is_written_as_it_was_though_better_ones_come_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written without a copy, and snapshots use the memory of those that nobody holds."""
+    release = threading.Event()
+    before: list[Tensor] = []
+    after: list[Tensor] = []
+
+    def slowly(path: Path, entries: list[Entry]) -> Record:
+        if path.name.startswith("best-") and not before:
+            before.extend(piece.clone() for entry in entries for piece in entry.pieces)
+            assert release.wait(60)
+            after.extend(piece.clone() for entry in entries for piece in entry.pieces)
+        return write(path, entries)
+
+    class Watching(saver.Saver):
+        kept = 0
+        last: weakref.ref[Snapshot] | None = None
+
+        def point(self, state: Any) -> None:
+            super().point(state)
+            best = state().best
+            if before and best is not None and (self.last is None or self.last() is not best):
+                self.kept, self.last = self.kept + 1, weakref.ref(best)
+            if self.kept > 2:  # the one that is being written, and two that came since
+                release.set()
+
+    monkeypatch.setattr(pending, "write", slowly)
+    monkeypatch.setattr("avil_fast.checkpointed_run.Saver", Watching)
+    fit(tmp_path / "run", **{"checkpoints.minutes": 0, "keep": "last", "rounds": 5})
+    assert len(before) == len(after) > 0
+    assert all(map(torch.equal, before, after))
 
 
 @pytest.mark.parametrize("background", [True, False])

@@ -69,7 +69,7 @@ def test_one_process(name: str, tmp_path: Path) -> None:
     assert_close(on_gpu, on_cpu)
 
 
-def test_a_streamed_bank_makes_the_same_bits(tmp_path: Path) -> None:
+def test_a_streamed_bank_comes_to_the_same(tmp_path: Path) -> None:
     kept, streamed = (
         fit(Case(0), tmp_path, device="cuda", **{"deltas.device": where}) for where in ("model", "cpu")
     )

@@ -1,5 +1,6 @@
 """A DeepSpeed file beside a run's settings: filled in where it is silent, refused where it cannot be."""
 
+import contextlib
 import json
 import sys
 from importlib import metadata
@@ -195,7 +196,10 @@ def test_another_deepspeed_is_refused(version: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_deepspeed_on_another_device_is_refused() -> None:
-    with pytest.raises(AvilError, match=r"the model is on cuda, but DeepSpeed runs on cpu; set device=cpu, or .*"):
+    with pytest.raises(
+        AvilError,
+        match=r"the model is on cuda, but DeepSpeed runs on cpu; put the model there \(device=cpu\), or .*",
+    ):
         setup.join(torch.device("cuda", 0))
 
 
@@ -214,9 +218,11 @@ def test_auto_runs_where_deepspeed_is_told_to(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.delenv("DS_ACCELERATOR", raising=False)
+    told = pytest.warns(UserWarning, match="on the CPU, as DS_ACCELERATOR says; unset it to train on the GPU")
     if accelerator is not None:
         monkeypatch.setenv("DS_ACCELERATOR", accelerator)
-    assert pick_device(device, under_deepspeed).type == expected
+    with told if (device, expected) == ("auto", "cpu") else contextlib.nullcontext():
+        assert pick_device(device, under_deepspeed).type == expected
 
 
 def test_auto_is_deepspeeds_own_default() -> None:

@@ -53,6 +53,8 @@ class Code:
     low: str | None
     n: int
     """The number of deltas it is for, where the code depends on that."""
+    aligned: bool
+    """Every row begins on 16 bytes."""
     elements: int
     """Of a tile, per thread: of one delta, of all in `delta_dots`."""
     unroll: int
@@ -65,23 +67,23 @@ class Code:
     """Bytes of stack and local memory."""
 
 
-def configurations(capability: int) -> Iterator[tuple[Code, Any, dict[str, Any], int]]:
-    """(description, kernel, its constants, warps) of all that is shipped, for aligned tensors."""
+def configurations(capability: int, aligned: bool = True) -> Iterator[tuple[Code, Any, dict[str, Any], int]]:
+    """(description, kernel, its constants, warps) of all that is shipped."""
 
     def code(operation: str, codec: str, warps: int, elements: int, **more: Any) -> Code:
         elements //= 32 * warps
-        found = {"grad": None, "low": None, "n": 0, "unroll": 1} | more
+        found = {"grad": None, "low": None, "n": 0, "unroll": 1, "aligned": aligned} | more
         return Code(operation, codec, elements=elements, loads={}, stores={}, registers=0, spilled=0, **found)
 
     for codec in ("fp32", "bf16", "int8", "fp8"):
         dtype = DTYPES[codec]
-        common = {"CODE": element(dtype), "SCALED": codec in ("int8", "fp8"), "ALIGNED": True}
-        reading = common | {"ARCH": capability}
+        common = {"CODE": element(dtype), "SCALED": codec in ("int8", "fp8"), "ALIGNED": aligned}
+        reading = common | {"SM": capability}
         for low in (None, "bf16"):
             config = WEIGHTED_SUM[dtype]
             named = {"LOW": element(DTYPES[low]) if low else None}
             constants = reading | named | {"CHUNK": CHUNK, "ROWS": config.rows, "UNROLL": config.unroll}
-            for n in (2, 19):  # as many as stand unrolled, or a loop over them and a rest
+            for n in (2, 15, 19):  # all unrolled; or some at a time and a rest, which is longest at 15
                 yield (
                     code(
                         "weighted_sum_", codec, config.warps, config.rows * 256, low=low, n=n, unroll=config.unroll
@@ -118,7 +120,7 @@ def configurations(capability: int) -> Iterator[tuple[Code, Any, dict[str, Any],
                 config.warps,
             )
     constants = {"ROWS": reduce.ROWS, "WIDTH": reduce.WIDTH}
-    yield Code("reduce", "", None, None, 0, 0, 1, {}, {}, 0, 0), reduce.kernel, constants, 4
+    yield Code("reduce", "", None, None, 0, aligned, 0, 1, {}, {}, 0, 0), reduce.kernel, constants, 4
 
 
 def compiled(kernel: Any, constants: dict[str, Any], warps: int, capability: int) -> Any:
@@ -153,7 +155,8 @@ if __name__ == "__main__":
         json.dumps(
             [
                 asdict(read(c, compiled(k, constants, warps, capability)))
-                for c, k, constants, warps in configurations(capability)
+                for aligned in (True, False)
+                for c, k, constants, warps in configurations(capability, aligned)
             ]
         )
     )

@@ -243,7 +243,7 @@ def test_a_run_goes_on_with_its_state(tmp_path: Path, step: int | None) -> None:
         with pytest.raises(Stopped):
             run("parts", [Signal(step)]).train()
     second = run("parts", [])
-    found = second.train(resume_from_checkpoint=True)
+    found = second.train(resume_from_checkpoint=True if step is None else f"{second.args.output_dir}/avil")
     assert found.global_step == whole.state.global_step == second.state.max_steps
 
     def logs(train: AvilTrainer, name: str) -> dict[int, float]:

@@ -42,8 +42,8 @@ def join(device: torch.device) -> Any:
 
     if (its := get_accelerator().device_name()) != device.type:
         raise AvilError(
-            f"the model is on {device.type}, but DeepSpeed runs on {its}; set device={its}, or start Python with "
-            f"DS_ACCELERATOR={device.type}"
+            f"the model is on {device.type}, but DeepSpeed runs on {its}; put the model there (device={its}), or "
+            f"start Python with DS_ACCELERATOR={device.type}"
         )
 
     logger.setLevel("ERROR")

@@ -143,6 +143,7 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     result: dict[str, Any] = about(device)
+    result["options"] = {name: value for name, value in vars(options).items() if name != "json"}
     # The CPU's peak is that of the whole process: plain training, which needs less, comes first.
     result["plain"] = plain(options, device)
     result["avil"] = avil(options, device)

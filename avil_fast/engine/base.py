@@ -253,7 +253,7 @@ class Engine(ABC):
     def take_seconds(self) -> dict[str, float]:
         """Seconds since the last call, by part.
 
-        Parts: data, task_training, alpha_phase, delta_ops, evaluation, checkpoints.
+        Parts: data, task_training, alpha_phase, delta_ops, evaluation, checkpoints, with copies of the best model.
         """
 
     @abstractmethod

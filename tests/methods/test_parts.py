@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 
 import avil_fast as avil
 from avil_fast.config import from_dotted
-from avil_fast.engine.base import Evaluation
+from avil_fast.engine.base import Evaluation, TaskRun
 from avil_fast.engine.factory import make_engine
 from avil_fast.engine.ranks import ALONE
 from avil_fast.methods import find, gradient_aggregation
@@ -294,3 +294,32 @@ def test_a_run_that_has_not_begun_stands_at_its_start_and_keeps_its_times_when_i
     again = taken.state()
     for name, seconds in (("seconds", 100.0), ("round_seconds", 10.0), ("cpu_seconds", 50.0)):
         assert again[name] == pytest.approx(seconds, abs=5), name
+
+
+def test_a_round_keeps_the_losses_and_norms_of_its_tasks_and_tells_its_steps() -> None:
+    told: list[tuple[str, int, int]] = []
+    method = made(method="diw")
+    method.watch = Watch(progress=lambda name, step, steps, loss: told.append((name, step, steps)))
+    runs: list[Any] = []
+    end_task = method.engine.end_task
+    method.engine.end_task = lambda restore: runs.append(end_task(restore=restore)) or runs[-1]
+    record = method.round(1)
+    assert record.train_loss == [run.loss for run in runs]
+    assert record.delta_norm == [run.delta_norm for run in runs]
+    assert all(math.isfinite(loss) for loss in record.train_loss)
+    assert told == [(name, step, 4) for name in ("a", "t", "b") for step in range(1, 5)]
+
+
+def test_a_task_without_a_finite_loss_has_none() -> None:
+    progress = RoundProgress(step=3)
+    progress.end_task(TaskRun(math.nan, 2.0, [math.nan]))
+    progress.end_task(TaskRun(0.5, 1.0, [0.5]))
+    assert (progress.loss, progress.norm, progress.step) == ([None, 0.5], [2.0, 1.0], 0)
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(0, (12, 0)), (3, (12, 9))])
+def test_a_run_says_how_many_steps_it_plans(epochs: int, expected: tuple[int, int]) -> None:
+    planned: list[tuple[int, int]] = []
+    method = made(**{"rounds": 1, "finetune.epochs": epochs})
+    Run(method.engine, method.config, Watch(planned=lambda *steps: planned.append(steps)), lambda row: None).run()
+    assert planned == [expected]

@@ -41,47 +41,18 @@ def _sum_tile(
     block = start // BLOCK + tl.arange(0, ROWS)
     total = tl.zeros((ROWS, BLOCK), tl.float32)
     # The end of a chunk takes one delta at a time: what it had in registers would leave the rest fewer threads.
-    UNROLLED: tl.constexpr = N // UNROLL * UNROLL if WHOLE else 0
-    for first in tl.range(0, UNROLLED, UNROLL):
-        for i in tl.static_range(UNROLL):
+    STEP: tl.constexpr = UNROLL if WHOLE else 1
+    for first in range(0, N // STEP * STEP, STEP):
+        for j in tl.static_range(STEP):
             total = _add(
-                total, first + i, codes, code_stride, scales, scale_stride, alpha, at, block, end,
+                total, first + j, codes, code_stride, scales, scale_stride, alpha, at, block, end,
                 SCALED, SM, WHOLE,
             )  # fmt: skip
-    if WHOLE:
-        for i in tl.static_range(UNROLLED, N):
-            total = _add(
-                total,
-                i,
-                codes,
-                code_stride,
-                scales,
-                scale_stride,
-                alpha,
-                at,
-                block,
-                end,
-                SCALED,
-                SM,
-                WHOLE,
-            )
-    else:
-        for i in range(N):
-            total = _add(
-                total,
-                i,
-                codes,
-                code_stride,
-                scales,
-                scale_stride,
-                alpha,
-                at,
-                block,
-                end,
-                SCALED,
-                SM,
-                WHOLE,
-            )
+    for i in tl.static_range(N // STEP * STEP, N):
+        total = _add(
+            total, i, codes, code_stride, scales, scale_stride, alpha, at, block, end,
+            SCALED, SM, WHOLE,
+        )  # fmt: skip
     result = tile.load(base, at, at < end, WHOLE) + total
     tile.store(out, at, at < end, result, WHOLE)
     if LOW is not None:

@@ -70,7 +70,7 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_is_used(
         with pytest.warns(UserWarning, match=f"{newest.name}/{name}.*; trying the checkpoint before it"):
             result = fit(run, resume="auto")
     else:
-        with pytest.raises(AvilError, match="is no checkpoint; name a folder such as"):
+        with pytest.raises(AvilError, match="is no checkpoint and holds none; name a folder such as"):
             fit(None, resume=newest)
         result = fit(run, resume="auto")
     assert found(result) == whole[1]

@@ -194,6 +194,12 @@ _joined: list[timedelta] = []
 """How long ranks wait for one another. Not empty once they have met here. They stay together for the next run:
 DeepSpeed keeps their groups."""
 
+GONE = "avil_fast/gone"
+"""Counts the ranks that have left."""
+
+FAREWELL = 5.0
+"""Seconds that the first rank waits for the others to leave."""
+
 _within: list[bool] = []
 """Not empty while a run is going on."""
 
@@ -224,8 +230,19 @@ def _join(device: torch.device, timeout: timedelta) -> None:
 
 
 def _leave() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    """The first rank leaves last: the place where they met may be its own, and ends with it."""
+    if not dist.is_initialized():
+        return
+    rank, others = dist.get_rank(), dist.get_world_size() - 1
+    store = dist.distributed_c10d._get_default_store()
+    if rank == 0:
+        deadline = time.monotonic() + FAREWELL
+        while int(store.add(GONE, 0)) < others and time.monotonic() < deadline:
+            time.sleep(0.005)
+    dist.destroy_process_group()
+    if rank != 0:
+        with contextlib.suppress(RuntimeError):  # the first one waited no longer
+            store.add(GONE, 1)
 
 
 def _first_to_tell() -> bool:

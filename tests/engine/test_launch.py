@@ -328,3 +328,29 @@ def wait_for_training(folder: Path) -> None:
     while len(list(folder.glob("training.*"))) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+LEAVING = """
+import atexit, os, time
+import torch
+from avil_fast.engine.ranks import together
+with together(torch.device("cpu")) as ranks:
+    ranks.max(0)
+if os.environ["RANK"] == "1":
+    atexit.register(time.sleep, 2.5)  # called before this rank leaves the others
+"""
+
+
+def test_the_first_rank_leaves_last() -> None:
+    """The others speak to it to their end: it holds the place where they met."""
+    places = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", LEAVING],
+            cwd=ROOT,
+            env=environment() | places | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in (0, 1)
+    ]
+    assert started[0].wait(60) == 0
+    assert started[1].wait(2) == 0  # but for Python's own end, it has ended

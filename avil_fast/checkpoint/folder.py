@@ -69,6 +69,14 @@ def all_of(path: Path) -> list[Path]:
     return sorted(found, key=_number)
 
 
+def named(path: Path) -> Path | None:
+    """The checkpoint that a path names: itself, or the newest of a folder of checkpoints, or of a run's folder."""
+    if (path / NAME).is_file():
+        return path
+    found = all_of(path) or all_of(path / "checkpoints")
+    return found[-1] if found else None
+
+
 def _number(path: Path) -> int:
     """Of a checkpoint, from 1 on; 0 for any other path."""
     match = re.fullmatch(r"checkpoint-(\d+)", path.name)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from avil_fast.checkpoint.files import Damaged, Reader
-from avil_fast.checkpoint.folder import all_of
-from avil_fast.checkpoint.manifest import NAME, Manifest
+from avil_fast.checkpoint.folder import named
+from avil_fast.checkpoint.manifest import Manifest
 from avil_fast.errors import AvilError
 
 PARTS = {
@@ -66,11 +66,9 @@ def find(path: Path) -> Path:
         AvilError: there is none.
     """
     of_baselines = sorted((path / "checkpoints").glob("*"))
-    for folder in (path, path / "checkpoints", *of_baselines):
-        if (folder / NAME).is_file():
-            return folder
-        if found := all_of(folder):
-            return found[-1]
+    for folder in (path, *of_baselines):
+        if found := named(folder):
+            return found
     raise AvilError(
         f"{str(path)!r} is no checkpoint and holds none; name a folder such as "
         f"runs/digits/checkpoints/checkpoint-000001"

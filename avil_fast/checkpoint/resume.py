@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from avil_fast.checkpoint.files import Damaged
-from avil_fast.checkpoint.folder import Folder, all_of
+from avil_fast.checkpoint.folder import Folder, named
 from avil_fast.checkpoint.load import load, on_all
 from avil_fast.checkpoint.manifest import NAME, Manifest
 from avil_fast.config import TrainConfig
@@ -50,11 +50,7 @@ def as_resume(given: str | Path | None) -> Resume:
     """What somebody wrote, as a `Resume`: of a run's folder, or of its checkpoints', the newest one."""
     if given is None or given == "auto":
         return given  # type: ignore[return-value]  # mypy does not narrow by comparison
-    path = Path(given)
-    if (path / NAME).is_file():
-        return path
-    found = all_of(path) or all_of(path / "checkpoints")
-    return found[-1] if found else path
+    return named(Path(given)) or Path(given)
 
 
 class TooLate(AvilError):

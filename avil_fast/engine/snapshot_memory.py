@@ -17,12 +17,12 @@ class SnapshotMemory:
     """
 
     def __init__(self) -> None:
-        self._idle: list[list[Tensor]] = []
-        """None or one."""
+        self._idle: list[Tensor] | None = None
 
     def snapshot(self, masters: Sequence[Tensor], buffers: Sequence[Tensor]) -> Snapshot:
         """Copies of these; of `masters`, always of the same shapes and dtypes, in memory of a former one."""
-        memory = self._idle.pop() if self._idle else [torch.empty_like(t, device="cpu") for t in masters]
+        memory = self._idle or [torch.empty_like(t, device="cpu") for t in masters]
+        self._idle = None
         for copy, master in zip(memory, masters, strict=True):
             copy.copy_(master)
         made = Snapshot(memory, [buffer.to("cpu", copy=True) for buffer in buffers])
@@ -30,4 +30,4 @@ class SnapshotMemory:
         return made
 
     def _let_go(self, memory: list[Tensor]) -> None:
-        self._idle = [memory]
+        self._idle = memory

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from avil_fast.comparing.entrants import parse
 from avil_fast.comparing.finished import how_it_diverged, note_divergence
@@ -72,7 +73,8 @@ def test_the_budget_is_counted(folder: Path) -> None:
     assert avil["dev"] == (2 + 1 + 1) + 1 + 1
     assert single["dev"] == 2 + 1
     assert avil["cpu_seconds"] > 0
-    assert 1e7 < avil["peak_bytes"] < 1e10  # of the process, or on a GPU of torch's tensors alone
+    least = 1e7 if torch.cuda.is_available() else 1e8  # torch's tensors on a GPU, or the whole process
+    assert least < avil["peak_bytes"] < 1e10
 
 
 def test_what_is_done_is_not_done_again_and_more_seeds_are_added(folder: Path) -> None:

@@ -41,5 +41,5 @@ def test_no_more_than_one_model_lies_idle() -> None:
     del best
     assert of_start() is None
     best = memory.snapshot(masters, [])
-    assert memory._idle == []
+    assert memory._idle is None
     assert best.masters[0].tolist() == [0, 1, 2, 3, 4]

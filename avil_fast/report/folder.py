@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from avil_fast.errors import AvilError
+from avil_fast.folder_lock import FolderLock
 from avil_fast.report.weights import write_weights
 from avil_fast.tasks.export import Export
 
@@ -30,7 +31,7 @@ class RunFolder:
 
     A finished run that stands there already is set aside and comes back if the new one fails; a new
     folder that does not become a finished run by its own fault (bad input) is removed, unless there are
-    checkpoints in it.
+    checkpoints in it. While one process writes into it, others are refused.
 
     Args:
         path: the folder; new, empty, or holding an earlier run.
@@ -45,6 +46,7 @@ class RunFolder:
         self._aside = path.with_name(path.name + ".previous")
         self._lines: list[str] = []
         """Of metrics, that could not be written yet."""
+        self._lock = FolderLock()
         self._parents = [parent for parent in path.parents if not parent.exists()]
         if path.exists() and not path.is_dir():
             raise AvilError(f"output_dir is {str(path)!r}, but that is a file; name a folder")
@@ -53,6 +55,8 @@ class RunFolder:
         if self._aside.exists() and not (self._aside / CONFIG).is_file():
             raise AvilError(f"{str(self._aside)!r} is in the way of output_dir and is no run; move it")
         self.goes_on = resume and can_go_on(path)
+        self._require_idle()
+        self._lock.release()  # until the run begins
         if self.goes_on or overwrite:
             return
         if any((held / SUMMARY).is_file() for held in (path, self._aside)):
@@ -72,6 +76,7 @@ class RunFolder:
 
     def __enter__(self) -> Self:
         try:
+            self._require_idle()
             if self.goes_on:
                 return self
             if _is_worth_keeping(self._aside) and not _is_worth_keeping(self.path):
@@ -81,27 +86,42 @@ class RunFolder:
                 shutil.rmtree(self._aside, ignore_errors=True)
                 self.path.rename(self._aside)
             self.path.mkdir(parents=True, exist_ok=True)
+            self._require_idle()  # it is another folder now
         except OSError as error:
+            self._lock.release()
             raise AvilError(
                 f"output_dir {str(self.path)!r} cannot be made: {error.strerror}; set another one"
             ) from error
         return self
 
+    def _require_idle(self) -> None:
+        """Lock the folder, if there is one; refuse it while another process writes into it."""
+        if self.path.is_dir() and not self._lock.take(self.path):
+            self._lock.release()
+            raise AvilError(
+                f"output_dir is {str(self.path)!r}, which another run is writing now; wait for its end, or name "
+                f"another"
+            )
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        finished = (self.path / SUMMARY).is_file()
-        if finished:
-            shutil.rmtree(self._aside, ignore_errors=True)
-        elif can_go_on(self.path):
-            return
-        elif isinstance(error, Exception) or self._aside.is_dir():
-            shutil.rmtree(self.path)
-            if self._aside.is_dir():
-                self._aside.rename(self.path)
-            for parent in self._parents:
-                with contextlib.suppress(OSError):  # not empty: another run's
-                    parent.rmdir()
+        try:
+            if (self.path / SUMMARY).is_file():
+                shutil.rmtree(self._aside, ignore_errors=True)
+            elif not can_go_on(self.path) and (isinstance(error, Exception) or self._aside.is_dir()):
+                self._undo()
+        finally:
+            self._lock.release()
+
+    def _undo(self) -> None:
+        """Leave the place as it was before."""
+        shutil.rmtree(self.path)
+        if self._aside.is_dir():
+            self._aside.rename(self.path)
+        for parent in self._parents:
+            with contextlib.suppress(OSError):  # not empty: another run's
+                parent.rmdir()
 
     def write_config(self, text: str) -> None:
         write_whole(self.path / CONFIG, text)

@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +148,63 @@ def test_foreign_files_are_never_touched(tmp_path: Path, overwrite: bool) -> Non
     with pytest.raises(AvilError, match="holds files that are no run"):
         RunFolder(tmp_path, overwrite)
     assert names(tmp_path) == {"photo.jpg"}
+
+
+WRITES = """
+import sys, time
+from pathlib import Path
+from avil_fast.report.folder import RunFolder
+
+path = Path(sys.argv[1])
+with RunFolder(path, overwrite=True) as folder:
+    folder.write_config("first")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("before", ["nothing", "a finished run", "a run to go on with"])
+def test_only_one_process_writes_into_a_folder_until_it_ends_or_is_killed(tmp_path: Path, before: str) -> None:
+    path = tmp_path / "run"
+    if before == "a finished run":
+        finished(path)
+    if before == "a run to go on with":
+        (path / "checkpoints" / "checkpoint-000001").mkdir(parents=True)
+        (path / "config.yaml").write_text("old", encoding="utf-8")
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", WRITES, str(path)], stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "writing\n"
+        for overwrite, resume in [(False, False), (True, False), (False, True)]:
+            with pytest.raises(AvilError, match="another run is writing now; wait for its end, or name another"):
+                RunFolder(path, overwrite, resume)
+        assert (path / "config.yaml").read_text(encoding="utf-8") == "first"
+        other.send_signal(signal.SIGKILL)
+    with RunFolder(path, overwrite=True) as folder:
+        folder.write_config("second")
+        folder.write_result([], "", {})
+    assert (path / "config.yaml").read_text(encoding="utf-8") == "second"
+
+
+def test_who_comes_second_into_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    first, second = (RunFolder(path, overwrite=True) for _ in range(2))
+    with first as folder:
+        folder.write_config("first")
+        with pytest.raises(AvilError, match="another run is writing now"), second:
+            pass
+        folder.write_result([], "", {"is": "first"})
+    assert names(tmp_path) == {"run"}
+    assert names(path) == FINISHED
+
+
+def test_nothing_stays_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with RunFolder(tmp_path / "run", overwrite=True) as folder:
+            folder.write_config("")
+            folder.write_result([], "", {})
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_an_unfinished_run_and_an_empty_folder_are_replaced(tmp_path: Path) -> None:

@@ -55,16 +55,25 @@ def missing() -> str:
     return f"Not run yet: {', '.join(f'`{name}`' for name in names)}." if names else "All settings have been run."
 
 
-def short(setting: str) -> str:
-    """The default and what it is held against most often in one setting, the best first."""
-    result = found()[setting]
-    methods = {name: result["methods"][name] for name in (OURS, "paper", *AGAINST)}
-    ranked = sorted(methods, key=lambda name: -methods[name]["mean"])
-    rows = [f"| `{name}` | {_spread(methods[name])} |" for name in ranked]
+def short(settings: dict[str, str]) -> str:
+    """The default and what it is held against most often; a column for each of `settings`, with its heading.
+
+    The best in the first setting come first.
+    """
+    results = {name: found()[name] for name in settings}
+    first = next(iter(results.values()))
+    methods = sorted((OURS, "paper", *AGAINST), key=lambda method: -first["methods"][method]["mean"])
+    lines = [
+        f"| {first['measure']['name']} | " + " | ".join(settings.values()) + " |",
+        "|---|" + "---|" * len(settings),
+    ]
+    for method in methods:
+        cells = [_spread(result["methods"][method]) for result in results.values()]
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
     about = (
-        f"Seeds {result['seeds'][0]} to {result['seeds'][-1]}, mean ± standard deviation, the same budget for all."
+        f"Seeds {first['seeds'][0]} to {first['seeds'][-1]}, mean ± standard deviation, the same budget for all."
     )
-    return "\n".join([f"| method | {result['measure']['name']} |", "|---|---|", *rows, "", about])
+    return "\n".join([*lines, "", about])
 
 
 def counts() -> str:

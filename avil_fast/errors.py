@@ -36,6 +36,12 @@ class Stopped(BaseException):
         self.code = 128 + number
 
 
+def reason(error: BaseException) -> str:
+    """What an error says, in one line; one of the operating system, without its number and file."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(said.split()) or type(error).__name__
+
+
 def _one_line(text: str) -> str:
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

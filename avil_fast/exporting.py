@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError, safe_open
 
 from avil_fast.config import TrainConfig, from_dotted, from_settings
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 from avil_fast.file_names import is_plain
 from avil_fast.replacing import replace_folder
 from avil_fast.report.card import MARK, render
@@ -67,7 +67,7 @@ def export(run: Path, to: Path, task_vectors: bool = False, overwrite: bool = Fa
         replace_folder(place, partial)
     except OSError as error:
         raise AvilError(
-            f"{str(to)!r} cannot be written: {error.strerror or error}; make room, or name another folder"
+            f"{str(to)!r} cannot be written: {reason(error)}; make room, or name another folder"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -109,8 +109,7 @@ def _parse(path: Path, read: Callable[[str], Any], kind: type[Value]) -> Value:
     try:
         value = read(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        raise AvilError(f"{str(path)!r} is damaged: {reason}; take it from a copy of the run") from error
+        raise AvilError(f"{str(path)!r} is damaged: {reason(error)}; take it from a copy of the run") from error
     if not isinstance(value, kind):
         raise AvilError(
             f"{str(path)!r} is damaged: it holds a {type(value).__name__}; take it from a copy of the run"

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from avil_fast.errors import reason
+
 
 class NoYaml(ValueError):
     """Says in one line what is wrong, and where."""
@@ -23,7 +25,7 @@ def parse(text: str) -> Any:
         raise NoYaml("it is nested too deeply") from None
     except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError, TypeError) as error:
         # The last four: a date, a number or a word that is none, with its type before it, as in `!!bool maybe`.
-        raise NoYaml(" ".join(str(error).split())) from error
+        raise NoYaml(reason(error)) from error
 
 
 MOST_KEYS = 10_000

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 
 LENGTH = 8
 """Bytes that tell the length of the header."""
@@ -196,9 +196,9 @@ class Reader:
             with path.open("rb") as file:
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except FileNotFoundError as error:
-            raise Damaged(f"{str(path)!r} cannot be read: {error.strerror}") from error
+            raise Damaged(f"{str(path)!r} cannot be read: {reason(error)}") from error
         except OSError as error:
-            raise AvilError(f"{str(path)!r} cannot be read: {error.strerror}; check who may read it") from error
+            raise AvilError(f"{str(path)!r} cannot be read: {reason(error)}; check who may read it") from error
         length = int.from_bytes(self._read(0, LENGTH), "little")
         self._data = LENGTH + length
         if self._data > size:

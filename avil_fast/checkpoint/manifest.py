@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from avil_fast.checkpoint.files import Damaged, Record
+from avil_fast.errors import reason
 from avil_fast.file_names import is_plain
 from avil_fast.report.folder import write_whole
 
@@ -71,7 +72,7 @@ class Manifest:
             found = content.pop("checksum", None) if isinstance(content, dict) else None
             whole = found is not None and _text(content) == text
         except OSError as error:
-            raise Damaged(f"{str(path)!r} cannot be read: {error.strerror}") from error
+            raise Damaged(f"{str(path)!r} cannot be read: {reason(error)}") from error
         except (ValueError, RecursionError):
             whole = False
         if not whole:

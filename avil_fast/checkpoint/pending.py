@@ -10,6 +10,7 @@ from avil_fast.checkpoint.files import Entry, Record, write
 from avil_fast.checkpoint.host_copies import HostCopies
 from avil_fast.checkpoint.manifest import Manifest
 from avil_fast.engine.state import Snapshot
+from avil_fast.errors import reason
 
 
 class Pending:
@@ -54,7 +55,7 @@ class Pending:
             for name, entries in self._files.items():
                 self.records[name] = self._link(name) or self._write_file(name, entries)
         except OSError as error:
-            self.problem = reason_of(error)
+            self.problem = reason(error)
         except Exception as error:  # in a thread of its own it would end that alone
             self.problem = f"{type(error).__name__}: {error}"
         self._files = {}
@@ -74,7 +75,3 @@ class Pending:
         record = write(self.folder / name, entries)
         self.nbytes += record.nbytes
         return record
-
-
-def reason_of(error: OSError) -> str:
-    return error.strerror or str(error)

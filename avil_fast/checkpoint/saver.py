@@ -19,13 +19,13 @@ from avil_fast.checkpoint.files import Entry, Record
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.host_copies import HostCopies, fits
 from avil_fast.checkpoint.manifest import Manifest
-from avil_fast.checkpoint.pending import Pending, reason_of
+from avil_fast.checkpoint.pending import Pending
 from avil_fast.checkpoint.retention import Retention
 from avil_fast.checkpoint.stop import Stop
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.state import EngineState, Snapshot
-from avil_fast.errors import Stopped
+from avil_fast.errors import Stopped, reason
 
 if TYPE_CHECKING:
     from avil_fast.config import CheckpointsConfig
@@ -175,7 +175,7 @@ class Saver:
         try:
             return str(self._folder.begin()), ""
         except OSError as error:
-            return None, reason_of(error)
+            return None, reason(error)
 
     def _small(self, state: EngineState) -> list[Entry]:
         """What other ranks may have to read whole."""
@@ -226,7 +226,7 @@ class Saver:
         except FileNotFoundError as error:
             return None, f"{error.filename} is missing; output_dir must be a folder that all machines share"
         except OSError as error:
-            return None, reason_of(error)
+            return None, reason(error)
         except ValueError as error:  # JSON has no word for a norm that is not finite
             return None, f"a number is not finite ({error})"
         self._retention.made(finished, pending.manifest.lasting)

@@ -17,7 +17,7 @@ from avil_fast.config.presets import PRESETS
 from avil_fast.config.run import Config
 from avil_fast.config.settings import assign, explain, is_known, known_names, merge, unknown_setting
 from avil_fast.config.train import TrainConfig
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 from avil_fast.yaml_text import NoYaml, parse, written
 
 AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
@@ -110,7 +110,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         settings = parse(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise AvilError(f"the config {str(path)!r} cannot be read: {error.strerror}; check the path") from error
+        raise AvilError(f"the config {str(path)!r} cannot be read: {reason(error)}; check the path") from error
     except UnicodeDecodeError as error:
         raise AvilError(f"the config {str(path)!r} is not UTF-8 text; save it as such") from error
     except NoYaml as error:

@@ -16,7 +16,7 @@ from typing import Any, Self
 from safetensors import SafetensorError
 from torch import Tensor
 
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 from avil_fast.folder_lock import FolderLock
 from avil_fast.report.weights import write_weights
 from avil_fast.tasks.export import Export
@@ -90,7 +90,7 @@ class RunFolder:
         except OSError as error:
             self._lock.release()
             raise AvilError(
-                f"output_dir {str(self.path)!r} cannot be made: {error.strerror}; set another one"
+                f"output_dir {str(self.path)!r} cannot be made: {reason(error)}; set another one"
             ) from error
         return self
 
@@ -139,7 +139,7 @@ class RunFolder:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             if len(self._lines) == 1:
-                warnings.warn(f"{str(path)!r} cannot be written: {error.strerror}; training goes on", stacklevel=2)
+                warnings.warn(f"{str(path)!r} cannot be written: {reason(error)}; training goes on", stacklevel=2)
         else:
             self._lines = []
 
@@ -154,7 +154,7 @@ class RunFolder:
             self.write_metrics(rows)
             (self.path / SUMMARY).unlink(missing_ok=True)
         except OSError as error:
-            raise AvilError(f"{str(self.path)!r} cannot be written: {error.strerror}; make room") from error
+            raise AvilError(f"{str(self.path)!r} cannot be written: {reason(error)}; make room") from error
 
     def write_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
         """Write all lines anew: those of a run that goes on from an earlier round."""
@@ -184,10 +184,9 @@ class RunFolder:
             write_whole(self.path / REPORT, report)
             write_whole(self.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         except (OSError, SafetensorError) as error:
-            reason = getattr(error, "strerror", None) or error
             what_next = "go on with --resume auto" if can_go_on(self.path) else "run it again"
             raise AvilError(
-                f"{str(self.path)!r} cannot be written: {reason}; make room and {what_next}"
+                f"{str(self.path)!r} cannot be written: {reason(error)}; make room and {what_next}"
             ) from error
 
 

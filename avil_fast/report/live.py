@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from avil_fast.config import TrainConfig, dump
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 from avil_fast.observer import Observer, Rows
 from avil_fast.report import page
 from avil_fast.report.round_summary import provisional_summary
@@ -86,9 +86,8 @@ class Live(Observer):
         try:
             self._server = _Server(self, self._port)
         except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
             raise AvilError(
-                f"port {self._port} of {_HOST} cannot be served: {reason}; name another, or 0"
+                f"port {self._port} of {_HOST} cannot be served: {reason(error)}; name another, or 0"
             ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="live", daemon=True)
         self._thread.start()
@@ -146,7 +145,7 @@ class Live(Observer):
 
     def _draw(self, summary: dict[str, Any] | None, history: list[dict[str, Any]], live: page.Live) -> str:
         config = dump(self._config)
-        reason = "The numbers come with the first round."
+        why = "The numbers come with the first round."
         if history:
             try:
                 if summary is None:
@@ -154,9 +153,9 @@ class Live(Observer):
                     summary["baselines"] = self._baselines
                 return page.render(summary, history, config, live)
             except Exception as error:  # of whatever kind: a page is no reason to stop a run
-                reason = f"This page cannot be drawn ({type(error).__name__}: {error}); the run is not harmed."
+                why = f"This page cannot be drawn ({type(error).__name__}: {error}); the run is not harmed."
         waiting = template("waiting")
-        return waiting.render(target=self._config.target, reason=reason, config=config, live=live)
+        return waiting.render(target=self._config.target, reason=why, config=config, live=live)
 
     @property
     def _version(self) -> str:

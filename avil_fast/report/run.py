@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 from avil_fast.report.folder import CONFIG, METRICS, SUMMARY, can_go_on
 from avil_fast.yaml_text import NoYaml, parse
 
@@ -149,7 +149,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise _damaged(path, error.strerror or str(error)) from error
+        raise _damaged(path, reason(error)) from error
     except UnicodeDecodeError as error:
         raise _damaged(path, "it is not UTF-8 text") from error
 

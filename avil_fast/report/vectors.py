@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from avil_fast.engine.base import Engine
+from avil_fast.errors import reason
 from avil_fast.replacing import replace_folder
 from avil_fast.report.weights import write_weights
 from avil_fast.tasks.export import Export, Named
@@ -85,8 +86,9 @@ class TaskVectors:
         if error is not None:
             assert partial is not None
             shutil.rmtree(partial, ignore_errors=True)
-            reason = getattr(error, "strerror", None) or error
-            self._warn(f"the task vectors of round {about['round']} cannot be written: {reason}; training goes on")
+            self._warn(
+                f"the task vectors of round {about['round']} cannot be written: {reason(error)}; training goes on"
+            )
 
     def _put_in_place(self, partial: Path, about: dict[str, Any]) -> None:
         assert self._folder is not None

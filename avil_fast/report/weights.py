@@ -9,7 +9,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor, nn
 
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 
 SHARD_BYTES = 4 << 30
 """Bytes of a file at most, unless a single tensor is larger: what other tools write, and fits their caches."""
@@ -74,9 +74,8 @@ def read_weights(folder: Path, model: nn.Module) -> None:
             tensors |= safetensors.torch.load_file(str(path))
         model.load_state_dict(tensors, strict=False, assign=False)
     except (OSError, safetensors.SafetensorError, RuntimeError) as error:
-        said = " ".join(str(error).split())
         raise AvilError(
-            f"{str(folder)!r} cannot be read: {said}; take it from a copy, or train it again"
+            f"{str(folder)!r} cannot be read: {reason(error)}; take it from a copy, or train it again"
         ) from error
     names = {name for name, _ in model.named_parameters()}  # tied ones once, as they were written
     if missing := sorted(names - tensors.keys()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 from avil_fast.report import page, several
 from avil_fast.report.folder import REPORT, write_whole
 from avil_fast.report.run import read
@@ -33,5 +33,5 @@ def write(folders: Sequence[Path], to: Path | None = None) -> Path:
     try:
         write_whole(path, text)
     except OSError as error:
-        raise AvilError(f"{str(path)!r} cannot be written: {error.strerror}; name another with --to") from error
+        raise AvilError(f"{str(path)!r} cannot be written: {reason(error)}; name another with --to") from error
     return path

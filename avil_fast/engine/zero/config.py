@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 
 if TYPE_CHECKING:
     from avil_fast.config import TrainConfig
@@ -102,7 +102,7 @@ def read(path: Path) -> dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise AvilError(
-            f"--deepspeed_config {str(path)!r} cannot be read: {error.strerror}; check the path"
+            f"--deepspeed_config {str(path)!r} cannot be read: {reason(error)}; check the path"
         ) from error
     except (ValueError, RecursionError) as error:
         raise AvilError(f"--deepspeed_config {str(path)!r} is not JSON: {error}; correct it there") from error

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 
 TESTED = ((0, 19, 8), (0, 20))
 """The first version of DeepSpeed that the tests cover, and the first that they do not."""
@@ -72,8 +72,9 @@ def check(settings: Mapping[str, Any], name: str) -> None:
             f"leave it out"
         ) from error
     except Exception as error:  # assertions, and errors of its own
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise AvilError(f"{name}: DeepSpeed refuses it: {said}; correct that setting, or leave it out") from error
+        raise AvilError(
+            f"{name}: DeepSpeed refuses it: {reason(error)}; correct that setting, or leave it out"
+        ) from error
 
 
 def deepspeed_adam(masters_on_cpu: bool) -> type[torch.optim.Optimizer]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avil_fast.config.tasks import SplitFiles, TextTaskConfig
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 from avil_fast.tasks.text import tables
 from avil_fast.tasks.text.packages import require
 
@@ -77,7 +77,7 @@ def prepare(
         config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     except OSError as error:
-        raise AvilError(f"{str(folder)!r} cannot be written: {error.strerror}; name another folder") from error
+        raise AvilError(f"{str(folder)!r} cannot be written: {reason(error)}; name another folder") from error
     import torch
 
     with torch.device("meta"):

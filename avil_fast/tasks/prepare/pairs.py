@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from avil_fast.config.tasks import TextTaskConfig
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.text import tables
 
@@ -54,4 +54,4 @@ def _write(path: Path, pairs: list[tuple[Rated, Rated]]) -> None:
             for (first, one), (second, other) in pairs:
                 writer.writerow((first, second, "first" if one > other else "second", round(one - other, 3)))
     except OSError as error:
-        raise AvilError(f"{str(path)!r} cannot be written: {error.strerror}; name another folder") from error
+        raise AvilError(f"{str(path)!r} cannot be written: {reason(error)}; name another folder") from error

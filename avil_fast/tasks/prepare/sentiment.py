@@ -12,7 +12,7 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.prepare import ratings
 from avil_fast.tasks.prepare.ratings import Rated
@@ -69,7 +69,7 @@ def prepare(package: Path, folder: Path) -> dict[str, dict[str, int]]:
     try:
         content = package.read_bytes()
     except OSError as error:
-        raise AvilError(f"the package {str(package)!r} cannot be read: {error.strerror}; {FETCH}") from error
+        raise AvilError(f"the package {str(package)!r} cannot be read: {reason(error)}; {FETCH}") from error
     inner = members(content, [INNER], str(package))[INNER]
     found = members(inner, list(MEMBERS.values()), f"{package}, {INNER}")
     rows = {
@@ -84,7 +84,7 @@ def prepare(package: Path, folder: Path) -> dict[str, dict[str, int]]:
                 _write(folder / domain / f"{name}.csv", part)
         (folder / "CITATION.txt").write_text(CITATION, encoding="utf-8")
     except OSError as error:
-        raise AvilError(f"{str(folder)!r} cannot be written: {error.strerror}; name another folder") from error
+        raise AvilError(f"{str(folder)!r} cannot be written: {reason(error)}; name another folder") from error
     return {domain: {name: len(part) for name, part in parts.items()} for domain, parts in splits.items()}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from avil_fast.config.tasks import TextTaskConfig
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 from avil_fast.tasks.text import templates
 from avil_fast.tasks.text.tables import Table
 
@@ -245,9 +245,8 @@ def _chats(table: Table, column: str, setting: str, tokenizer: Any) -> Completio
             prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
             whole = tokenizer.apply_chat_template(messages, tokenize=False)
         except Exception as error:  # a template is code of its own, and raises what it likes
-            said = " ".join(str(error).split())
             raise AvilError(
-                f"{table.where(row)}: the chat template refuses it: {said}; correct it, or leave the row out"
+                f"{table.where(row)}: the chat template refuses it: {reason(error)}; correct it or leave it out"
             ) from error
         if not whole.startswith(prompt) or whole == prompt:
             raise AvilError(

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from avil_fast.config.model import CausalLMConfig, EncoderConfig
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.text import probe
 from avil_fast.tasks.text.model_path import resolve
@@ -250,7 +250,7 @@ def _as_sentence(path: str) -> Iterator[None]:
     except AvilError:
         raise
     except Exception as error:  # of all kinds, by what a folder's files ask for
-        said = " ".join(str(error).split())
+        said = reason(error)
         advice = "look into the folder, or fetch it again"
         if "trust_remote_code" in said:
             said, advice = "it needs code of its own, which is never run", "name a model that transformers knows"

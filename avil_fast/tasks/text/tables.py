@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avil_fast.config.tasks import SplitFiles, SplitNames, TextTaskConfig
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 from avil_fast.tasks.text import text_files
 from avil_fast.tasks.text.model_path import HUB
 from avil_fast.tasks.text.packages import quiet_datasets, require
@@ -152,7 +152,7 @@ def _file(task: str, split: str, path: Path) -> Any:
             return text_files.read_json(path)
         return _parquet(path)
     except OSError as error:
-        raise AvilError(f"{setting}, but it cannot be read: {error.strerror or error}; check the file") from error
+        raise AvilError(f"{setting}, but it cannot be read: {reason(error)}; check the file") from error
 
 
 def _parquet(path: Path) -> Any:
@@ -226,4 +226,4 @@ def _said(error: BaseException) -> str:
     """What went wrong at the bottom, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())[:300]
+    return reason(error)[:300]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
@@ -62,7 +62,7 @@ def read_json(path: Path) -> dict[str, list[Any]]:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise AvilError(
-                f"{path}, line {line}: this is not JSON: {_one_line(error)}; write one object on each line"
+                f"{path}, line {line}: this is not JSON: {reason(error)}; write one object on each line"
             ) from error
         if "\\u" in text and not _has_letters_only(row):
             raise AvilError(f"{path}, line {line}: there is half of a surrogate pair in it, no letter; correct it")
@@ -118,7 +118,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             if row:
                 yield reader.line_num, row
     except csv.Error as error:
-        raise AvilError(f"{path}, line {reader.line_num}: {_one_line(error)}; check its quotes") from error
+        raise AvilError(f"{path}, line {reader.line_num}: {reason(error)}; check its quotes") from error
 
 
 def _lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
@@ -135,7 +135,3 @@ def _lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
                 raise AvilError(f"{path}, line {number}: there is a NUL byte in it; this is no text file")
             if blank or text.strip():
                 yield number, text
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

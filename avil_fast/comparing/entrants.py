@@ -35,29 +35,41 @@ def parse(text: str) -> list[Entrant]:
     Raises:
         AvilError: there is no such method, or one is named twice.
     """
-    found: list[Entrant] = []
+    entrants: list[Entrant] = []
     for part in _parts(text):
         name, _, settings = part.partition(":")
         if name not in METHODS and name not in PRESETS:
-            known = ", ".join([*METHODS, *(preset for preset in PRESETS if preset != "default")])
-            raise AvilError(f"--methods names {name!r}, but the methods are {known}; name some of them")
-        own = [f"method={name}"] if name in METHODS else ["method=avil", f"preset={name}"]
-        found.append(Entrant(part, (*own, *filter(None, settings.split(",")))))
-    folders = [entrant.folder for entrant in found]
-    if not found:
+            names = ", ".join([*METHODS, *(preset for preset in PRESETS if preset != "default")])
+            raise AvilError(f"--methods names {name!r}, but the methods are {names}; name some of them")
+        method = [f"method={name}"] if name in METHODS else ["method=avil", f"preset={name}"]
+        entrants.append(Entrant(part, (*method, *_split(settings))))
+    folders = [entrant.folder for entrant in entrants]
+    if not entrants:
         raise AvilError("--methods is empty; name some, such as --methods avil,multitask,single")
     if len(set(folders)) < len(folders):
-        twice = next(entrant.name for entrant in found if folders.count(entrant.folder) > 1)
+        twice = next(entrant.name for entrant in entrants if folders.count(entrant.folder) > 1)
         raise AvilError(f"--methods names {twice!r} twice; name it once")
-    return found
+    return entrants
 
 
 def _parts(text: str) -> Sequence[str]:
     """Split at commas, except those between the settings of one."""
     parts: list[str] = []
-    for piece in filter(None, (piece.strip() for piece in text.split(","))):
+    for piece in _split(text):
         if parts and ":" in parts[-1] and "=" in piece and ":" not in piece.partition("=")[0]:
             parts[-1] += f",{piece}"
         else:
             parts.append(piece)
     return parts
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas, except those within a list or a mapping; no piece is empty."""
+    pieces, depth = [""], 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        if character == "," and depth == 0:
+            pieces.append("")
+        else:
+            pieces[-1] += character
+    return [piece.strip() for piece in pieces if piece.strip()]

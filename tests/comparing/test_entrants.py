@@ -21,6 +21,24 @@ def test_methods_presets_and_settings_of_one() -> None:
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        ("alpha.bounds=[0,1]",),
+        ("optimizer.betas=[0.9, 0.99]", "rounds=3"),
+        ("rounds=3", "baselines=[single,multitask]", "alpha.bounds=[0,1]"),
+        ("deepspeed={a: [[1,2],[3,4]], b: {c: 5, d: [6]}}", "rounds=3"),
+    ],
+)
+def test_a_setting_may_be_a_list_or_a_mapping(settings: tuple[str, ...]) -> None:
+    name = f"avil:{','.join(settings)}"
+    assert parse(f"single,{name},multitask") == [
+        Entrant("single", ("method=single",)),
+        Entrant(name, ("method=avil", *settings)),
+        Entrant("multitask", ("method=multitask",)),
+    ]
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("avil,multitsk", "--methods names 'multitsk', but the methods are avil, single, .*paper"),
@@ -28,6 +46,7 @@ def test_methods_presets_and_settings_of_one() -> None:
         (" , ", "--methods is empty"),
         ("avil,single,avil", "--methods names 'avil' twice"),
         ("avil:a=1,single,avil:a:1", "twice"),  # one folder for both
+        ("avil:alpha.bounds=[0,1],multitsk", "--methods names 'multitsk'"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(text: str, said: str) -> None:

@@ -15,6 +15,13 @@ PACKAGES = ("triton", "deepspeed", "transformers", "datasets", "peft", "torchmet
 """Those that not every run needs."""
 
 
+def cpus() -> int:
+    """How many CPUs this process may use: where the system does not tell, all that there are."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def environment() -> dict[str, str]:
     """Versions, devices and backends by name, for people; nothing of the environment's variables."""
     found = {
@@ -22,7 +29,7 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "torch": torch.__version__,
-        "cpus": f"{len(os.sched_getaffinity(0))}, {torch.get_num_threads()} threads",
+        "cpus": f"{cpus()}, {torch.get_num_threads()} threads",
         "gpus": _gpus(),
         "operations on the CPU": describe("cpu"),
         "operations on a GPU": describe("triton"),

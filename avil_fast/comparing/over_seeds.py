@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ from avil_fast.comparing.finished import how_it_diverged, is_done, note_divergen
 from avil_fast.comparing.pool import run_all
 from avil_fast.comparing.statistics import Standing, best_first, standings
 from avil_fast.config import TrainConfig, load
+from avil_fast.environment import cpus
 from avil_fast.errors import AvilError, Diverged
 from avil_fast.report.folder import SUMMARY
 from avil_fast.report.headline_metric import Measure, measure
@@ -250,7 +250,7 @@ def _overrides(overrides: Sequence[str], entrant: Entrant, seed: int, to: Path) 
 def _at_once() -> int:
     import torch
 
-    return 1 if torch.cuda.is_available() else max(1, len(os.sched_getaffinity(0)))
+    return 1 if torch.cuda.is_available() else cpus()
 
 
 def _write(found: Comparison) -> None:

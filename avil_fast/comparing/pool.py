@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any, cast
 
+from avil_fast.environment import cpus
 from avil_fast.errors import AvilError, Stopped
 
 Job = Callable[[], Any]
@@ -32,7 +33,7 @@ def run_all(jobs: Sequence[Job], at_once: int, done: Callable[[int, Any], None],
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    threads = max(1, (os.cpu_count() or 1) // at_once)
+    threads = max(1, cpus() // at_once)
     waiting = deque(enumerate(jobs))
     running: dict[Connection, tuple[int, ForkServerProcess]] = {}
     failed: BaseException | None = None

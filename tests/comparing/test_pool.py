@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from avil_fast.comparing import over_seeds
 from avil_fast.comparing.pool import run_all
+from avil_fast.environment import cpus
 from avil_fast.errors import AvilError, Stopped
 from tests.comparing import jobs
 
@@ -21,8 +23,20 @@ def test_every_job_has_a_process_of_its_own_and_its_share_of_threads() -> None:
     found: dict[int, Any] = {}
     run_all([partial(jobs.threads, number) for number in range(3)], 2, found.__setitem__, PRELOAD)
     assert [found[number][0] for number in range(3)] == [0, 1, 2]
-    assert {threads for _, threads, _ in found.values()} == {max(1, (os.cpu_count() or 1) // 2)}
+    assert {threads for _, threads, _ in found.values()} == {max(1, cpus() // 2)}
     assert len({process for _, _, process in found.values()}) == 3
+
+
+def test_jobs_share_the_cpus_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 7, 8}, raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert cpus() == over_seeds._at_once() == 4
+    found: dict[int, Any] = {}
+    run_all([partial(jobs.threads, 0)], 2, found.__setitem__, PRELOAD)
+    assert found[0][1] == 2
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    assert cpus() == 64
 
 
 @pytest.mark.parametrize(

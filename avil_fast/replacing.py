@@ -1,9 +1,20 @@
-"""A folder that takes another's place, which comes back if that fails."""
+"""Files and folders that take another's place whole or not at all."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is either there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def replace_folder(place: Path, by: Path) -> None:

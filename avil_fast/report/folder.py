@@ -18,6 +18,7 @@ from torch import Tensor
 
 from avil_fast.errors import AvilError, reason
 from avil_fast.folder_lock import FolderLock
+from avil_fast.replacing import write_whole
 from avil_fast.report.weights import write_weights
 from avil_fast.tasks.export import Export
 
@@ -197,13 +198,3 @@ def can_go_on(path: Path) -> bool:
 
 def _is_worth_keeping(path: Path) -> bool:
     return (path / SUMMARY).is_file() or can_go_on(path)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is either there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avil_fast.checkpoint.folder import Folder
+from avil_fast.checkpoint.folder import CHECKPOINTS, Folder
 from avil_fast.checkpoint.resume import (
     Resume,
     candidates,
@@ -21,7 +21,7 @@ from avil_fast.checkpoint.resume import (
 from avil_fast.config import TrainConfig, dump
 from avil_fast.engine.ranks import Ranks
 from avil_fast.errors import AvilError
-from avil_fast.report.folder import CHECKPOINTS, RunFolder
+from avil_fast.report.folder import RunFolder
 
 
 @dataclass

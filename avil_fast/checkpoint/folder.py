@@ -10,6 +10,9 @@ from pathlib import Path
 
 from avil_fast.checkpoint.manifest import NAME
 
+CHECKPOINTS = "checkpoints"
+"""Within a run's folder; a baseline's are in a folder of its name within it."""
+
 PARTIAL = ".partial-"
 """Begins the names of folders that are being written, or removed."""
 
@@ -69,11 +72,17 @@ def all_of(path: Path) -> list[Path]:
     return sorted(found, key=_number)
 
 
+def has_any(run: Path) -> bool:
+    """Whether a run, or a baseline of it, has a finished checkpoint."""
+    checkpoints = run / CHECKPOINTS
+    return any(map(all_of, (checkpoints, *checkpoints.glob("*"))))
+
+
 def named(path: Path) -> Path | None:
     """The checkpoint that a path names: itself, or the newest of a folder of checkpoints, or of a run's folder."""
     if (path / NAME).is_file():
         return path
-    found = all_of(path) or all_of(path / "checkpoints")
+    found = all_of(path) or all_of(path / CHECKPOINTS)
     return found[-1] if found else None
 
 

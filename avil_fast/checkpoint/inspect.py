@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avil_fast.checkpoint.files import Damaged, Reader
-from avil_fast.checkpoint.folder import named
+from avil_fast.checkpoint.folder import CHECKPOINTS, named
 from avil_fast.checkpoint.manifest import Manifest
 from avil_fast.errors import AvilError
 
@@ -65,7 +65,7 @@ def find(path: Path) -> Path:
     Raises:
         AvilError: there is none.
     """
-    of_baselines = sorted((path / "checkpoints").glob("*"))
+    of_baselines = sorted((path / CHECKPOINTS).glob("*"))
     for folder in (path, *of_baselines):
         if found := named(folder):
             return found

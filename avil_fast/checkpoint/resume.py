@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from avil_fast.checkpoint.files import Damaged
-from avil_fast.checkpoint.folder import Folder, named
+from avil_fast.checkpoint.folder import Folder, has_any, named
 from avil_fast.checkpoint.load import load, on_all
 from avil_fast.checkpoint.manifest import NAME, Manifest
 from avil_fast.config import TrainConfig
@@ -70,7 +70,7 @@ def candidates(resume: Resume, folder: Folder | None) -> list[Path]:
     if resume == "auto":
         assert folder is not None
         return folder.all()[::-1]
-    if not (resume / NAME).is_file() and any(resume.glob("checkpoints/*/checkpoint-*")):
+    if not (resume / NAME).is_file() and has_any(resume):
         raise AvilError(
             f"--resume is {str(resume)!r}, a run that was stopped in its baselines and has no checkpoint of its "
             f"own; give --resume auto"

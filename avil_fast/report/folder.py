@@ -16,6 +16,7 @@ from typing import Any, Self
 from safetensors import SafetensorError
 from torch import Tensor
 
+from avil_fast.checkpoint.folder import CHECKPOINTS, has_any
 from avil_fast.errors import AvilError, reason
 from avil_fast.folder_lock import FolderLock
 from avil_fast.replacing import write_whole
@@ -23,7 +24,6 @@ from avil_fast.report.weights import write_weights
 from avil_fast.tasks.export import Export
 
 CONFIG, METRICS, SUMMARY, REPORT = "config.yaml", "metrics.jsonl", "summary.json", "report.html"
-CHECKPOINTS = "checkpoints"
 MODEL = Path("model") / "model.safetensors"
 
 
@@ -55,7 +55,7 @@ class RunFolder:
             raise AvilError(f"output_dir is {str(path)!r}, which holds files that are no run; name another")
         if self._aside.exists() and not (self._aside / CONFIG).is_file():
             raise AvilError(f"{str(self._aside)!r} is in the way of output_dir and is no run; move it")
-        self.goes_on = resume and can_go_on(path)
+        self.goes_on = resume and has_any(path)
         self._require_idle()
         self._lock.release()  # until the run begins
         if self.goes_on or overwrite:
@@ -64,16 +64,22 @@ class RunFolder:
             raise AvilError(
                 f"output_dir is {str(path)!r}, which holds a finished run; name another, or set overwrite=true"
             )
-        if can_go_on(self._aside):
+        if has_any(self._aside):
             raise AvilError(
                 f"{str(self._aside)!r} holds a run that a new one set aside; move it back to {str(path)!r} to go "
                 f"on with it, or set overwrite=true"
             )
-        if can_go_on(path):
+        if has_any(path):
             raise AvilError(
                 f"output_dir is {str(path)!r}, which holds a run that was stopped; go on with --resume auto, or "
                 f"start anew with overwrite=true"
             )
+        for held in (path, self._aside):
+            if _holds_checkpoints(held):
+                raise AvilError(
+                    f"{str(held)!r} holds a run whose checkpoints are not whole, so that it cannot go on; "
+                    f"move it, or set overwrite=true to remove it"
+                )
 
     def __enter__(self) -> Self:
         try:
@@ -110,7 +116,7 @@ class RunFolder:
         try:
             if (self.path / SUMMARY).is_file():
                 shutil.rmtree(self._aside, ignore_errors=True)
-            elif not can_go_on(self.path) and (isinstance(error, Exception) or self._aside.is_dir()):
+            elif not _holds_checkpoints(self.path) and (isinstance(error, Exception) or self._aside.is_dir()):
                 self._undo()
         finally:
             self._lock.release()
@@ -185,16 +191,16 @@ class RunFolder:
             write_whole(self.path / REPORT, report)
             write_whole(self.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         except (OSError, SafetensorError) as error:
-            what_next = "go on with --resume auto" if can_go_on(self.path) else "run it again"
+            what_next = "go on with --resume auto" if has_any(self.path) else "run it again"
             raise AvilError(
                 f"{str(self.path)!r} cannot be written: {reason(error)}; make room and {what_next}"
             ) from error
 
 
-def can_go_on(path: Path) -> bool:
-    """Whether a run, or a baseline of it, has a checkpoint."""
+def _holds_checkpoints(path: Path) -> bool:
+    """Whether a checkpoint is there, even one without its manifest: none is removed unasked."""
     return any((path / CHECKPOINTS).glob("**/checkpoint-*"))
 
 
 def _is_worth_keeping(path: Path) -> bool:
-    return (path / SUMMARY).is_file() or can_go_on(path)
+    return (path / SUMMARY).is_file() or _holds_checkpoints(path)

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
+from avil_fast.checkpoint.folder import has_any
 from avil_fast.errors import AvilError, reason
-from avil_fast.report.folder import CONFIG, METRICS, SUMMARY, can_go_on
+from avil_fast.report.folder import CONFIG, METRICS, SUMMARY
 from avil_fast.yaml_text import NoYaml, parse
 
 Numbers = dict[str, FiniteFloat | None]
@@ -121,7 +122,7 @@ def read(folder: Path) -> Run:
         raise AvilError(f"{str(folder)!r} is no run: it has no {CONFIG}; name a run's folder, such as runs/digits")
     if not (folder / SUMMARY).is_file():
         go_on = f"go on with: avil-fast train {folder / CONFIG} --resume auto"
-        what_next = go_on if can_go_on(folder) else "train it again"
+        what_next = go_on if has_any(folder) else "train it again"
         raise AvilError(f"{str(folder)!r} holds a run that is not finished: it has no {SUMMARY}; {what_next}")
     config = _text(folder / CONFIG)
     try:

@@ -9,13 +9,12 @@ from typing import Any
 
 from torch.utils.data import Dataset, IterableDataset
 
-from avil_fast.checkpoint.folder import all_of
+from avil_fast.checkpoint.folder import CHECKPOINTS, all_of
 from avil_fast.checkpoint.manifest import NAME
 from avil_fast.checkpoint.resume import Resume, as_resume
 from avil_fast.config import TrainConfig, from_dotted
 from avil_fast.engine.factory import zero_of
 from avil_fast.errors import AvilError
-from avil_fast.report.folder import CHECKPOINTS
 from avil_fast.tasks.data_kinds import require_data
 
 OPTIMIZERS = {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "sgd": "sgd"}

@@ -136,6 +136,13 @@ def names(path: Path) -> set[str]:
     return {p.name for p in path.iterdir()}
 
 
+def checkpoint(run: Path) -> Path:
+    """The manifest of a run's checkpoint, which is not there yet."""
+    folder = run / "checkpoints" / "checkpoint-000001"
+    folder.mkdir(parents=True)
+    return folder / "manifest.json"
+
+
 def test_a_finished_run_is_not_replaced_unasked(tmp_path: Path) -> None:
     finished(tmp_path / "run")
     with pytest.raises(AvilError, match="overwrite=true"):
@@ -169,7 +176,7 @@ def test_only_one_process_writes_into_a_folder_until_it_ends_or_is_killed(tmp_pa
     if before == "a finished run":
         finished(path)
     if before == "a run to go on with":
-        (path / "checkpoints" / "checkpoint-000001").mkdir(parents=True)
+        checkpoint(path).touch()
         (path / "config.yaml").write_text("old", encoding="utf-8")
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", WRITES, str(path)], stdin=pipe, stdout=pipe, text=True) as other:
@@ -184,6 +191,32 @@ def test_only_one_process_writes_into_a_folder_until_it_ends_or_is_killed(tmp_pa
         folder.write_config("second")
         folder.write_result([], "", {})
     assert (path / "config.yaml").read_text(encoding="utf-8") == "second"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("where", ["run", "run.previous"])
+def test_checkpoints_without_a_manifest_are_nothing_to_go_on_from_and_are_not_removed_unasked(
+    tmp_path: Path, where: str, resume: bool
+) -> None:
+    path, held = tmp_path / "run", tmp_path / where
+    manifest = checkpoint(held)
+    (held / "config.yaml").write_text("old", encoding="utf-8")
+    with pytest.raises(AvilError, match=rf"{where}' holds a run whose checkpoints are not whole.*; move it"):
+        RunFolder(path, overwrite=False, resume=resume)
+    with pytest.raises(AvilError, match="in the middle"), RunFolder(path, overwrite=True, resume=resume):
+        raise AvilError("in the middle")
+    assert manifest.parent.is_dir() or (path / "checkpoints" / "checkpoint-000001").is_dir()
+
+
+def test_what_failed_after_a_checkpoint_stays_even_if_that_is_not_whole(tmp_path: Path) -> None:
+    def fail() -> None:
+        with RunFolder(tmp_path / "run", overwrite=False):
+            checkpoint(tmp_path / "run")
+            raise AvilError("in the middle")
+
+    with pytest.raises(AvilError, match="in the middle"):
+        fail()
+    assert (tmp_path / "run" / "checkpoints" / "checkpoint-000001").is_dir()
 
 
 def test_who_comes_second_into_an_empty_folder_is_refused(tmp_path: Path) -> None:

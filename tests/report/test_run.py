@@ -55,7 +55,11 @@ def test_a_run_that_is_not_finished_says_how_to_go_on(tmp_path: Path) -> None:
     (folder / "summary.json").unlink()
     with pytest.raises(AvilError, match=r"not finished: it has no summary\.json; train it again"):
         read(folder)
-    (folder / "checkpoints" / "checkpoint-000001").mkdir(parents=True)
+    checkpoint = folder / "checkpoints" / "single" / "checkpoint-000001"
+    checkpoint.mkdir(parents=True)
+    with pytest.raises(AvilError, match="train it again"):
+        read(folder)
+    (checkpoint / "manifest.json").touch()
     with pytest.raises(AvilError, match=r"go on with: avil-fast train \S+half/config\.yaml --resume auto"):
         read(folder)
 

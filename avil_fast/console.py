@@ -110,7 +110,7 @@ class Console:
 
     def methods(self, found: Comparison) -> None:
         """Methods side by side."""
-        from avil_fast.report.comparison import budgets, results
+        from avil_fast.comparing.page import budgets, results
 
         for made in (results(found), budgets(found)):
             table = Table()

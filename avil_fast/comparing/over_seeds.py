@@ -254,7 +254,7 @@ def _at_once() -> int:
 
 
 def _write(found: Comparison) -> None:
-    from avil_fast.report.comparison import render
+    from avil_fast.comparing.page import render
 
     found.folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(found.as_json(), indent=1, ensure_ascii=False, allow_nan=False)

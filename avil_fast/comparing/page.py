@@ -16,7 +16,7 @@ from avil_fast.report.headline_metric import is_percentage
 from avil_fast.report.templates import template
 
 if TYPE_CHECKING:
-    from avil_fast.comparing.over_seeds import Comparison
+    from avil_fast.comparing.comparison import Comparison
 
 
 def render(found: Comparison) -> str:

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from avil_fast.comparing.comparison import compared
 from avil_fast.comparing.entrants import parse
 from avil_fast.comparing.finished import how_it_diverged, note_divergence
-from avil_fast.comparing.over_seeds import FromFile, compare, compared
+from avil_fast.comparing.over_seeds import FromFile, compare
 from avil_fast.errors import AvilError
 
 pytestmark = pytest.mark.xdist_group("comparing")  # which shares its runs

@@ -34,6 +34,7 @@ from avil_fast.errors import AvilError, Stopped
 from avil_fast.methods import find
 from avil_fast.methods.loop import Outcome
 from avil_fast.metric_loggers import loggers, require_loggers
+from avil_fast.names import repeated
 from avil_fast.observer import Observer, Several
 from avil_fast.ops.checks import MAX_TASKS
 from avil_fast.randomness import apart, derive_seed
@@ -205,8 +206,7 @@ def check_tasks(tasks: Sequence[Task], config: TrainConfig) -> int:
     names = [task.name for task in tasks]
     if not 1 <= len(tasks) <= MAX_TASKS:
         raise AvilError(f"there are {len(tasks)} tasks, but there must be 1 to {MAX_TASKS}")
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    if (twice := repeated(names)) is not None:
         raise AvilError(f"two tasks are named {twice!r}; rename one")
     if config.target not in names:
         raise AvilError(f"target is {config.target!r}, but the tasks are {', '.join(names)}; name one of them")

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from avil_fast.config import TrainConfig, from_dotted, from_settings
 from avil_fast.errors import AvilError, reason
-from avil_fast.file_names import is_plain
+from avil_fast.names import is_plain
 from avil_fast.replacing import replace_folder
 from avil_fast.report.card import MARK, render
 from avil_fast.report.finished import Finished

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from avil_fast.checkpoint.files import Damaged, Record
 from avil_fast.errors import reason
-from avil_fast.file_names import is_plain
+from avil_fast.names import is_plain
 from avil_fast.replacing import write_whole
 
 NAME = "manifest.json"

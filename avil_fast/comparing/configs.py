@@ -10,6 +10,7 @@ from avil_fast import launch
 from avil_fast.comparing.finished import is_done
 from avil_fast.config import load
 from avil_fast.errors import AvilError
+from avil_fast.names import repeated
 from avil_fast.report.folder import REPORT
 from avil_fast.report.run import Run, read
 from avil_fast.report.write import write
@@ -40,8 +41,7 @@ def compare(configs: Sequence[Path], overrides: Sequence[str], to: Path, quiet: 
     names = [path.stem for path in configs]
     if len(configs) < 2:
         raise AvilError(f"compare needs two configs or more, but was given {len(configs)}; name another")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    if (twice := repeated(names)) is not None:
         raise AvilError(f"two configs are named {twice!r}, and so would their folders be; rename one")
     if any(override.partition("=")[0].strip() == "output_dir" for override in overrides):
         raise AvilError(f"output_dir is set, but each run gets a folder in --to, {str(to)!r}; leave it out")

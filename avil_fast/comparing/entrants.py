@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from avil_fast.config.presets import PRESETS
 from avil_fast.errors import AvilError
 from avil_fast.methods import METHODS
+from avil_fast.names import repeated
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,10 @@ def parse(text: str) -> list[Entrant]:
             raise AvilError(f"--methods names {name!r}, but the methods are {names}; name some of them")
         method = [f"method={name}"] if name in METHODS else ["method=avil", f"preset={name}"]
         entrants.append(Entrant(part, (*method, *_split(settings))))
-    folders = [entrant.folder for entrant in entrants]
     if not entrants:
         raise AvilError("--methods is empty; name some, such as --methods avil,multitask,single")
-    if len(set(folders)) < len(folders):
-        twice = next(entrant.name for entrant in entrants if folders.count(entrant.folder) > 1)
+    if (folder := repeated([entrant.folder for entrant in entrants])) is not None:
+        twice = next(entrant.name for entrant in entrants if entrant.folder == folder)
         raise AvilError(f"--methods names {twice!r} twice; name it once")
     return entrants
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Tag, field_validator, model_validator
 
 from avil_fast.config.base import Count, DiskPath, Section, Whole
+from avil_fast.names import repeated
 
 
 class PairsConfig(Section):
@@ -177,8 +178,8 @@ class TextTaskConfig(Section):
             raise ValueError(
                 f"metric is {self.metric}, but {self.kind} has {', '.join(METRICS[self.kind])}; set one of them"
             )
-        if self.labels is not None and len(set(self.labels)) != len(self.labels):
-            raise ValueError(f"labels names {_twice(self.labels)!r} twice; name each class once")
+        if self.labels is not None and (twice := repeated(self.labels)) is not None:
+            raise ValueError(f"labels names {twice!r} twice; name each class once")
         if self.prompt is not None and self.completion is None and self.columns.completion is None:
             raise ValueError("prompt is set, but neither completion nor columns.completion; set what is learned")
         if self.packing and self.demonstrations:
@@ -186,10 +187,6 @@ class TextTaskConfig(Section):
                 "packing and demonstrations do not go together: these change each time; leave one out"
             )
         return self
-
-
-def _twice(names: tuple[str, ...]) -> str:
-    return next(name for name in names if names.count(name) > 1)
 
 
 class TextTasksConfig(Section):

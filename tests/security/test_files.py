@@ -23,7 +23,7 @@ from avil_fast.checkpoint.inspect import inspect
 from avil_fast.checkpoint.manifest import NAME, Manifest, _text
 from avil_fast.config.model import EncoderConfig
 from avil_fast.errors import AvilError
-from avil_fast.file_names import is_plain
+from avil_fast.names import is_plain
 from avil_fast.report import run as finished
 from avil_fast.tasks import idx
 from avil_fast.tasks.text import loading

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from avil_fast.errors import AvilError
-from avil_fast.file_names import is_plain
+from avil_fast.names import is_plain
 
 HUB = "hub:"
 

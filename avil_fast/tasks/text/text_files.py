@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from avil_fast.errors import AvilError, reason
+from avil_fast.names import repeated
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
@@ -31,8 +32,7 @@ def read_csv(path: Path) -> dict[str, list[str]]:
                     f"{path}, line {line}: there is one column, {row[0]!r}; its names seem to be separated by "
                     f"{other!r}: save the file with {DELIMITERS[path.suffix]!r} between columns"
                 )
-            if len(set(header)) != len(header):
-                twice = next(name for name in header if header.count(name) > 1)
+            if (twice := repeated(header)) is not None:
                 raise AvilError(f"{path}, line {line}: two columns are named {twice!r}; rename one")
             continue
         if len(row) != len(header):

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
-import math
-import platform
-import resource
-import sys
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -32,7 +26,6 @@ from avil_fast.engine.parameters import device_of
 from avil_fast.engine.ranks import ALONE, Ranks, together
 from avil_fast.errors import AvilError, Stopped
 from avil_fast.methods import find
-from avil_fast.methods.loop import Outcome
 from avil_fast.metric_loggers import loggers, require_loggers
 from avil_fast.names import repeated
 from avil_fast.observer import Observer, Several
@@ -40,12 +33,12 @@ from avil_fast.ops.checks import MAX_TASKS
 from avil_fast.randomness import apart, derive_seed
 from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
-from avil_fast.report.round_summary import summary_of_rounds
+from avil_fast.report.summary import final_summary, peak_bytes
 from avil_fast.run_storage import RunStorage, opened, require_free
 from avil_fast.tasks.data_fingerprint import fingerprint
-from avil_fast.tasks.data_kinds import about_data, is_dataset, length_of, require_data
+from avil_fast.tasks.data_kinds import about_data, length_of, require_data
 from avil_fast.tasks.export import Export
-from avil_fast.tasks.task import Scorer, Task
+from avil_fast.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -144,8 +137,8 @@ def train(
         (number,) = ranks.max(stop.signal)
         if number and home.is_baseline:  # it came after the last point, and what follows is not to begin
             raise Stopped(number, "go on with --resume auto")
-        summary = _summary(tasks, config, outcome) | {"baselines": baselines}
-        held = asdict(engine.memory()) | {"peak": _peak_bytes(device_of(model))}
+        summary = final_summary(tasks, config, outcome) | {"baselines": baselines}
+        held = asdict(engine.memory()) | {"peak": peak_bytes(device_of(model))}
         summary |= {"ranks": ranks.size, "memory": held, "checkpoints": saved}
         folder = home.folder
         if folder is not None:
@@ -226,67 +219,8 @@ def check_tasks(tasks: Sequence[Task], config: TrainConfig) -> int:
     return target
 
 
-def _peak_bytes(device: torch.device) -> int:
-    """The most memory that this process has had: of the GPU where the model is on one, else of the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 class _Writer(Observer):
     """Writes rounds to the run's folder."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.round = folder.append_metrics  # type: ignore[method-assign]
-
-
-def metric_of(tasks: Sequence[Task], target: str) -> dict[str, Any] | None:
-    """What is known of the target's metric."""
-    metric = next(task.metric for task in tasks if task.name == target)
-    if metric is None:
-        return None
-    if isinstance(metric, Scorer):
-        percent = bool(getattr(metric, "percent", False))
-        return {"name": metric.name, "higher_is_better": metric.higher_is_better, "percent": percent}
-    return {"name": getattr(metric, "__name__", "metric"), "higher_is_better": True, "percent": True}
-
-
-def _examples(task: Task) -> dict[str, int]:
-    """How many a task has by split, of those that are known."""
-    data = {split: getattr(task, split) for split in ("train", "dev", "test")}
-    return {split: len(own) for split, own in data.items() if is_dataset(own) and length_of(own) is not None}
-
-
-def _summary(tasks: Sequence[Task], config: TrainConfig, outcome: Outcome) -> dict[str, Any]:
-    names = [task.name for task in tasks]
-    return {
-        "method": config.method,
-        "preset": config.preset,
-        "target": config.target,
-        "metric": metric_of(tasks, config.target),
-        "tasks": names,
-        "seed": config.seed,
-        "rounds": len(outcome.history),
-        "best_round": outcome.best_round,
-        "finetune_epoch": outcome.finetune_epoch,
-        "dev_loss": outcome.dev.loss,
-        "dev_metric": outcome.dev.metric,
-        "dev_held_out": outcome.dev_held_out,
-        "test_loss": outcome.test.loss if outcome.test and math.isfinite(outcome.test.loss) else None,
-        "test_metric": outcome.test.metric if outcome.test else None,
-        **summary_of_rounds(config, names, outcome.history, outcome.best_round),
-        "steps": outcome.steps,
-        "rejected_steps": outcome.rejected_steps,
-        "rejected_alpha_steps": sum(row["rejected_alpha_steps"] for row in outcome.history),
-        "examples_seen": outcome.examples_seen,
-        "dev_passes": outcome.dev_passes,
-        "examples": {task.name: _examples(task) for task in tasks},
-        "seconds": outcome.seconds,
-        "cpu_seconds": outcome.cpu_seconds,
-        "versions": {
-            "avil_fast": importlib.metadata.version("avil-fast"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from avil_fast.api import metric_of
 from avil_fast.config import Config, load
 from avil_fast.config.model import ConvNetConfig
 from avil_fast.config.tasks import TextTasksConfig
@@ -21,6 +20,7 @@ from avil_fast.errors import AvilError
 from avil_fast.launch import pick_device
 from avil_fast.report.folder import CONFIG, MODEL
 from avil_fast.report.run import Run, read
+from avil_fast.report.summary import metric_of
 from avil_fast.report.weights import read_weights
 from avil_fast.tasks.batch_sharding import ALL, to_device
 from avil_fast.tasks.from_config import build

@@ -24,6 +24,7 @@ from avil_fast.methods.finetune import trains_on_dev
 from avil_fast.observer import Several
 from avil_fast.progress import JsonLines
 from avil_fast.report.live import Live
+from avil_fast.report.summary import metric_of
 from avil_fast.run_storage import RunStorage, opened, require_free
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.task import Task
@@ -67,7 +68,7 @@ def train(
                 live = None
                 if watch and ranks.first:
                     names = [task.name for task in tasks]
-                    live = Live(config, names, api.metric_of(tasks, config.target), (), baselines)
+                    live = Live(config, names, metric_of(tasks, config.target), (), baselines)
                     scope.enter_context(live)
                     where = f"the report of this run: {live.address}"
                     print(where, file=sys.stderr if as_json else sys.stdout, flush=True)

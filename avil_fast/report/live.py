@@ -22,7 +22,7 @@ from avil_fast.config import TrainConfig, dump
 from avil_fast.errors import AvilError, reason
 from avil_fast.observer import Observer, Rows
 from avil_fast.report import page
-from avil_fast.report.round_summary import provisional_summary
+from avil_fast.report.summary import provisional_summary
 from avil_fast.report.templates import template
 
 _HOST = "127.0.0.1"

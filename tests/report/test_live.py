@@ -20,7 +20,7 @@ from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
 from avil_fast.report import live as module
 from avil_fast.report.live import Live
-from avil_fast.report.round_summary import provisional_summary
+from avil_fast.report.summary import provisional_summary
 from tests.methods.models import linear
 from tests.report.test_page import Reader, make
 

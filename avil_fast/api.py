@@ -28,16 +28,16 @@ from avil_fast.errors import AvilError, Stopped
 from avil_fast.methods import find
 from avil_fast.metric_loggers import loggers, require_loggers
 from avil_fast.names import repeated
-from avil_fast.observer import Observer, Several
+from avil_fast.observer import Observer, Observers
 from avil_fast.ops.checks import MAX_TASKS
-from avil_fast.randomness import apart, derive_seed
+from avil_fast.randomness import derive_seed, isolated
 from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
 from avil_fast.report.summary import final_summary, peak_bytes
-from avil_fast.run_storage import RunStorage, opened, require_free
+from avil_fast.run_storage import RunStorage, open_storage, require_free
 from avil_fast.tasks.data_fingerprint import fingerprint
 from avil_fast.tasks.data_kinds import about_data, length_of, require_data
-from avil_fast.tasks.export import Export
+from avil_fast.tasks.model_format import ModelFormat
 from avil_fast.tasks.task import Task
 
 
@@ -94,21 +94,21 @@ def train(
     observer: Observer | None = None,
     baselines: dict[str, dict[str, Any]] | None = None,
     resume: Resume = None,
-    home: RunStorage | None = None,
-    export: Export | None = None,
+    storage: RunStorage | None = None,
+    model_format: ModelFormat | None = None,
 ) -> Result:
     """`fit` with a checked configuration.
 
     Args:
         baselines: summaries to report beside the result.
-        home: one that is open already; `resume` is its own then.
-        export: how the model is saved; by default its parameters, with their names.
+        storage: one that is open already; `resume` is its own then.
+        model_format: how the model is saved; by default its parameters, with their names.
     """
     tasks = list(tasks)
     observer, baselines = observer or Observer(), baselines or {}
     with ExitStack() as scope:
         ranks = scope.enter_context(together(device_of(model), config.deepspeed is not None, config.rank_timeout))
-        if home is None:
+        if storage is None:
             ranks.on_first(lambda: require_free(config, resume))
         target = check_run(tasks, config, ranks)
         if ranks.first:
@@ -117,33 +117,35 @@ def train(
         ranks.require_same(
             "the model", [f"{n} {tuple(p.shape)} {p.dtype} {p.requires_grad}" for n, p in model.named_parameters()]
         )
-        home = home or scope.enter_context(opened(config, ranks, resume))
+        storage = storage or scope.enter_context(open_storage(config, ranks, resume))
         method = find(config.method)
         trained, granularity = method.trained(tasks, target), method.granularity(config)
         engine = scope.enter_context(_closing(make_engine(model, trained, target, config, ranks, granularity)))
-        scope.enter_context(apart(derive_seed(config.seed, "run", ranks.rank), device_of(model)))
-        stop = scope.enter_context(noting()) if home.checkpoints else Stop()
+        scope.enter_context(isolated(derive_seed(config.seed, "run", ranks.rank), device_of(model)))
+        stop = scope.enter_context(noting()) if storage.checkpoints else Stop()
         told = ranks.first or observer.on_all_ranks
         recorder = observer if told else Observer()
-        if ranks.first and not home.is_baseline:
-            written = [_Writer(home.folder)] if home.folder is not None else []
-            recorder = Several(*written, observer, *scope.enter_context(loggers(config)))
-        keeper = CheckpointedRun(engine, tasks, config, ranks, home, baselines, recorder, stop, export or Export())
-        if home.folder is not None:
-            home.folder.begin(dump(config), keeper.run.history)
+        if ranks.first and not storage.is_baseline:
+            written = [_Writer(storage.folder)] if storage.folder is not None else []
+            recorder = Observers(*written, observer, *scope.enter_context(loggers(config)))
+        keeper = CheckpointedRun(
+            engine, tasks, config, ranks, storage, baselines, recorder, stop, model_format or ModelFormat()
+        )
+        if storage.folder is not None:
+            storage.folder.begin(dump(config), keeper.run.history)
         scope.callback(keeper.abandon)
         outcome = keeper.run.run()
         saved = keeper.finish()
         (number,) = ranks.max(stop.signal)
-        if number and home.is_baseline:  # it came after the last point, and what follows is not to begin
+        if number and storage.is_baseline:  # it came after the last point, and what follows is not to begin
             raise Stopped(number, "go on with --resume auto")
         summary = final_summary(tasks, config, outcome) | {"baselines": baselines}
         held = asdict(engine.memory()) | {"peak": peak_bytes(device_of(model))}
         summary |= {"ranks": ranks.size, "memory": held, "checkpoints": saved}
-        folder = home.folder
+        folder = storage.folder
         if folder is not None:
             report = page.render(summary, outcome.history, dump(config))
-            folder.write_result(engine.weights(), report, summary, export)
+            folder.write_result(engine.weights(), report, summary, model_format)
         elif config.output_dir is not None:
             deque(engine.weights(), maxlen=0)  # the first rank gathers them, and all take part
     names = [task.name for task in tasks]

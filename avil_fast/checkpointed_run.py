@@ -18,7 +18,7 @@ from avil_fast.observer import Observer
 from avil_fast.report.vectors import TaskVectors
 from avil_fast.run_storage import RunStorage
 from avil_fast.tasks.data_kinds import about_data
-from avil_fast.tasks.export import Export
+from avil_fast.tasks.model_format import ModelFormat
 from avil_fast.tasks.task import Task
 
 
@@ -26,10 +26,10 @@ class CheckpointedRun:
     """Begins a run, or takes it up, and saves it at its points.
 
     Args:
-        home: where, and from which checkpoint.
+        storage: where, and from which checkpoint.
         baselines: summaries that are to be in every checkpoint.
         stop: the signal that ends the run, once it is noted.
-        export: how the model is saved.
+        model_format: how the model is saved.
     """
 
     def __init__(
@@ -38,16 +38,16 @@ class CheckpointedRun:
         tasks: Sequence[Task],
         config: TrainConfig,
         ranks: Ranks,
-        home: RunStorage,
+        storage: RunStorage,
         baselines: dict[str, dict[str, Any]],
         observer: Observer,
         stop: Stop,
-        export: Export,
+        model_format: ModelFormat,
     ) -> None:
         self._saver: Saver | None = None
         vectors: TaskVectors | None = None
         if config.task_vectors and config.output_dir is not None:
-            vectors = TaskVectors(home.folder.path if home.folder else None, engine, export)
+            vectors = TaskVectors(storage.folder.path if storage.folder else None, engine, model_format)
 
         def enough() -> bool:
             return ranks.max(int(observer.enough())) != [0]
@@ -55,7 +55,7 @@ class CheckpointedRun:
         watch = Watch(observer.progress, observer.planned, self._point, self._keep, enough)
         self.run = Run(engine, config, watch, observer.round, *([vectors.keep] if vectors else []))
         settings, sizes = config.model_dump(mode="json"), [about_data(task) for task in tasks]
-        taken = take_up(home.found, home.resume, engine, ranks, settings, sizes)
+        taken = take_up(storage.found, storage.resume, engine, ranks, settings, sizes)
         if taken is not None:
             path, manifest, best = taken
             self.run.load(manifest.run, best)
@@ -63,7 +63,7 @@ class CheckpointedRun:
             observer.resumed(path, manifest.where, self.run.history)
             if vectors is not None:
                 vectors.require(manifest.run["best_round"])
-        if home.checkpoints is None:
+        if storage.checkpoints is None:
             return
         about = {
             "version": importlib.metadata.version("avil-fast"),
@@ -72,14 +72,14 @@ class CheckpointedRun:
             "tasks": sizes,
             "extra": {"baselines": baselines},
         }
-        self._saver = Saver(home.checkpoints, engine, ranks, config.checkpoints, stop, about)
+        self._saver = Saver(storage.checkpoints, engine, ranks, config.checkpoints, stop, about)
         known = taken[1].extra["baselines"] if taken else {}
-        elsewhere = taken is not None and taken[0].resolve().parent != home.checkpoints.path.resolve()
+        elsewhere = taken is not None and taken[0].resolve().parent != storage.checkpoints.path.resolve()
         if self._saver.saves_periodically and (elsewhere or baselines != known):
             self._saver.save(self._state())  # so that no baseline is run again, and `auto` finds the run here
             self._saver.finish()
             if ranks.first and self._saver.saved:
-                home.forget_baselines()
+                storage.forget_baselines()
 
     def finish(self) -> dict[str, Any]:
         """Wait for what is being written; what it all took: number, bytes of the first rank, seconds."""

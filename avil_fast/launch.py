@@ -21,11 +21,11 @@ from avil_fast.engine.ranks import place, together
 from avil_fast.engine.zero.config import ZeroConfig
 from avil_fast.errors import AvilError
 from avil_fast.methods.finetune import trains_on_dev
-from avil_fast.observer import Several
+from avil_fast.observer import Observers
 from avil_fast.progress import JsonLines
 from avil_fast.report.live import Live
 from avil_fast.report.summary import metric_of
-from avil_fast.run_storage import RunStorage, opened, require_free
+from avil_fast.run_storage import RunStorage, open_storage, require_free
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.task import Task
 
@@ -56,13 +56,13 @@ def train(
     with together(device, config.deepspeed is not None, config.rank_timeout) as ranks:
         console = Console(quiet=quiet or as_json or not ranks.first)
         zero3 = start_zero(zero_of(config, ranks.size), device)
-        model, tasks, export = build(config, zero3)
+        model, tasks, model_format = build(config, zero3)
         ranks.on_first(lambda: require_free(config, resume))
         target = api.check_run(tasks, config, ranks)
-        for method in beside(config, tasks, target):
+        for method in baseline_methods(config, tasks, target):
             api.require_packages(method)
-        with opened(config, ranks, resume) as home:
-            baselines = dict(home.baselines)
+        with open_storage(config, ranks, resume) as storage:
+            baselines = dict(storage.baselines)
             lines = JsonLines(config.method) if as_json and ranks.first else None
             with ExitStack() as scope:
                 live = None
@@ -72,14 +72,22 @@ def train(
                     scope.enter_context(live)
                     where = f"the report of this run: {live.address}"
                     print(where, file=sys.stderr if as_json else sys.stdout, flush=True)
-                for method in beside(config, tasks, target):
+                for method in baseline_methods(config, tasks, target):
                     if method not in baselines:
-                        own = home.of_baseline(method, baseline_of(config, method), ranks)
+                        own = storage.of_baseline(method, baseline_of(config, method), ranks)
                         baselines[method] = run_baseline(config, method, device, console, zero3, own)
                 observers = [scope.enter_context(console.running(config.method, config.rounds))]
                 observers += [own for own in (lines, live) if own is not None]
-                observer = Several(*observers)
-                result = api.train(model.to(device), tasks, config, observer, baselines, home=home, export=export)
+                observer = Observers(*observers)
+                result = api.train(
+                    model.to(device),
+                    tasks,
+                    config,
+                    observer,
+                    baselines,
+                    storage=storage,
+                    model_format=model_format,
+                )
                 if live is not None:
                     live.ended(result.summary)
         if lines is not None:
@@ -88,7 +96,7 @@ def train(
         return result
 
 
-def beside(config: Config, tasks: Sequence[Task], target: int) -> list[str]:
+def baseline_methods(config: Config, tasks: Sequence[Task], target: int) -> list[str]:
     """The methods that are run beside the run's own."""
     methods = config.baselines
     if methods == "auto":
@@ -107,13 +115,13 @@ def run_baseline(
     device: torch.device,
     console: Console,
     zero3: dict[str, Any] | None = None,
-    home: RunStorage | None = None,
+    storage: RunStorage | None = None,
 ) -> dict[str, Any]:
     """Train a fresh model with another method on the same tasks and budget; its summary."""
     model, tasks, _ = build(config, zero3)
     plain = baseline_of(config, method)
     with console.running(method, config.rounds) as observer:
-        return api.train(model.to(device), tasks, plain, observer, home=home).summary
+        return api.train(model.to(device), tasks, plain, observer, storage=storage).summary
 
 
 def start_zero(zero: ZeroConfig | None, device: torch.device) -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ class Observer:
         return False
 
 
-class Several(Observer):
+class Observers(Observer):
     """Hands everything on to several observers, in their order."""
 
     def __init__(self, *observers: Observer) -> None:

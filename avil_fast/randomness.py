@@ -50,7 +50,7 @@ def restore(saved: States, device: torch.device = CPU) -> None:
 
 
 @contextmanager
-def apart(seed: int, device: torch.device) -> Iterator[None]:
+def isolated(seed: int, device: torch.device) -> Iterator[None]:
     """As `seeded`, on the CPU and on `device`, for as long as a run takes."""
     before = states(device)
     seed_all(seed)

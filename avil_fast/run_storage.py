@@ -77,23 +77,23 @@ def require_free(config: TrainConfig, resume: Resume) -> None:
 
 
 @contextmanager
-def opened(config: TrainConfig, ranks: Ranks, resume: Resume) -> Iterator[RunStorage]:
-    """The home of a run, whose folder holds the finished run afterwards, or what it can go on from."""
+def open_storage(config: TrainConfig, ranks: Ranks, resume: Resume) -> Iterator[RunStorage]:
+    """The storage of a run, whose folder holds the finished run afterwards, or what it can go on from."""
     with ExitStack() as scope:
         path = config.output_dir
-        home = RunStorage(checkpoints=None if path is None else Folder(path / CHECKPOINTS), resume=resume)
+        storage = RunStorage(checkpoints=None if path is None else Folder(path / CHECKPOINTS), resume=resume)
 
         def make() -> tuple[list[Path], dict[str, dict[str, Any]]]:
             if path is not None:
-                home.folder = scope.enter_context(RunFolder(path, config.overwrite, _in_place(path, resume)))
-                if not home.folder.goes_on:  # the run that stands there is the other's until it is taken up
-                    home.folder.write_config(dump(config))
-            found = candidates(resume, home.checkpoints)
+                storage.folder = scope.enter_context(RunFolder(path, config.overwrite, _in_place(path, resume)))
+                if not storage.folder.goes_on:  # the run that stands there is the other's until it is taken up
+                    storage.folder.write_config(dump(config))
+            found = candidates(resume, storage.checkpoints)
             require_same_settings(found, resume, config.model_dump(mode="json"))
             return found, _baselines_of(found, config)
 
-        home.found, home.baselines = ranks.on_first(make)
-        yield home
+        storage.found, storage.baselines = ranks.on_first(make)
+        yield storage
 
 
 def _baselines_of(found: Sequence[Path], config: TrainConfig) -> dict[str, dict[str, Any]]:

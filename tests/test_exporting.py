@@ -124,7 +124,7 @@ def config(made: Path, folder: Path, **changes: Any) -> Config:
 def train(made: Path, folder: Path, **changes: Any) -> Run:
     found = config(made, folder, **changes)
     model, tasks, layout = build(found)
-    return Run(folder, api.train(model, tasks, found, export=layout))
+    return Run(folder, api.train(model, tasks, found, model_format=layout))
 
 
 def loaded(folder: Path) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from avil_fast.errors import AvilError, reason
 from avil_fast.folder_lock import FolderLock
 from avil_fast.replacing import write_whole
 from avil_fast.report.weights import write_weights
-from avil_fast.tasks.export import Export
+from avil_fast.tasks.model_format import ModelFormat
 
 CONFIG, METRICS, SUMMARY, REPORT = "config.yaml", "metrics.jsonl", "summary.json", "report.html"
 MODEL = Path("model") / "model.safetensors"
@@ -172,22 +172,22 @@ class RunFolder:
         tensors: Iterable[tuple[str, Tensor]],
         report: str,
         summary: dict[str, Any],
-        export: Export | None = None,
+        model_format: ModelFormat | None = None,
     ) -> None:
         """Write what a run came to; a folder with a summary, which is last, holds a finished run.
 
         Args:
             tensors: parameters and buffers, tied ones once.
             report: HTML.
-            export: what becomes of their names, and what lies beside them.
+            model_format: what becomes of their names, and what lies beside them.
 
         Raises:
             AvilError: the disk is full, or the like.
         """
         try:
-            export, folder = export or Export(), self.path / MODEL.parent
-            write_weights(folder, export.tensors(tensors))
-            export.write(folder)
+            model_format, folder = model_format or ModelFormat(), self.path / MODEL.parent
+            write_weights(folder, model_format.tensors(tensors))
+            model_format.write(folder)
             write_whole(self.path / REPORT, report)
             write_whole(self.path / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
         except (OSError, SafetensorError) as error:

@@ -34,7 +34,7 @@ class Measure:
 def measure(runs: Sequence[Mapping[str, Any]]) -> Measure:
     """That of the summaries of runs with the same metric."""
     key = next((key for key in _KEYS if all(run[key] is not None for run in runs)), "dev_loss")
-    metric = about(runs[0])
+    metric = metric_info(runs[0])
     is_metric = key.endswith("metric")
     known = not key.startswith("dev") or all(map(held_out, runs))
     return Measure(
@@ -50,7 +50,7 @@ def held_out(run: Mapping[str, Any]) -> bool:
     return bool(run.get("dev_held_out", True))
 
 
-def about(run: Mapping[str, Any]) -> dict[str, Any]:
+def metric_info(run: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of a run's metric; older runs do not tell."""
     return run.get("metric") or {"name": "metric", "higher_is_better": True, "percent": False}
 

@@ -11,7 +11,7 @@ from avil_fast.errors import AvilError
 from avil_fast.report import figures, plots
 from avil_fast.report.figures import Curve, Figure, Table
 from avil_fast.report.formatting import NONE, difference, memory, number
-from avil_fast.report.headline_metric import SEEN, Measure, about, held_out, is_percentage, measure, measured
+from avil_fast.report.headline_metric import SEEN, Measure, held_out, is_percentage, measure, measured, metric_info
 from avil_fast.report.run import Run
 from avil_fast.report.templates import template
 
@@ -72,10 +72,16 @@ def _why_not_ranked(summaries: Sequence[Mapping[str, Any]]) -> str:
     targets = list(dict.fromkeys(summary["target"] for summary in summaries))
     if len(targets) > 1:
         return f"Their targets differ ({', '.join(targets)}), so they are not ranked."
-    names = list(dict.fromkeys(about(s)["name"] if s["dev_metric"] is not None else "loss" for s in summaries))
-    if len(names) > 1 or len({about(summary)["higher_is_better"] for summary in summaries}) > 1:
+    names = list(dict.fromkeys(map(_measured_by, summaries)))
+    if len(names) > 1 or len({metric_info(summary)["higher_is_better"] for summary in summaries}) > 1:
         return f"Their metrics differ ({', '.join(names)}), so they are not ranked."
     return ""
+
+
+def _measured_by(summary: Mapping[str, Any]) -> str:
+    """The name of a run's metric, or loss."""
+    name: str = "loss" if summary["dev_metric"] is None else metric_info(summary)["name"]
+    return name
 
 
 def _ranking(summaries: Mapping[str, dict[str, Any]], judged: Measure) -> list[str]:
@@ -88,8 +94,7 @@ def _results(summaries: Mapping[str, dict[str, Any]], ranked: bool) -> Table:
     runs = list(summaries.values())
     rows = {split: [_measured(run, split, named=not ranked) for run in runs] for split in ("test", "dev")}
     if ranked:
-        name = "loss" if runs[0]["dev_metric"] is None else about(runs[0])["name"]
-        rows = {f"{split} {name}": cells for split, cells in rows.items()}
+        rows = {f"{split} {_measured_by(runs[0])}": cells for split, cells in rows.items()}
     else:
         rows = {"target": [run["target"] for run in runs], **rows}
     rows |= {
@@ -110,7 +115,7 @@ def _measured(run: dict[str, Any], split: str, named: bool) -> str:
     """The metric on a split, or the loss; with its name where runs have not the same."""
     if split == "dev" and not held_out(run):
         return SEEN
-    metric = about(run)
+    metric = metric_info(run)
     if run[f"{split}_metric"] is not None:
         value, name = number(run[f"{split}_metric"], metric["percent"] and is_percentage([run])), metric["name"]
     elif run["dev_metric"] is None and run[f"{split}_loss"] is not None:
@@ -155,13 +160,12 @@ def _progress(runs: Mapping[str, Run], styles: Mapping[str, plots.Style]) -> Ite
     """The target on dev by round, a figure for all runs that can share one."""
     groups: dict[tuple[str, str], dict[str, Run]] = {}
     for label, run in runs.items():
-        kind = about(run.summary)["name"] if run.summary["dev_metric"] is not None else "loss"
-        groups.setdefault((run.summary["target"], kind), {})[label] = run
+        groups.setdefault((run.summary["target"], _measured_by(run.summary)), {})[label] = run
     for i, ((target, name), group) in enumerate(groups.items()):
         key = "dev_loss" if name == "loss" else "dev_metric"
         curves = {label: Curve(styles[label], measured(run.history, key)) for label, run in group.items()}
         rows = [row for run in group.values() for row in (run.summary, *run.history)]
-        percent = key != "dev_loss" and all(about(run.summary)["percent"] for run in group.values())
+        percent = key != "dev_loss" and all(metric_info(run.summary)["percent"] for run in group.values())
         yield figures.over_rounds(
             f"progress-{i}",
             f"Dev {name} of {target}",

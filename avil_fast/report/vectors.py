@@ -22,7 +22,7 @@ from avil_fast.engine.base import Engine
 from avil_fast.errors import reason
 from avil_fast.replacing import replace_folder
 from avil_fast.report.weights import write_weights
-from avil_fast.tasks.export import Export, Named
+from avil_fast.tasks.model_format import ModelFormat, Named
 
 FOLDER, ABOUT = "task_vectors", "about.json"
 BASE, TASKS = "base", "tasks"
@@ -34,13 +34,13 @@ class TaskVectors:
     Args:
         run: the run's folder; None on all ranks but the first.
         engine: has the deltas.
-        export: how the model is saved.
+        model_format: how the model is saved.
     """
 
-    def __init__(self, run: Path | None, engine: Engine, export: Export) -> None:
+    def __init__(self, run: Path | None, engine: Engine, model_format: ModelFormat) -> None:
         self._folder = run and run / FOLDER
         self._engine = engine
-        self._export = export
+        self._model_format = model_format
 
     def keep(self, round_: int, alpha: Sequence[float]) -> None:
         """Write those of the round that has just been merged. Where the disk is full, training goes on without."""
@@ -74,7 +74,7 @@ class TaskVectors:
                     if task is None:
                         shutil.rmtree(partial, ignore_errors=True)
                     (partial / name).mkdir(parents=True)
-                    write_weights(partial / name, self._export.tensors(tensors))
+                    write_weights(partial / name, self._model_format.tensors(tensors))
                 except (OSError, SafetensorError) as failure:
                     error = failure
             deque(tensors, maxlen=0)  # to the end in any case, as the other ranks take part

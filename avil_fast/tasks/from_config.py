@@ -10,11 +10,11 @@ from torch import nn
 from avil_fast.config import Config
 from avil_fast.config.model import ConvNetConfig
 from avil_fast.config.tasks import IdxConfig, TextTasksConfig
-from avil_fast.tasks.export import Export
+from avil_fast.tasks.model_format import ModelFormat
 from avil_fast.tasks.task import Task
 
 
-def build(config: Config, zero3: Mapping[str, Any] | None = None) -> tuple[nn.Module, list[Task], Export]:
+def build(config: Config, zero3: Mapping[str, Any] | None = None) -> tuple[nn.Module, list[Task], ModelFormat]:
     """The tasks that a config describes, a fresh model for them, the same for the same seed, and how to save it.
 
     Args:
@@ -31,7 +31,7 @@ def build(config: Config, zero3: Mapping[str, Any] | None = None) -> tuple[nn.Mo
     if isinstance(config.tasks, IdxConfig):
         from avil_fast.tasks import idx
 
-        return *idx.build(config.tasks, config.model, config.seed), Export()
+        return *idx.build(config.tasks, config.model, config.seed), ModelFormat()
     from avil_fast.tasks import digits
 
-    return *digits.build(config.tasks, config.model, config.seed), Export()
+    return *digits.build(config.tasks, config.model, config.seed), ModelFormat()

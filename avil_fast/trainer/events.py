@@ -15,7 +15,7 @@ from avil_fast.methods.data import TaskData
 from avil_fast.methods.finetune import own_data
 from avil_fast.metric_loggers import scalars
 from avil_fast.observer import Observer, Rows
-from avil_fast.randomness import apart, derive_seed
+from avil_fast.randomness import derive_seed, isolated
 from avil_fast.tasks.task import Task
 
 STATE = "trainer_state.json"
@@ -141,7 +141,7 @@ class Events(Observer):
     def _end_epoch(self, row: dict[str, Any] | None = None) -> None:
         trainer, args, state = self._trainer, self._trainer.args, self._trainer.state
         seed = derive_seed(self._config.seed, "trainer", state.global_step)
-        with apart(seed, args.device):  # an evaluation draws random numbers, and a run must not notice
+        with isolated(seed, args.device):  # an evaluation draws random numbers, and a run must not notice
             trainer.control = trainer.callback_handler.on_epoch_end(args, state, trainer.control)
             if row is not None:
                 trainer.log(scalars(row))

@@ -26,7 +26,7 @@ from avil_fast.engine.factory import make_engine
 from avil_fast.engine.parameters import flatten
 from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError, Diverged
-from avil_fast.launch import baseline_of, beside
+from avil_fast.launch import baseline_methods, baseline_of
 from avil_fast.methods import METHODS, find
 from avil_fast.methods.avil import settled, shares
 from avil_fast.methods.base import Method, share_out
@@ -602,7 +602,7 @@ def test_the_baseline_has_the_data_of_the_run() -> None:
     case = CASES["linear"]()
 
     def methods(tasks: list[avil.Task], *overrides: str) -> list[str]:
-        return beside(load(None, ["rounds=6", *overrides]), tasks, 1)
+        return baseline_methods(load(None, ["rounds=6", *overrides]), tasks, 1)
 
     assert methods(tasks_with_test(case)) == ["single_all"]
     assert methods(tasks_with_test(case), "alpha.rounds=null") == ["single"]
@@ -709,6 +709,6 @@ def test_rounds_are_logged_without_a_folder_but_not_those_of_baselines(monkeypat
     fit(case, case.tasks(), **options)
     assert logged == [0, 1, 2, -1]
     config = from_dotted({"target": "t", "output_dir": None} | options)
-    home = RunStorage().of_baseline("single", config, ALONE)
-    api.train(copy.deepcopy(case.model), case.tasks(), config, home=home)
+    storage = RunStorage().of_baseline("single", config, ALONE)
+    api.train(copy.deepcopy(case.model), case.tasks(), config, storage=storage)
     assert logged == [0, 1, 2, -1]

@@ -16,7 +16,7 @@ from avil_fast.config.model import CausalLMConfig, EncoderConfig
 from avil_fast.config.tasks import METRICS, SplitFiles, TextTaskConfig
 from avil_fast.errors import AvilError
 from avil_fast.randomness import derive_seed
-from avil_fast.tasks.export import Export
+from avil_fast.tasks.model_format import ModelFormat
 from avil_fast.tasks.task import Task
 from avil_fast.tasks.text import examples, lora, probe, splits, tables
 from avil_fast.tasks.text.completions import IGNORED, Completions
@@ -100,7 +100,7 @@ def read_data(
 
 def build(
     configs: Mapping[str, TextTaskConfig], model: Model, target: str, seed: int, zero3: Zero3 = None
-) -> tuple[nn.Module, list[Task], Export]:
+) -> tuple[nn.Module, list[Task], ModelFormat]:
     """The tasks, target first, the model that they share, and how to save it.
 
     Args:
@@ -115,13 +115,13 @@ def build(
     """
     data = read_data(configs, model, target, seed)
     clean = splits.without_leaks(data.read, target, data.configs)
-    network, export = _network(data, model, target, seed, zero3)
+    network, model_format = _network(data, model, target, seed, zero3)
     tasks = []
     for name, config in data.configs.items():
         # Of an auxiliary nothing but train is used.
         used = clean[name] if name == target else {"train": clean[name]["train"]}
         tasks.append(_task(name, config, used, data, model, seed))
-    return network, tasks, export
+    return network, tasks, model_format
 
 
 def build_test(name: str, config: TextTaskConfig, model: Model, files: Sequence[Path]) -> tuple[nn.Module, Task]:
@@ -207,7 +207,7 @@ def _task(
     )
 
 
-def _network(data: TextData, config: Model, target: str, seed: int, zero3: Zero3) -> tuple[nn.Module, Export]:
+def _network(data: TextData, config: Model, target: str, seed: int, zero3: Zero3) -> tuple[nn.Module, ModelFormat]:
     tokenizer = data.tokenizer
     model: Any
     if isinstance(config, CausalLMConfig):

@@ -9,13 +9,13 @@ import safetensors.torch
 from torch import Tensor
 
 from avil_fast.config.model import CausalLMConfig, EncoderConfig
-from avil_fast.tasks.export import Export, Named
+from avil_fast.tasks.model_format import ModelFormat, Named
 from avil_fast.tasks.text import lora
 from avil_fast.tasks.text.heads import SharedBody
 from avil_fast.tasks.text.model_path import resolve
 
 
-def encoder(config: EncoderConfig, model: SharedBody, target: str, settings: Any, tokenizer: Any) -> Export:
+def encoder(config: EncoderConfig, model: SharedBody, target: str, settings: Any, tokenizer: Any) -> ModelFormat:
     """The target's model for AutoModelForSequenceClassification; adapters are merged into its weights."""
     settings.architectures = [type(model.whole(target)).__name__]
 
@@ -27,10 +27,10 @@ def encoder(config: EncoderConfig, model: SharedBody, target: str, settings: Any
         settings.save_pretrained(folder)
         _save(tokenizer, folder, model_max_length=config.max_length)  # so that a pipeline cuts where training did
 
-    return Export(tensors, write)
+    return ModelFormat(tensors, write)
 
 
-def causal_lm(config: CausalLMConfig, model: Any, settings: Any, tokenizer: Any) -> Export:
+def causal_lm(config: CausalLMConfig, model: Any, settings: Any, tokenizer: Any) -> ModelFormat:
     """For AutoModelForCausalLM; adapters are merged into its weights, and beside it in the folder `adapter`."""
     settings.architectures = [type(model).__name__]
     kept: dict[str, Tensor] = {}
@@ -46,7 +46,7 @@ def causal_lm(config: CausalLMConfig, model: Any, settings: Any, tokenizer: Any)
         if config.lora is not None:
             _write_adapter(folder.with_name("adapter"), config, kept)
 
-    return Export(tensors, write)
+    return ModelFormat(tensors, write)
 
 
 def _keeping(tensors: Named, kept: dict[str, Tensor]) -> Named:

@@ -87,8 +87,8 @@ def language(made: Path, **changes: Any) -> Config:
 
 
 def trained(config: Config) -> api.Result:
-    model, tasks, export = build(config)
-    return api.train(model, tasks, config, export=export)
+    model, tasks, model_format = build(config)
+    return api.train(model, tasks, config, model_format=model_format)
 
 
 def test_a_body_is_shared_and_every_task_has_a_head_of_its_own(made: Path) -> None:
@@ -296,13 +296,13 @@ def test_a_run_does_not_go_on_with_other_labels(made: Path, tmp_path: Path) -> N
     tasks = {"news": {"files": {"train": tmp_path / "train.csv"}, "hold_out": {"dev": 5}}}
     config = run(made, tasks=tasks, output_dir=tmp_path / "run", steps_per_task=1, checkpoints={"minutes": 0})
     trained(config)
-    model, others, export = build(config)
-    api.train(model, others, config, export=export, resume="auto")
+    model, others, model_format = build(config)
+    api.train(model, others, config, model_format=model_format, resume="auto")
     last = rows[-1] | {"label": {"good": "bad", "bad": "good"}[rows[-1]["label"]]}
     made_up.write(tmp_path / "train.csv", [*rows[:-1], last])
-    model, others, export = build(config)
+    model, others, model_format = build(config)
     with pytest.raises(AvilError, match=r"was made with other data: task 'news' .* digest .*; give the data"):
-        api.train(model, others, config, export=export, resume="auto")
+        api.train(model, others, config, model_format=model_format, resume="auto")
 
 
 def test_a_leak_stops_a_run(made: Path) -> None:

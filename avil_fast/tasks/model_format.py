@@ -13,7 +13,7 @@ Named = Iterable[tuple[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Export:
+class ModelFormat:
     """A layout for the folder `model` of a run.
 
     Attributes:

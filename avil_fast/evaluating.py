@@ -19,7 +19,7 @@ from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError
 from avil_fast.launch import pick_device
 from avil_fast.report.folder import CONFIG, MODEL
-from avil_fast.report.run import Run, read
+from avil_fast.report.run import FinishedRun, read
 from avil_fast.report.summary import metric_of
 from avil_fast.report.weights import read_weights
 from avil_fast.tasks.batch_sharding import ALL, to_device
@@ -38,7 +38,7 @@ class Evaluated:
         splits: "dev" and "test", where there is one.
     """
 
-    run: Run
+    run: FinishedRun
     metric: dict[str, Any] | None
     splits: dict[str, Evaluation]
 

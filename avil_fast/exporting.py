@@ -21,7 +21,7 @@ from avil_fast.report.folder import CONFIG, METRICS, MODEL, SUMMARY
 from avil_fast.report.redaction import without_folders
 from avil_fast.report.run import read
 from avil_fast.report.vectors import BASE, FOLDER, TASKS, read_about
-from avil_fast.yaml_text import written
+from avil_fast.yaml_text import to_yaml
 
 CARD, MERGE = "README.md", "merge.yaml"
 
@@ -246,7 +246,7 @@ def _copy_vectors(run: Path, to: Path, vectors: Mapping[str, tuple[str, float]])
         "dtype": "float32",
         "out_dtype": _dtype(model),
     }
-    (to / MERGE).write_text(written(merge), encoding="utf-8")
+    (to / MERGE).write_text(to_yaml(merge), encoding="utf-8")
 
 
 def _dtype(model: Path) -> str:

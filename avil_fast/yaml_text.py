@@ -32,7 +32,7 @@ MOST_KEYS = 10_000
 """Of a mapping; by merging aliases of each other, a file of a few lines makes any number."""
 
 
-def written(value: Any) -> str:
+def to_yaml(value: Any) -> str:
     """A value as YAML that `parse` reads as the same."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 

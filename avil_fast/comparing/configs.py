@@ -12,7 +12,7 @@ from avil_fast.config import load
 from avil_fast.errors import AvilError
 from avil_fast.names import repeated
 from avil_fast.report.folder import REPORT
-from avil_fast.report.run import Run, read
+from avil_fast.report.run import FinishedRun, read
 from avil_fast.report.write import write
 
 
@@ -20,7 +20,7 @@ from avil_fast.report.write import write
 class Compared:
     """The runs by name, and where their report lies."""
 
-    runs: dict[str, Run]
+    runs: dict[str, FinishedRun]
     report: Path
 
 

@@ -18,7 +18,7 @@ from avil_fast.config.run import Config
 from avil_fast.config.settings import assign, explain, is_known, known_names, merge, unknown_setting
 from avil_fast.config.train import TrainConfig
 from avil_fast.errors import AvilError, reason
-from avil_fast.yaml_text import NoYaml, parse, written
+from avil_fast.yaml_text import NoYaml, parse, to_yaml
 
 AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
 
@@ -94,7 +94,7 @@ def from_dotted(settings: Mapping[str, Any]) -> TrainConfig:
 
 def dump(config: TrainConfig) -> str:
     """The resolved configuration as YAML, every setting spelled out."""
-    return written(config.model_dump(mode="json"))
+    return to_yaml(config.model_dump(mode="json"))
 
 
 def _checked(kind: type[AnyConfig], settings: Mapping[str, Any], where: str) -> AnyConfig:

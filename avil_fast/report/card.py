@@ -17,7 +17,7 @@ from avil_fast.report.formatting import NONE, number
 from avil_fast.report.front_matter import front_matter, title
 from avil_fast.report.headline_metric import SEEN, held_out
 from avil_fast.report.redaction import hidden, plain
-from avil_fast.yaml_text import written
+from avil_fast.yaml_text import to_yaml
 
 MARK = "<!-- Written by avil-fast export. -->"
 """By which an export knows an earlier one."""
@@ -33,11 +33,11 @@ def render(run: Finished, vectors: Mapping[str, tuple[str, float]] | None = None
         vectors: folder and α of each task's vector, if they are beside the model.
     """
     summary, target = run.summary, run.summary["target"]
-    text = written(hidden(run.config.model_dump(mode="json")))
+    text = to_yaml(hidden(run.config.model_dump(mode="json")))
     auxiliaries = [name for name in summary["tasks"] if name != target]
     metric = summary.get("metric") or ({"name": "metric"} if summary["dev_metric"] is not None else None)
     return _template().render(
-        front=written(front_matter(run)).rstrip(),
+        front=to_yaml(front_matter(run)).rstrip(),
         mark=MARK,
         title=title(run),
         method=summary["method"],

@@ -133,7 +133,12 @@ class Live(Observer):
                 version, said, history = self._version, self._said, list(self._history)
                 summary, end = self._summary, self._end
             if self._drawn.version != version:
-                live = page.Live(secrets.token_urlsafe(16), version, said, 0 if end else self._config.rounds)
+                live = page.LiveState(
+                    nonce=secrets.token_urlsafe(16),
+                    version=version,
+                    said=said,
+                    planned=0 if end else self._config.rounds,
+                )
                 body = self._draw(summary, history, live).encode()
                 self._drawn = _Drawn(version, body, live.nonce, bool(end))
             return self._drawn
@@ -143,7 +148,7 @@ class Live(Observer):
         if drawn.last:
             self._end_seen.set()
 
-    def _draw(self, summary: dict[str, Any] | None, history: list[dict[str, Any]], live: page.Live) -> str:
+    def _draw(self, summary: dict[str, Any] | None, history: list[dict[str, Any]], live: page.LiveState) -> str:
         config = dump(self._config)
         why = "The numbers come with the first round."
         if history:

@@ -16,7 +16,7 @@ from avil_fast.report.templates import template
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveState:
     """What a page says that goes on changing.
 
     Attributes:
@@ -32,7 +32,9 @@ class Live:
     planned: int
 
 
-def render(summary: dict[str, Any], history: list[dict[str, Any]], config: str, live: Live | None = None) -> str:
+def render(
+    summary: dict[str, Any], history: list[dict[str, Any]], config: str, live: LiveState | None = None
+) -> str:
     """The page for a summary, the lines of metrics.jsonl and the configuration as YAML.
 
     Args:

@@ -89,7 +89,7 @@ class _Row(_Measured):
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """A finished run.
 
     Attributes:
@@ -112,7 +112,7 @@ class Run:
         return self.path.resolve().name
 
 
-def read(folder: Path) -> Run:
+def read(folder: Path) -> FinishedRun:
     """Read a run's folder.
 
     Raises:
@@ -143,7 +143,7 @@ def read(folder: Path) -> Run:
     for row in history:
         if any(len(cosines) != len(row["cosine"]) for cosines in row["cosine"]):
             raise _damaged(folder / METRICS, f"the cosines of round {row['round']} are no square")
-    return Run(folder, summary, history, config, settings)
+    return FinishedRun(folder, summary, history, config, settings)
 
 
 def _text(path: Path) -> str:

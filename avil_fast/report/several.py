@@ -12,14 +12,14 @@ from avil_fast.report import figures, plots
 from avil_fast.report.figures import Curve, Figure, Table
 from avil_fast.report.formatting import NONE, difference, memory, number
 from avil_fast.report.headline_metric import SEEN, Measure, held_out, is_percentage, measure, measured, metric_info
-from avil_fast.report.run import Run
+from avil_fast.report.run import FinishedRun
 from avil_fast.report.templates import template
 
 _NO_MATTER = {"output_dir", "overwrite"}
 """Settings that say where a run lies, not what it is."""
 
 
-def render(runs: Sequence[Run]) -> str:
+def render(runs: Sequence[FinishedRun]) -> str:
     """The page for two runs or more; they are ranked if target and metric are the same."""
     named = dict(zip(_labels(runs), runs, strict=True))
     summaries = {label: run.summary for label, run in named.items()}
@@ -55,7 +55,7 @@ def render(runs: Sequence[Run]) -> str:
     )
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def _labels(runs: Sequence[FinishedRun]) -> list[str]:
     """Names of folders, with as many of those above as it takes to tell them apart."""
     parts = [run.path.resolve().parts for run in runs]
     for i, path in enumerate(parts):
@@ -156,9 +156,9 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _progress(runs: Mapping[str, Run], styles: Mapping[str, plots.Style]) -> Iterator[Figure]:
+def _progress(runs: Mapping[str, FinishedRun], styles: Mapping[str, plots.Style]) -> Iterator[Figure]:
     """The target on dev by round, a figure for all runs that can share one."""
-    groups: dict[tuple[str, str], dict[str, Run]] = {}
+    groups: dict[tuple[str, str], dict[str, FinishedRun]] = {}
     for label, run in runs.items():
         groups.setdefault((run.summary["target"], _measured_by(run.summary)), {})[label] = run
     for i, ((target, name), group) in enumerate(groups.items()):
@@ -178,7 +178,7 @@ def _progress(runs: Mapping[str, Run], styles: Mapping[str, plots.Style]) -> Ite
         )
 
 
-def _alphas(runs: Mapping[str, Run], styles: Mapping[str, plots.Style]) -> Iterator[Figure]:
+def _alphas(runs: Mapping[str, FinishedRun], styles: Mapping[str, plots.Style]) -> Iterator[Figure]:
     """α by round, a figure for each task."""
     for i, task in enumerate(_tasks(run.summary for run in runs.values())):
         group = {label: run for label, run in runs.items() if task in run.summary["tasks"]}
@@ -192,5 +192,5 @@ def _alphas(runs: Mapping[str, Run], styles: Mapping[str, plots.Style]) -> Itera
         )
 
 
-def _rounds(runs: Mapping[str, Run]) -> list[int]:
+def _rounds(runs: Mapping[str, FinishedRun]) -> list[int]:
     return list(range(1, max(len(run.history) for run in runs.values()) + 1))

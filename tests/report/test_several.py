@@ -9,16 +9,18 @@ import pytest
 
 from avil_fast.errors import AvilError
 from avil_fast.report import several
-from avil_fast.report.run import Run
+from avil_fast.report.run import FinishedRun
 from tests.report.test_page import EVIL, Reader, make
 
 
-def run(path: str, tasks: list[str] | None = None, rounds: int = 3, settings: Any = None, **summary: Any) -> Run:
+def run(
+    path: str, tasks: list[str] | None = None, rounds: int = 3, settings: Any = None, **summary: Any
+) -> FinishedRun:
     own, history = make(tasks or ["a", "b"], rounds)
-    return Run(Path(path), own | summary, history, f"rounds: {rounds}\n", settings or {"rounds": rounds})
+    return FinishedRun(Path(path), own | summary, history, f"rounds: {rounds}\n", settings or {"rounds": rounds})
 
 
-def render(*runs: Run) -> Reader:
+def render(*runs: FinishedRun) -> Reader:
     return Reader(several.render(runs))
 
 

@@ -16,7 +16,7 @@ from avil_fast.errors import AvilError, reason
 from avil_fast.names import is_plain
 from avil_fast.replacing import replace_folder
 from avil_fast.report.card import MARK, render
-from avil_fast.report.finished import Finished
+from avil_fast.report.exported_run import ExportedRun
 from avil_fast.report.folder import CONFIG, METRICS, MODEL, SUMMARY
 from avil_fast.report.redaction import without_folders
 from avil_fast.report.run import read
@@ -48,8 +48,8 @@ def export(run: Path, to: Path, task_vectors: bool = False, overwrite: bool = Fa
     Raises:
         AvilError: the run is not finished, is damaged or has no such vectors; or `to` cannot be written.
     """
-    found = _read(run)
-    about = _about_vectors(run, found) if task_vectors else {}
+    exported = _read(run)
+    about = _about_vectors(run, exported) if task_vectors else {}
     place = to.resolve()
     _require_free(run.resolve(), to, overwrite)
     partial = place.with_name(place.name + ".partial")
@@ -60,7 +60,7 @@ def export(run: Path, to: Path, task_vectors: bool = False, overwrite: bool = Fa
         partial.mkdir(parents=True)
         folders = _folders(about.get("tasks", []))
         vectors = {name: (folders[name], a) for name, a in zip(folders, about.get("alpha", []), strict=True)}
-        (partial / CARD).write_text(render(found, vectors or None), encoding="utf-8")
+        (partial / CARD).write_text(render(exported, vectors or None), encoding="utf-8")
         _copy_model(run / MODEL.parent, partial)
         if vectors:
             _copy_vectors(run, partial, vectors)
@@ -74,29 +74,28 @@ def export(run: Path, to: Path, task_vectors: bool = False, overwrite: bool = Fa
     return sorted(to / path.relative_to(place) for path in place.rglob("*") if path.is_file())
 
 
-def _read(run: Path) -> Finished:
-    files = read(run)
+def _read(run: Path) -> ExportedRun:
+    finished = read(run)
     model = run / MODEL.parent
     _require_whole(model)
     is_transformers = (model / "config.json").is_file()
     about = _parse(model / "config.json", json.loads, dict) if is_transformers else {}
     version = about.get("transformers_version")
-    found = Finished(
-        files.summary,
-        files.history,
-        _config(files.settings, run / CONFIG),
-        {"transformers": version} if isinstance(version, str) else {},
-        is_transformers,
+    exported = ExportedRun(
+        run=finished,
+        config=_config(finished.settings, run / CONFIG),
+        versions={"transformers": version} if isinstance(version, str) else {},
+        is_transformers=is_transformers,
     )
     try:
-        render(found)
+        render(exported)
     except (AttributeError, KeyError, TypeError, ValueError, StopIteration) as error:
         what = f"{type(error).__name__} {error}".strip()
         raise AvilError(
             f"{str(run / SUMMARY)!r} does not fit {METRICS} and {CONFIG} beside it ({what}); take the folder from "
             f"a copy of the run"
         ) from error
-    return found
+    return exported
 
 
 def _config(settings: dict[str, Any], path: Path) -> TrainConfig:
@@ -136,9 +135,9 @@ def _require_whole(folder: Path) -> None:
             raise AvilError(f"{str(path)!r} is damaged: {error}; take it from a copy of the run") from error
 
 
-def _about_vectors(run: Path, found: Finished) -> dict[str, Any]:
+def _about_vectors(run: Path, exported: ExportedRun) -> dict[str, Any]:
     """Round, tasks and α of the vectors that the run kept."""
-    folder, kept = run / FOLDER, found.summary["best_round"]
+    folder, kept = run / FOLDER, exported.summary["best_round"]
     about = read_about(folder)
     if not about:
         raise AvilError(f"{str(run)!r} has no task vectors; train with task_vectors=true to have them kept")
@@ -148,7 +147,7 @@ def _about_vectors(run: Path, found: Finished) -> dict[str, Any]:
             f"{kept}: they could not be kept then; train again with task_vectors=true, alpha.settled=merge, and "
             f"room on the disk"
         )
-    if about.get("tasks") != found.summary["tasks"] or len(about.get("alpha", [])) != len(about["tasks"]):
+    if about.get("tasks") != exported.summary["tasks"] or len(about.get("alpha", [])) != len(about["tasks"]):
         raise AvilError(f"{str(folder)!r} is of other tasks than the run; train again with task_vectors=true")
     for name in [BASE, *(f"{TASKS}/{i}" for i in range(len(about["tasks"])))]:
         _require_whole(folder / name)

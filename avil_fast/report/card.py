@@ -12,7 +12,7 @@ import jinja2
 from avil_fast.config import Config
 from avil_fast.config.model import CausalLMConfig
 from avil_fast.config.tasks import TextTasksConfig
-from avil_fast.report.finished import Finished
+from avil_fast.report.exported_run import ExportedRun
 from avil_fast.report.formatting import NONE, number
 from avil_fast.report.front_matter import front_matter, title
 from avil_fast.report.headline_metric import SEEN, held_out
@@ -25,7 +25,7 @@ MARK = "<!-- Written by avil-fast export. -->"
 _SPLITS = ("train", "dev", "test")
 
 
-def render(run: Finished, vectors: Mapping[str, tuple[str, float]] | None = None) -> str:
+def render(run: ExportedRun, vectors: Mapping[str, tuple[str, float]] | None = None) -> str:
     """The card.
 
     Args:
@@ -76,7 +76,7 @@ def _template() -> jinja2.Template:
     return environment.get_template("card.md.j2")
 
 
-def _auto(run: Finished) -> str | None:
+def _auto(run: ExportedRun) -> str | None:
     """The class of transformers that loads the model."""
     if not run.is_transformers:
         return None
@@ -90,7 +90,7 @@ def _alone(summary: dict[str, Any]) -> bool:
     return not any(summary["steps"].get(name) for name in summary["tasks"] if name != summary["target"])
 
 
-def _has_pairs(run: Finished) -> bool:
+def _has_pairs(run: ExportedRun) -> bool:
     """The target is on pairs of texts."""
     tasks = run.config.tasks if isinstance(run.config, Config) else None
     return isinstance(tasks, TextTasksConfig) and bool(tasks.by_name[run.summary["target"]].columns.pair)
@@ -119,7 +119,7 @@ def _sizes(summary: dict[str, Any], name: str) -> dict[str, str]:
     return {"name": name} | {split: f"{known[split]:,}" if split in known else NONE for split in _SPLITS}
 
 
-def _share(run: Finished, name: str) -> str:
+def _share(run: ExportedRun, name: str) -> str:
     """What a run made of a task."""
     summary = run.summary
     if not summary["steps"].get(name):
@@ -164,7 +164,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _settings(run: Finished) -> Sequence[tuple[str, str]]:
+def _settings(run: ExportedRun) -> Sequence[tuple[str, str]]:
     """Those that matter most."""
     config, summary = run.config, run.summary
     rounds, kept, epoch = summary["rounds"], summary["best_round"], summary["finetune_epoch"]
@@ -188,7 +188,7 @@ def _settings(run: Finished) -> Sequence[tuple[str, str]]:
     return found
 
 
-def _vectors(run: Finished, vectors: Mapping[str, tuple[str, float]] | None) -> dict[str, Any] | None:
+def _vectors(run: ExportedRun, vectors: Mapping[str, tuple[str, float]] | None) -> dict[str, Any] | None:
     if vectors is None:
         return None
     rows = [{"name": name, "folder": folder, "alpha": f"{alpha:.4f}"} for name, (folder, alpha) in vectors.items()]

@@ -6,7 +6,7 @@ import re
 from pathlib import PureWindowsPath
 from typing import Any
 
-from avil_fast.report.finished import Finished
+from avil_fast.report.exported_run import ExportedRun
 from avil_fast.report.headline_metric import held_out
 
 _HUB = "hub:"
@@ -14,7 +14,7 @@ _PIPELINES = {"encoder": "text-classification", "causal_lm": "text-generation"}
 """What a hub calls the task of each kind of model."""
 
 
-def front_matter(run: Finished) -> dict[str, Any]:
+def front_matter(run: ExportedRun) -> dict[str, Any]:
     """What a hub finds the model by."""
     tags = ["avil-fast", "multi-task-learning", "auxiliary-tasks", "task-arithmetic"]
     kind = _PIPELINES.get(run.model.name) if run.model else None
@@ -47,7 +47,7 @@ def front_matter(run: Finished) -> dict[str, Any]:
     return front
 
 
-def _base_model(run: Finished) -> str | None:
+def _base_model(run: ExportedRun) -> str | None:
     """A name on a hub, or a folder's own name; None for a model that was not trained before."""
     path = getattr(run.model, "path", None)
     if path is None or getattr(run.model, "init", "saved") == "random":
@@ -55,7 +55,7 @@ def _base_model(run: Finished) -> str | None:
     return str(path).removeprefix(_HUB) if path.startswith(_HUB) else PureWindowsPath(path).name
 
 
-def title(run: Finished) -> str:
+def title(run: ExportedRun) -> str:
     base = _base_model(run)
     return "-".join([*([base.rpartition("/")[2]] if base else []), run.summary["target"]])
 

@@ -11,8 +11,9 @@ from huggingface_hub import ModelCard
 
 from avil_fast.config import Config, from_dotted, from_settings
 from avil_fast.report.card import MARK, render
-from avil_fast.report.finished import Finished
+from avil_fast.report.exported_run import ExportedRun
 from avil_fast.report.redaction import hidden, plain, without_folders
+from avil_fast.report.run import FinishedRun
 
 TASKS = ("rte", "m_n*li", "<b>|x`")
 ALPHA = {"rte": 0.83, "m_n*li": 0.0, "<b>|x`": -0.25}
@@ -32,7 +33,7 @@ def row(round_: int, alpha: dict[str, float]) -> dict[str, Any]:
     return {"round": round_, "alpha": alpha, "weight": dict.fromkeys(alpha, 1.0)}
 
 
-def finished(**changes: Any) -> Finished:
+def finished(**changes: Any) -> ExportedRun:
     baseline = {"method": "single", "dev_metric": 0.7, "test_metric": 0.65, "dev_loss": 0.8, "test_loss": 0.81}
     summary = {
         "method": "avil",
@@ -57,7 +58,8 @@ def finished(**changes: Any) -> Finished:
         "baselines": {"single": baseline},
     }
     history = [row(1, dict.fromkeys(TASKS, 9.0)), row(2, ALPHA), row(3, dict.fromkeys(TASKS, 7.0))]
-    return Finished(summary | changes, history, config(), {"transformers": "5.0"}, is_transformers=True)
+    run = FinishedRun(Path("run"), summary | changes, history, "", {})
+    return ExportedRun(run, config(), {"transformers": "5.0"}, is_transformers=True)
 
 
 def front(card: str) -> dict[str, Any]:
@@ -123,7 +125,7 @@ def test_it_tells_that_training_began_anew() -> None:
     shares = dict(zip(TASKS, (1.0, 0.25, 1.0), strict=True))
     apart, together = {"dev_held_out": True}, {"dev_held_out": False, "restarted": True, "share": shares}
     rows = [row | (apart if row["round"] < kept else together) for row in run.history]
-    card = render(replace(run, history=rows))
+    card = render(replace(run, run=replace(run.run, history=rows)))
     told = re.findall(r"(?m)^- \*\*(.*)$", card)
     had = "in the first round; when training began anew, it had "
     assert told[0].startswith(f"rte**: α settled at 0.83 {had}its dev set to train on, too; its weight")

@@ -1,4 +1,4 @@
-"""A finished run, as its model card tells of it."""
+"""A finished run that is exported, as its model card tells of it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,34 @@ from typing import Any
 
 from avil_fast.config import Config, TrainConfig
 from avil_fast.config.model import CausalLMConfig, ConvNetConfig, EncoderConfig
+from avil_fast.report.run import FinishedRun
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A finished run.
+class ExportedRun:
+    """A finished run, and what its card needs beside it.
 
     Attributes:
-        summary: what summary.json holds.
-        history: the lines of metrics.jsonl.
-        config: its settings.
+        run: as its folder tells it.
+        config: its settings, checked.
         versions: of other packages, by name.
         is_transformers: `model/` is one that transformers loads.
     """
 
-    summary: dict[str, Any]
-    history: list[dict[str, Any]]
+    run: FinishedRun
     config: TrainConfig
     versions: dict[str, str]
     is_transformers: bool
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What summary.json holds."""
+        return self.run.summary
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        return self.run.history
 
     @property
     def kept(self) -> dict[str, Any]:

@@ -2,66 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import warnings
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
-from avil_fast.checkpoint.resume import Resume, as_resume
-from avil_fast.checkpoint.stop import Stop, noting
-from avil_fast.checkpointed_run import CheckpointedRun
-from avil_fast.config import TrainConfig, dump, from_dotted
-from avil_fast.engine.base import Engine
-from avil_fast.engine.factory import make_engine, zero_of
-from avil_fast.engine.parameters import device_of
-from avil_fast.engine.ranks import ALONE, Ranks, together
-from avil_fast.errors import AvilError, Stopped
-from avil_fast.methods import find
-from avil_fast.metric_loggers import loggers, require_loggers
-from avil_fast.names import repeated
-from avil_fast.observer import Observer, Observers
-from avil_fast.ops.checks import MAX_TASKS
-from avil_fast.randomness import derive_seed, isolated
-from avil_fast.report import page
-from avil_fast.report.folder import RunFolder
-from avil_fast.report.summary import final_summary, peak_bytes
-from avil_fast.run_storage import RunStorage, open_storage, require_free
-from avil_fast.tasks.data_fingerprint import fingerprint
-from avil_fast.tasks.data_kinds import about_data, length_of, require_data
-from avil_fast.tasks.model_format import ModelFormat
+from avil_fast.checkpoint.resume import as_resume
+from avil_fast.config import from_dotted
 from avil_fast.tasks.task import Task
+from avil_fast.training import Result, train
 
-
-@dataclass(frozen=True)
-class Result:
-    """What `fit` found. The model that was passed in holds the kept parameters.
-
-    Attributes:
-        tasks: names, the order of the columns below.
-        target: name of the target.
-        alphas: [rounds, tasks] fp64, the merged coefficients.
-        weights: [rounds + 1, tasks] fp64; row 0 is the start.
-        history: one dict per round, the lines of metrics.jsonl: dev loss, metrics, delta norms, seconds...
-        summary: what summary.json holds: the result, the budget, versions.
-        model: the trained model.
-    """
-
-    tasks: list[str]
-    target: str
-    alphas: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    history: list[dict[str, Any]]
-    summary: dict[str, Any]
-    model: nn.Module
+__all__ = ["Result", "Task", "fit"]
 
 
 def fit(
@@ -85,144 +37,3 @@ def fit(
     """
     config = from_dotted({"target": target, "output_dir": None} | options)
     return train(model, tasks, config, resume=as_resume(resume))
-
-
-def train(
-    model: nn.Module,
-    tasks: Sequence[Task],
-    config: TrainConfig,
-    observer: Observer | None = None,
-    baselines: dict[str, dict[str, Any]] | None = None,
-    resume: Resume = None,
-    storage: RunStorage | None = None,
-    model_format: ModelFormat | None = None,
-) -> Result:
-    """`fit` with a checked configuration.
-
-    Args:
-        baselines: summaries to report beside the result.
-        storage: one that is open already; `resume` is its own then.
-        model_format: how the model is saved; by default its parameters, with their names.
-    """
-    tasks = list(tasks)
-    observer, baselines = observer or Observer(), baselines or {}
-    with ExitStack() as scope:
-        ranks = scope.enter_context(together(device_of(model), config.deepspeed is not None, config.rank_timeout))
-        if storage is None:
-            ranks.on_first(lambda: require_free(config, resume))
-        target = check_run(tasks, config, ranks)
-        if ranks.first:
-            for warning in config.warnings():
-                warnings.warn(warning, stacklevel=2)
-        ranks.require_same(
-            "the model", [f"{n} {tuple(p.shape)} {p.dtype} {p.requires_grad}" for n, p in model.named_parameters()]
-        )
-        storage = storage or scope.enter_context(open_storage(config, ranks, resume))
-        method = find(config.method)
-        trained, granularity = method.trained(tasks, target), method.granularity(config)
-        engine = scope.enter_context(_closing(make_engine(model, trained, target, config, ranks, granularity)))
-        scope.enter_context(isolated(derive_seed(config.seed, "run", ranks.rank), device_of(model)))
-        stop = scope.enter_context(noting()) if storage.checkpoints else Stop()
-        told = ranks.first or observer.on_all_ranks
-        recorder = observer if told else Observer()
-        if ranks.first and not storage.is_baseline:
-            written = [_Writer(storage.folder)] if storage.folder is not None else []
-            recorder = Observers(*written, observer, *scope.enter_context(loggers(config)))
-        keeper = CheckpointedRun(
-            engine, tasks, config, ranks, storage, baselines, recorder, stop, model_format or ModelFormat()
-        )
-        if storage.folder is not None:
-            storage.folder.begin(dump(config), keeper.run.history)
-        scope.callback(keeper.abandon)
-        outcome = keeper.run.run()
-        saved = keeper.finish()
-        (number,) = ranks.max(stop.signal)
-        if number and storage.is_baseline:  # it came after the last point, and what follows is not to begin
-            raise Stopped(number, "go on with --resume auto")
-        summary = final_summary(tasks, config, outcome) | {"baselines": baselines}
-        held = asdict(engine.memory()) | {"peak": peak_bytes(device_of(model))}
-        summary |= {"ranks": ranks.size, "memory": held, "checkpoints": saved}
-        folder = storage.folder
-        if folder is not None:
-            report = page.render(summary, outcome.history, dump(config))
-            folder.write_result(engine.weights(), report, summary, model_format)
-        elif config.output_dir is not None:
-            deque(engine.weights(), maxlen=0)  # the first rank gathers them, and all take part
-    names = [task.name for task in tasks]
-    history = outcome.history
-    return Result(
-        tasks=names,
-        target=config.target,
-        alphas=np.array([[row["alpha"][name] for name in names] for row in history]),
-        weights=np.array([[1.0] * len(names), *([row["weight"][name] for name in names] for row in history)]),
-        history=history,
-        summary=summary,
-        model=model,
-    )
-
-
-@contextmanager
-def _closing(engine: Engine) -> Iterator[Engine]:
-    """The engine, which is closed at the end, together with the other ranks unless something failed."""
-    try:
-        yield engine
-    except BaseException:
-        engine.abandon()
-        raise
-    engine.close()
-
-
-def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) -> int:
-    """Refuse, before anything is trained or written, what cannot end well; the index of the target."""
-    target = check_tasks(tasks, config)
-    require_loggers(config)
-    require_packages(config.method)
-    zero = zero_of(config, ranks.size)
-    deepspeed = json.dumps(zero.settings, sort_keys=True) if zero else ""
-    data = [json.dumps(about_data(task)) for task in tasks]
-    ranks.require_same("what the ranks train", [*dump(config).splitlines(), deepspeed, *data])
-    if ranks.size > 1:
-        ranks.require_same("the data", [line for task in tasks for line in fingerprint(task)])
-    return target
-
-
-def require_packages(method: str) -> None:
-    """Refuse a method whose packages are not all there."""
-    missing = [name for name in find(method).packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise AvilError(
-            f"the method {method} needs {', '.join(missing)}, which is missing; install the extra conflicts: "
-            f"pip install 'avil-fast[conflicts]'"
-        )
-
-
-def check_tasks(tasks: Sequence[Task], config: TrainConfig) -> int:
-    """Refuse tasks that cannot be trained; the index of the target."""
-    names = [task.name for task in tasks]
-    if not 1 <= len(tasks) <= MAX_TASKS:
-        raise AvilError(f"there are {len(tasks)} tasks, but there must be 1 to {MAX_TASKS}")
-    if (twice := repeated(names)) is not None:
-        raise AvilError(f"two tasks are named {twice!r}; rename one")
-    if config.target not in names:
-        raise AvilError(f"target is {config.target!r}, but the tasks are {', '.join(names)}; name one of them")
-    for task in tasks:
-        for split in ("train", "dev", "test"):
-            data = getattr(task, split)
-            if data is not None:
-                require_data(data, f"task {task.name!r}: its {split} set")
-    target = names.index(config.target)
-    if config.finetune.epochs and length_of(tasks[target].train) is None:
-        raise AvilError(
-            f"target {config.target!r}: its train iterable has no len(), so there is no telling what an epoch of "
-            f"the fine-tune is; set finetune.epochs to 0"
-        )
-    if tasks[target].dev is None:
-        raise AvilError(f"target {config.target!r} has no dev set, which α is learned on; give it one")
-    return target
-
-
-class _Writer(Observer):
-    """Writes rounds to the run's folder."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.round = folder.append_metrics  # type: ignore[method-assign]

@@ -20,13 +20,13 @@ from avil_fast.report.formatting import rejected
 from avil_fast.report.headline_metric import SEEN, held_out
 
 if TYPE_CHECKING:
-    from avil_fast.api import Result
     from avil_fast.checkpoint.inspect import Inspection
     from avil_fast.comparing.comparison import Comparison
     from avil_fast.comparing.configs import Compared
     from avil_fast.evaluating import Evaluated
     from avil_fast.planning.plan import Plan
     from avil_fast.tasks.text.overview import Overview
+    from avil_fast.training import Result
 
 
 class Console:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from avil_fast import api
+from avil_fast import training
 from avil_fast.checkpoint.resume import Resume
 from avil_fast.config import Config, load
 from avil_fast.console import Console
@@ -25,6 +25,7 @@ from avil_fast.observer import Observers
 from avil_fast.progress import JsonLines
 from avil_fast.report.live import Live
 from avil_fast.report.summary import metric_of
+from avil_fast.run_checks import check_run, require_packages
 from avil_fast.run_storage import RunStorage, open_storage, require_free
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.task import Task
@@ -39,7 +40,7 @@ def train(
     watch: bool = False,
     as_json: bool = False,
     quiet: bool = False,
-) -> api.Result:
+) -> training.Result:
     """Train as a config file says (None: the bundled digits), with its baselines first, or go on with such a run.
 
     Under a launcher (deepspeed, torchrun) every rank calls this; the first one speaks.
@@ -58,9 +59,9 @@ def train(
         zero3 = start_zero(zero_of(config, ranks.size), device)
         model, tasks, model_format = build(config, zero3)
         ranks.on_first(lambda: require_free(config, resume))
-        target = api.check_run(tasks, config, ranks)
+        target = check_run(tasks, config, ranks)
         for method in baseline_methods(config, tasks, target):
-            api.require_packages(method)
+            require_packages(method)
         with open_storage(config, ranks, resume) as storage:
             baselines = dict(storage.baselines)
             lines = JsonLines(config.method) if as_json and ranks.first else None
@@ -79,7 +80,7 @@ def train(
                 observers = [scope.enter_context(console.running(config.method, config.rounds))]
                 observers += [own for own in (lines, live) if own is not None]
                 observer = Observers(*observers)
-                result = api.train(
+                result = training.train(
                     model.to(device),
                     tasks,
                     config,
@@ -121,7 +122,7 @@ def run_baseline(
     model, tasks, _ = build(config, zero3)
     plain = baseline_of(config, method)
     with console.running(method, config.rounds) as observer:
-        return api.train(model.to(device), tasks, plain, observer, storage=storage).summary
+        return training.train(model.to(device), tasks, plain, observer, storage=storage).summary
 
 
 def start_zero(zero: ZeroConfig | None, device: torch.device) -> dict[str, Any] | None:

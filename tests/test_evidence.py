@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import nn
 
-from avil_fast import api
+from avil_fast import training
 from avil_fast.comparing.entrants import parse
 from avil_fast.config import load
 from benchmarks.evidence.__main__ import METHODS, RESULTS, SETTINGS
@@ -61,7 +61,7 @@ def test_a_setting_on_embeddings_trains(path: Path) -> None:
     config = Domains(path, Path("nowhere")).config(["rounds=1", "steps_per_task=1", "finetune.epochs=0"])
     model, tasks = build(embedded, data_of(path), config.target, config.seed)
     assert tasks[0].name == config.target
-    result = api.train(model, tasks, config.model_copy(update={"output_dir": None}))
+    result = training.train(model, tasks, config.model_copy(update={"output_dir": None}))
     assert len(result.tasks) == 4
     assert result.summary["test_metric"] is not None
 
@@ -115,6 +115,6 @@ def test_the_last_layers_train() -> None:
             made[f"{domain}/{split}/mask"] = torch.arange(5) < torch.randint(1, 6, (20, 1))
             made[f"{domain}/{split}/labels"] = torch.randint(2, (20,))
     model, tasks = build_tuned(made, data_of(path) or {}, config.target, config.seed)
-    result = api.train(model, tasks, config.model_copy(update={"output_dir": None}))
+    result = training.train(model, tasks, config.model_copy(update={"output_dir": None}))
     assert len(result.tasks) == 4
     assert result.summary["test_metric"] is not None

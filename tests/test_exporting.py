@@ -20,7 +20,7 @@ import transformers
 import yaml
 from torch import Tensor
 
-from avil_fast import api, exporting, launch
+from avil_fast import exporting, launch, training
 from avil_fast.config import Config, from_settings
 from avil_fast.errors import AvilError
 from avil_fast.exporting import export
@@ -48,7 +48,7 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @dataclass(frozen=True)
 class Run:
     folder: Path
-    result: api.Result
+    result: training.Result
 
     def whole(self) -> Any:
         """The model that was trained, as transformers has it."""
@@ -124,7 +124,7 @@ def config(made: Path, folder: Path, **changes: Any) -> Config:
 def train(made: Path, folder: Path, **changes: Any) -> Run:
     found = config(made, folder, **changes)
     model, tasks, layout = build(found)
-    return Run(folder, api.train(model, tasks, found, model_format=layout))
+    return Run(folder, training.train(model, tasks, found, model_format=layout))
 
 
 def loaded(folder: Path) -> dict[str, Tensor]:

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from transformers import EvalPrediction, Trainer, TrainerCallback
 
-from avil_fast.api import Result
-from avil_fast.api import train as train_tasks
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch, Task
@@ -28,6 +26,8 @@ from avil_fast.trainer.settings import (
     require_supported,
     resume_of,
 )
+from avil_fast.training import Result
+from avil_fast.training import train as train_tasks
 
 
 class AvilTrainer(Trainer):  # type: ignore[misc]  # transformers is not type-checked

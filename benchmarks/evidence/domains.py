@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 import avil_fast as avil
-from avil_fast import api
+from avil_fast import training
 from avil_fast.config import TrainConfig, from_dotted
 from avil_fast.config.settings import assign
 from avil_fast.randomness import derive_seed
@@ -55,7 +55,7 @@ class Domains:
         """Into `output_dir`, or go on there."""
         config = self.config(overrides)
         model, tasks = build(load_file(self.embeddings), self._settings()["data"], config.target, config.seed)
-        api.train(model, tasks, config, resume="auto")
+        training.train(model, tasks, config, resume="auto")
 
     def _settings(self) -> dict:
         return yaml.safe_load(self.path.read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 import avil_fast as avil
-from avil_fast import api
+from avil_fast import training
 from avil_fast.randomness import derive_seed
 from benchmarks.evidence.domains import DOMAINS, Domains, encoder
 
@@ -34,7 +34,7 @@ class TunedDomains(Domains):
     def train(self, overrides: Sequence[str]) -> None:
         config = self.config(overrides)
         model, tasks = build(load_file(self.embeddings), self._settings()["data"], config.target, config.seed)
-        api.train(model, tasks, config, resume="auto")
+        training.train(model, tasks, config, resume="auto")
 
 
 class LastLayers(nn.Module):

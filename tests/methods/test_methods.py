@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import avil_fast as avil
-from avil_fast import api
+from avil_fast import training
 from avil_fast.config import AlphaConfig, from_dotted, load
 from avil_fast.engine.base import Evaluation
 from avil_fast.engine.factory import make_engine
@@ -710,5 +710,5 @@ def test_rounds_are_logged_without_a_folder_but_not_those_of_baselines(monkeypat
     assert logged == [0, 1, 2, -1]
     config = from_dotted({"target": "t", "output_dir": None} | options)
     storage = RunStorage().of_baseline("single", config, ALONE)
-    api.train(copy.deepcopy(case.model), case.tasks(), config, storage=storage)
+    training.train(copy.deepcopy(case.model), case.tasks(), config, storage=storage)
     assert logged == [0, 1, 2, -1]

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from avil_fast import api, launch
+from avil_fast import launch, training
 from avil_fast.config import load
 from avil_fast.errors import AvilError
 from avil_fast.report.folder import RunFolder
@@ -31,7 +31,7 @@ TINY = [
     "model.dropout=0.3",
     "device=cpu",
 ]
-Run = tuple[Path, api.Result]
+Run = tuple[Path, training.Result]
 
 
 def train(folder: Path, *more: str) -> Run:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from avil_fast import api
+from avil_fast import training
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
 from avil_fast.report import live as module
@@ -223,7 +223,7 @@ def test_the_round_that_would_be_kept(keep: str) -> None:
 def test_a_summary_so_far_is_that_of_a_run_which_ends_there() -> None:
     case = linear()
     config = TrainConfig(target="t", rounds=2, output_dir=None, finetune={"epochs": 0}, batch_size=4)
-    found = api.train(case.model, case.tasks(), config)
+    found = training.train(case.model, case.tasks(), config)
     ours = provisional_summary(config, found.tasks, found.summary["metric"], found.history)
     for key in ours.keys() - {"steps", "seconds", "versions", "baselines", "dev_loss", "dev_metric"}:
         assert ours[key] == pytest.approx(found.summary[key], rel=1e-6), key

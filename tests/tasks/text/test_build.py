@@ -13,10 +13,11 @@ import torch
 import transformers
 from torch import Tensor
 
-from avil_fast import api
+from avil_fast import training
 from avil_fast.config import Config, from_settings
 from avil_fast.engine.ranks import Ranks
 from avil_fast.errors import AvilError
+from avil_fast.run_checks import check_run
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.text.heads import SharedBody
 from tests.speed import slow_but
@@ -86,9 +87,9 @@ def language(made: Path, **changes: Any) -> Config:
     return run(made, **{"tasks": tasks, "model": model, "steps_per_task": 3, "alpha": {"steps": 1}} | changes)
 
 
-def trained(config: Config) -> api.Result:
+def trained(config: Config) -> training.Result:
     model, tasks, model_format = build(config)
-    return api.train(model, tasks, config, model_format=model_format)
+    return training.train(model, tasks, config, model_format=model_format)
 
 
 def test_a_body_is_shared_and_every_task_has_a_head_of_its_own(made: Path) -> None:
@@ -284,7 +285,7 @@ def test_ranks_with_other_labels_of_the_same_number_are_told_apart(made: Path, t
     for own in (rows, rows, swapped):
         made_up.write(path, own)
         config = run(made, tasks={"news": {"files": {"train": path}, "hold_out": {"dev": 5}}})
-        api.check_run(build(config)[1], config, ranks)
+        check_run(build(config)[1], config, ranks)
     one, same, other = ranks.__dict__["lines"]
     assert one == same
     assert one != other
@@ -297,12 +298,12 @@ def test_a_run_does_not_go_on_with_other_labels(made: Path, tmp_path: Path) -> N
     config = run(made, tasks=tasks, output_dir=tmp_path / "run", steps_per_task=1, checkpoints={"minutes": 0})
     trained(config)
     model, others, model_format = build(config)
-    api.train(model, others, config, model_format=model_format, resume="auto")
+    training.train(model, others, config, model_format=model_format, resume="auto")
     last = rows[-1] | {"label": {"good": "bad", "bad": "good"}[rows[-1]["label"]]}
     made_up.write(tmp_path / "train.csv", [*rows[:-1], last])
     model, others, model_format = build(config)
     with pytest.raises(AvilError, match=r"was made with other data: task 'news' .* digest .*; give the data"):
-        api.train(model, others, config, model_format=model_format, resume="auto")
+        training.train(model, others, config, model_format=model_format, resume="auto")
 
 
 def test_a_leak_stops_a_run(made: Path) -> None:

@@ -1,0 +1,75 @@
+"""What is refused before anything is trained or written, as it cannot end well."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Sequence
+
+from avil_fast.config import TrainConfig, dump
+from avil_fast.engine.factory import zero_of
+from avil_fast.engine.ranks import ALONE, Ranks
+from avil_fast.errors import AvilError
+from avil_fast.methods import find
+from avil_fast.metric_loggers import require_loggers
+from avil_fast.names import repeated
+from avil_fast.ops.checks import MAX_TASKS
+from avil_fast.tasks.data_fingerprint import fingerprint
+from avil_fast.tasks.data_kinds import about_data, length_of, require_data
+from avil_fast.tasks.task import Task
+
+
+def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) -> int:
+    """Refuse settings, tasks, data and packages that a run cannot end well with, and ranks that differ in them.
+
+    Returns:
+        The index of the target.
+
+    Raises:
+        AvilError: says what is wrong and what to do.
+    """
+    target = check_tasks(tasks, config)
+    require_loggers(config)
+    require_packages(config.method)
+    zero = zero_of(config, ranks.size)
+    deepspeed = json.dumps(zero.settings, sort_keys=True) if zero else ""
+    data = [json.dumps(about_data(task)) for task in tasks]
+    ranks.require_same("what the ranks train", [*dump(config).splitlines(), deepspeed, *data])
+    if ranks.size > 1:
+        ranks.require_same("the data", [line for task in tasks for line in fingerprint(task)])
+    return target
+
+
+def require_packages(method: str) -> None:
+    """Refuse a method whose packages are not all there."""
+    missing = [name for name in find(method).packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise AvilError(
+            f"the method {method} needs {', '.join(missing)}, which is missing; install the extra conflicts: "
+            f"pip install 'avil-fast[conflicts]'"
+        )
+
+
+def check_tasks(tasks: Sequence[Task], config: TrainConfig) -> int:
+    """Refuse tasks that cannot be trained; the index of the target."""
+    names = [task.name for task in tasks]
+    if not 1 <= len(tasks) <= MAX_TASKS:
+        raise AvilError(f"there are {len(tasks)} tasks, but there must be 1 to {MAX_TASKS}")
+    if (twice := repeated(names)) is not None:
+        raise AvilError(f"two tasks are named {twice!r}; rename one")
+    if config.target not in names:
+        raise AvilError(f"target is {config.target!r}, but the tasks are {', '.join(names)}; name one of them")
+    for task in tasks:
+        for split in ("train", "dev", "test"):
+            data = getattr(task, split)
+            if data is not None:
+                require_data(data, f"task {task.name!r}: its {split} set")
+    target = names.index(config.target)
+    if config.finetune.epochs and length_of(tasks[target].train) is None:
+        raise AvilError(
+            f"target {config.target!r}: its train iterable has no len(), so there is no telling what an epoch of "
+            f"the fine-tune is; set finetune.epochs to 0"
+        )
+    if tasks[target].dev is None:
+        raise AvilError(f"target {config.target!r} has no dev set, which α is learned on; give it one")
+    return target

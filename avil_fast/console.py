@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from avil_fast.engine.clock import PARTS
 from avil_fast.observer import Observer
 from avil_fast.progress import bar, in_words
 from avil_fast.report.folder import REPORT
-from avil_fast.report.formatting import rejected
-from avil_fast.report.headline_metric import SEEN, held_out
+from avil_fast.report.formatting import NONE, rejected
+from avil_fast.report.headline_metric import SEEN, held_out, shown
 
 if TYPE_CHECKING:
     from avil_fast.checkpoint.inspect import Inspection
@@ -43,124 +43,123 @@ class Console:
         """A sentence of its own."""
         self._rich.print(sentence, soft_wrap=True)
 
+    def _table(
+        self,
+        head: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        left: Collection[str] = (),
+        title: str | None = None,
+        whole: Collection[str] = (),
+    ) -> None:
+        """Rows under their head: the columns of `left` begin at the left, and those of `whole` are not wrapped."""
+        table = Table(title=title, title_justify="left")
+        for name in head:
+            table.add_column(name, justify="left" if name in left else "right", no_wrap=name in whole)
+        for row in rows:
+            table.add_row(*row)
+        self._rich.print(table)
+
     def result(self, result: Result, folder: Path | None) -> None:
         """The answer: the target's metric beside the baselines', what α said, where the report lies."""
         summary = result.summary
-        table = Table(title=f"target {result.target}", title_justify="left")
-        table.add_column("method")
-        kind = "metric" if summary["metric"] else "loss"
-        measured = summary["metric"]["name"] if summary["metric"] else "loss"
-        table.add_column(f"test {measured}", justify="right")
-        table.add_column(f"dev {measured}", justify="right")
-        table.add_column("steps on target", justify="right")
-        table.add_column("on auxiliaries", justify="right")
-        table.add_column("seconds", justify="right")
-        for name, run in ((summary["method"], summary), *summary["baselines"].items()):
-            target_steps = run["steps"][result.target]
-            table.add_row(
-                name,
-                _told(run[f"test_{kind}"], summary),
-                _told(run[f"dev_{kind}"], summary) if held_out(run) else SEEN,
-                str(target_steps),
-                str(sum(run["steps"].values()) - target_steps),
-                f"{run['seconds']:.1f}",
-            )
-        self._rich.print(table)
-        coefficients = Table(title="what was learned about the tasks", title_justify="left")
-        coefficients.add_column("task")
-        coefficients.add_column("mean α", justify="right")
-        coefficients.add_column("final weight", justify="right")
-        for name in result.tasks:
-            coefficients.add_row(name, f"{summary['alpha_mean'][name]:.2f}", f"{summary['weight_last'][name]:.2f}")
-        self._rich.print(coefficients)
-        if told := rejected(summary):
-            self._rich.print(told, soft_wrap=True)
-        self._rich.print(_time(result.history), soft_wrap=True)
-        self._rich.print(_memory(summary), soft_wrap=True)
+        metric = summary["metric"]
+        named = [(summary["method"], summary), *summary["baselines"].items()]
+        runs = [run for _, run in named]
+        rows = []
+        for name, run in named:
+            on_target = run["steps"][result.target]
+            on_others = sum(run["steps"].values()) - on_target
+            figures = _figures(run, metric, runs)
+            rows.append([name, *figures, str(on_target), str(on_others), f"{run['seconds']:.1f}"])
+        measured = metric["name"] if metric else "loss"
+        head = ["method", f"test {measured}", f"dev {measured}", "steps on target", "on auxiliaries", "seconds"]
+        self._table(head, rows, left=["method"], title=f"target {result.target}")
+        self._table(
+            ["task", "mean α", "final weight"],
+            [
+                [name, f"{summary['alpha_mean'][name]:.2f}", f"{summary['weight_last'][name]:.2f}"]
+                for name in result.tasks
+            ],
+            left=["task"],
+            title="what was learned about the tasks",
+        )
+        if sentence := rejected(summary):
+            self.say(sentence)
+        self.say(_time(result.history))
+        self.say(_memory(summary))
         if folder is not None:
-            self._rich.print(f"report: {folder / REPORT}", soft_wrap=True, markup=False)
+            self.say(f"report: {folder / REPORT}")
 
-    def evaluated(self, found: Evaluated) -> None:
+    def evaluated(self, evaluated: Evaluated) -> None:
         """A run's model, measured again, beside what the run itself found."""
-        summary = {"metric": found.metric}
-        kind = "metric" if found.metric else "loss"
-        table = Table(title=f"target {found.run.summary['target']}", title_justify="left")
-        for name in ("split", "loss", *([found.metric["name"]] if found.metric else []), "the run's own"):
-            table.add_column(name, justify="left" if name == "split" else "right")
-        for split, measured in found.splits.items():
-            own = _told(found.run.summary[f"{split}_{kind}"], summary)
-            metric = [_told(measured.metric, summary)] if found.metric else []
-            table.add_row(split, f"{measured.loss:.4g}", *metric, own)
-        self._rich.print(table)
+        metric, summary = evaluated.metric, evaluated.run.summary
+        rows = []
+        for split, measured in evaluated.splits.items():
+            again = [shown(measured.metric, metric, [summary])] if metric else []
+            before = shown(summary[f"{split}_{'metric' if metric else 'loss'}"], metric, [summary])
+            rows.append([split, f"{measured.loss:.4g}", *again, before])
+        head = ["split", "loss", *([metric["name"]] if metric else []), "the run's own"]
+        self._table(head, rows, left=["split"], title=f"target {summary['target']}")
 
-    def compared(self, found: Compared) -> None:
+    def compared(self, compared: Compared) -> None:
         """Runs side by side."""
-        table = Table()
-        for name in ("run", "method", "test", "dev", "steps", "seconds"):
-            table.add_column(name, justify="left" if name in ("run", "method") else "right")
-        for name, run in found.runs.items():
+        rows = []
+        for name, run in compared.runs.items():
             summary = run.summary
-            kind = "metric" if summary["metric"] else "loss"
-            dev = _told(summary[f"dev_{kind}"], summary) if held_out(summary) else SEEN
-            values = [_told(summary[f"test_{kind}"], summary), dev]
+            figures = _figures(summary, summary["metric"], [summary])
             steps = str(sum(summary["steps"].values()))
-            table.add_row(name, summary["method"], *values, steps, f"{summary['seconds']:.1f}")
-        self._rich.print(table)
-        self._rich.print(f"report: {found.report}", soft_wrap=True, markup=False)
+            rows.append([name, summary["method"], *figures, steps, f"{summary['seconds']:.1f}"])
+        self._table(["run", "method", "test", "dev", "steps", "seconds"], rows, left=["run", "method"])
+        self.say(f"report: {compared.report}")
 
-    def methods(self, found: Comparison) -> None:
+    def methods(self, comparison: Comparison) -> None:
         """Methods side by side."""
         from avil_fast.comparing.page import budgets, results
 
-        for made in (results(found), budgets(found)):
-            table = Table()
-            for name in made.head:
-                table.add_column(name, justify="left" if name in ("method", "against") else "right")
-            for row in made.rows:
-                table.add_row(*row)
-            self._rich.print(table)
+        for table in (results(comparison), budgets(comparison)):
+            self._table(table.head, table.rows, left=["method", "against"])
         self.say(
-            f"p: paired t-test over {len(found.seeds)} seeds against the best other method, corrected (Holm)"
-            if len(found.seeds) > 1
+            f"p: paired t-test over {len(comparison.seeds)} seeds against the best other method, corrected (Holm)"
+            if len(comparison.seeds) > 1
             else "one seed tells little; give --seeds 5 or more"
         )
-        self._rich.print(f"page: {found.page}", soft_wrap=True, markup=False)
+        self.say(f"page: {comparison.page}")
 
-    def plan(self, found: Plan) -> None:
+    def plan(self, plan: Plan) -> None:
         """What a run takes on each rank."""
-        sizes, on_gpu = found.sizes, found.gpu is not None
-        told = f"{_count(sizes.shared)} shared elements that are trained"
-        told += f", {_count(sum(sizes.heads))} in heads" if sum(sizes.heads) else ""
-        told += f", {_count(sizes.frozen)} frozen" if sizes.frozen else ""
-        kind = f"x {found.gpu.name}" if found.gpu else "CPU processes"
-        self.say(f"{told}; {found.tasks} tasks; {found.ranks} {kind}")
-        table = Table(title=f"memory of a {'GPU' if on_gpu else 'process'}", title_justify="left")
-        for name in ("part", "size", *(["where"] if on_gpu else []), "how it is counted"):
-            table.add_column(name, justify="right" if name == "size" else "left")
-        largest = max((part for part in found.parts if not part.at_once), key=lambda part: part.nbytes)
-        for part in found.parts:
+        sizes, on_gpu = plan.sizes, plan.gpu is not None
+        model = f"{_count(sizes.shared)} shared elements that are trained"
+        model += f", {_count(sum(sizes.heads))} in heads" if sum(sizes.heads) else ""
+        model += f", {_count(sizes.frozen)} frozen" if sizes.frozen else ""
+        kind = f"x {plan.gpu.name}" if plan.gpu else "CPU processes"
+        self.say(f"{model}; {plan.tasks} tasks; {plan.ranks} {kind}")
+        largest = max((part for part in plan.parts if not part.at_once), key=lambda part: part.nbytes)
+        rows = []
+        for part in plan.parts:
             place = [{"device": "GPU", "host": "CPU"}[part.place]] if on_gpu else []
             counted = part.formula if part.at_once or part is largest else f"{part.formula}; at another time"
-            table.add_row(part.name, decimal(round(part.nbytes)), *place, counted)
-        self._rich.print(table)
-        self.say(_verdict(found))
-        moved = found.traffic
+            rows.append([part.name, decimal(round(part.nbytes)), *place, counted])
+        text = ["part", *(["where"] if on_gpu else []), "how it is counted"]
+        title = f"memory of a {'GPU' if on_gpu else 'process'}"
+        self._table([text[0], "size", *text[1:]], rows, left=text, title=title)
+        self.say(_verdict(plan))
+        moved = plan.traffic
         if moved.passes:
             parts = [f"{moved.passes} passes forward and backward over the dev examples"]
             parts += [f"{decimal(round(moved.memory))} read and written by operations on deltas"]
             parts += [f"{decimal(round(moved.network))} received from other ranks"] if moved.network else []
             parts += [f"{decimal(round(moved.bus))} between GPU and CPU"] if moved.bus else []
             self.say(f"αVIL's own work in a round: {', '.join(parts)}")
-        if found.seconds:
-            times = ", ".join(f"{what} {seconds:.2g} s" for what, seconds in found.seconds.items())
+        if plan.seconds:
+            times = ", ".join(f"{what} {seconds:.2g} s" for what, seconds in plan.seconds.items())
             self.say(f"which takes at least: {times}")
-        for note in found.notes:
+        for note in plan.notes:
             self.say(f"note: {note}")
 
-    def checkpoint(self, path: Path, found: Inspection, checked: bool) -> None:
+    def checkpoint(self, path: Path, inspection: Inspection, checked: bool) -> None:
         """What a checkpoint is."""
-        manifest, config = found.manifest, found.manifest.config
-        self._rich.print(str(path), soft_wrap=True, markup=False)
+        manifest, config = inspection.manifest, inspection.manifest.config
+        self.say(str(path))
         table = Table(show_header=False)
         tasks = ", ".join(task["name"] for task in manifest.tasks if task["name"] != config["target"])
         table.add_row("run", f"{config['method']} for {config['target']}, with {tasks or 'no auxiliary'}")
@@ -168,44 +167,53 @@ class Console:
         table.add_row("where", f"{in_words(manifest.where)}, of {config['rounds']} rounds")
         ranks = "1 process" if manifest.ranks == 1 else f"{manifest.ranks} ranks"
         table.add_row("trained by", f"{ranks}, {manifest.engine}")
-        parts = sorted(found.parts.items(), key=lambda part: -part[1])
-        table.add_row("size", "\n".join([decimal(found.nbytes), *(f"{decimal(n)} {part}" for part, n in parts)]))
+        parts = sorted(inspection.parts.items(), key=lambda part: -part[1])
+        sizes = [decimal(inspection.nbytes), *(f"{decimal(nbytes)} {part}" for part, nbytes in parts)]
+        table.add_row("size", "\n".join(sizes))
         whole = "yes" if checked else "sizes are right; contents were not checked"
-        table.add_row("whole", "no" if found.damage else whole)
+        table.add_row("whole", "no" if inspection.damage else whole)
         self._rich.print(table)
 
-    def data(self, found: Overview) -> None:
+    def data(self, overview: Overview) -> None:
         """What a run's data looks like."""
-        table = Table()
-        table.add_column("task")
-        table.add_column("split")
-        for name in ("examples", "items", "labels", "tokens", "cut", "repeated"):
-            table.add_column(name, justify="right", no_wrap=name in ("labels", "tokens"))
-        for split in found.splits:
-            table.add_row(
-                split.task,
-                split.split,
-                str(split.examples),
-                str(split.items),
-                "\n".join(f"{name} {value:g}" for name, value in split.labels.items()) or "–",
-                " ".join(map(str, split.tokens.values())),
-                f"{split.cut} ({split.cut / split.examples:.0%})" if split.cut else "0",
-                str(split.repeated),
-            )
-        self._rich.print(table)
-        self._rich.print("Tokens: the median, 95 % have no more, the longest. Cut: longer than the model reads.")
-        self._rich.print("As the model sees them; what is learned is bold.")
-        for split in found.splits:
+        self._table(
+            ["task", "split", "examples", "items", "labels", "tokens", "cut", "repeated"],
+            [
+                [
+                    split.task,
+                    split.split,
+                    str(split.examples),
+                    str(split.items),
+                    "\n".join(f"{name} {value:g}" for name, value in split.labels.items()) or NONE,
+                    " ".join(map(str, split.tokens.values())),
+                    f"{split.cut} ({split.cut / split.examples:.0%})" if split.cut else "0",
+                    str(split.repeated),
+                ]
+                for split in overview.splits
+            ],
+            left=["task", "split"],
+            whole=["labels", "tokens"],
+        )
+        self.say("Tokens: the median, 95 % have no more, the longest. Cut: longer than the model reads.")
+        self.say("As the model sees them; what is learned is bold.")
+        for split in overview.splits:
             if split.split == "train":
                 line = Text(f"{split.task}: ")
                 for part, learned in split.shown:
                     line.append(part, style="bold" if learned else "")
                 self._rich.print(line, soft_wrap=True)
-        for leak in found.leaks:
+        for leak in overview.leaks:
             if not leak.stops:
-                self._rich.print(f"overlap: {leak.overlap}. {leak.sentence}", soft_wrap=True, markup=False)
-        if not found.leaks:
-            self._rich.print("No row of the target's dev or test set stands anywhere else.")
+                self.say(f"overlap: {leak.overlap}. {leak.sentence}")
+        if not overview.leaks:
+            self.say("No row of the target's dev or test set stands anywhere else.")
+
+
+def _figures(run: dict[str, Any], metric: dict[str, Any] | None, runs: Iterable[dict[str, Any]]) -> list[str]:
+    """A run's metric, or its loss where there is none, on test and on dev, as it stands among the runs."""
+    kind = "metric" if metric else "loss"
+    test, dev = (shown(run[f"{split}_{kind}"], metric, runs) for split in ("test", "dev"))
+    return [test, dev if held_out(run) else SEEN]
 
 
 def _verdict(plan: Plan) -> str:
@@ -217,15 +225,15 @@ def _verdict(plan: Plan) -> str:
     host = f", and {decimal(round(plan.host))} for each in the CPU's memory" if plan.host else ""
     if plan.fits:
         return f"fits: at most {size} of {room}{host}; {largest}"
-    told = f"does not fit: {size}, but there are {room}; {largest}."
+    problem = f"does not fit: {size}, but there are {room}; {largest}."
     if plan.advice is None:
-        return f"{told} No setting makes it fit: use model.lora, a lower model.max_length, or more GPUs"
+        return f"{problem} No setting makes it fit: use model.lora, a lower model.max_length, or more GPUs"
     changes = [f"{change.words} ({change.cost})" for change in plan.advice.changes]
     if plan.advice.ranks > plan.ranks:
         changes.append(f"--gpus {plan.advice.ranks}")
     then = f"then it takes {decimal(round(plan.advice.nbytes))}"
     then += f", and {decimal(round(plan.advice.host))} for each in the CPU's memory" if plan.advice.host else ""
-    return f"{told} The cheapest change: {', '.join(changes)}; {then}"
+    return f"{problem} The cheapest change: {', '.join(changes)}; {then}"
 
 
 def _count(elements: int) -> str:
@@ -248,10 +256,3 @@ def _memory(summary: dict[str, Any]) -> str:
     base, bank = (decimal(summary["memory"][part]) for part in ("base", "bank"))
     where = "" if summary["ranks"] == 1 else f" on each of {summary['ranks']} ranks"
     return f"memory beyond training{where}: {base} for θ, {bank} for the deltas"
-
-
-def _told(value: float | None, summary: dict[str, Any]) -> str:
-    """A metric, as percent if it is a fraction."""
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f} %" if summary["metric"] and summary["metric"]["percent"] else f"{value:.4g}"

@@ -15,7 +15,7 @@ from avil_fast.config.tasks import TextTasksConfig
 from avil_fast.report.exported_run import ExportedRun
 from avil_fast.report.formatting import NONE, number
 from avil_fast.report.front_matter import front_matter, title
-from avil_fast.report.headline_metric import SEEN, held_out
+from avil_fast.report.headline_metric import SEEN, held_out, shown
 from avil_fast.report.redaction import hidden, plain
 from avil_fast.yaml_text import to_yaml
 
@@ -99,13 +99,11 @@ def _has_pairs(run: ExportedRun) -> bool:
 def _results(summary: dict[str, Any], metric: dict[str, Any] | None) -> list[dict[str, str]]:
     """Rows of the table: this run, then its baselines."""
     runs = [summary, *summary["baselines"].values()]
-    values = [run[f"{split}_metric"] for run in runs for split in ("dev", "test")]
-    percent = bool(metric and metric.get("percent")) and all(0 <= v <= 1 for v in values if v is not None)
     return [
         {
             "name": f"`{run['method']}`" + (", this model" if run is summary else ""),
-            "dev": number(run["dev_metric"], percent) if held_out(run) else SEEN,
-            "test": number(run["test_metric"], percent),
+            "dev": shown(run["dev_metric"], metric, runs) if held_out(run) else SEEN,
+            "test": shown(run["test_metric"], metric, runs),
             "loss": number(run["dev_loss"]) if held_out(run) else SEEN,
             "test_loss": number(run["test_loss"]),
         }

@@ -1,10 +1,12 @@
-"""What a run is judged by."""
+"""What a run is judged by, and how that is shown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from avil_fast.report.formatting import number
 
 _KEYS = ("test_metric", "dev_metric", "test_loss", "dev_loss")
 """The first of these that all runs have."""
@@ -31,8 +33,13 @@ class Measure:
     lower_is_better: bool
 
 
-def measure(runs: Sequence[Mapping[str, Any]]) -> Measure:
-    """That of the summaries of runs with the same metric."""
+def measure(runs: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]] = ()) -> Measure:
+    """The measure by which runs with the same metric are compared.
+
+    Args:
+        runs: their summaries.
+        beside: more summaries, and rounds, that are shown with them.
+    """
     key = next((key for key in _KEYS if all(run[key] is not None for run in runs)), "dev_loss")
     metric = metric_info(runs[0])
     is_metric = key.endswith("metric")
@@ -40,7 +47,7 @@ def measure(runs: Sequence[Mapping[str, Any]]) -> Measure:
     return Measure(
         key,
         key.replace("metric", metric["name"]).replace("_", " ") + ("" if known else f" ({SEEN})"),
-        is_metric and metric["percent"],
+        is_metric and in_percent(metric, [*runs, *beside]),
         not (is_metric and metric["higher_is_better"]),
     )
 
@@ -60,7 +67,12 @@ def measured(rows: Iterable[Mapping[str, Any]], key: str) -> list[float | None]:
     return [row[key] if key.startswith("test") or held_out(row) else None for row in rows]
 
 
-def is_percentage(rows: Iterable[Mapping[str, Any]]) -> bool:
-    """All metrics of summaries or rounds can be read as shares of one."""
+def in_percent(metric: Mapping[str, Any] | None, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a metric is shown as a percentage: it is a share of one, and so are all in summaries or rounds."""
     values = [row[key] for row in rows for key in _KEYS[:2]]
-    return all(0 <= value <= 1 for value in values if value is not None)
+    return bool(metric and metric.get("percent")) and all(0 <= value <= 1 for value in values if value is not None)
+
+
+def shown(value: float | None, metric: Mapping[str, Any] | None, rows: Iterable[Mapping[str, Any]]) -> str:
+    """A metric's value, or a loss where there is no metric, as it stands among summaries or rounds."""
+    return number(value, in_percent(metric, rows))

@@ -11,7 +11,7 @@ from avil_fast.report import figures, formatting, plots
 from avil_fast.report.auxiliaries import verdicts
 from avil_fast.report.figures import Curve, Figure
 from avil_fast.report.formatting import number
-from avil_fast.report.headline_metric import Measure, held_out, is_percentage, measure, measured
+from avil_fast.report.headline_metric import Measure, held_out, measure, measured
 from avil_fast.report.templates import template
 
 
@@ -41,8 +41,7 @@ def render(
         live: for a page that a running process serves.
     """
     runs = [summary, *summary["baselines"].values()]
-    judged = measure([summary])
-    percent = judged.percent and is_percentage([*runs, *history])
+    judged = measure([summary], beside=[*runs[1:], *history])
     ranks = summary.get("ranks") or 1
     goes_on = live is not None and live.planned > 0
     return template("page").render(
@@ -51,13 +50,13 @@ def render(
         config=config,
         measure=judged.name,
         lower_is_better=judged.lower_is_better,
-        value=number(summary[judged.key], percent),
+        value=number(summary[judged.key], judged.percent),
         others=[
-            (run["method"], number(run[judged.key], percent), _compared(summary, run, judged, percent))
+            (run["method"], number(run[judged.key], judged.percent), _compared(summary, run, judged))
             for run in runs[1:]
         ],
         verdicts=verdicts(summary, history),
-        figures=list(_figures(summary, history, percent, "best so far" if goes_on else "kept")),
+        figures=list(_figures(summary, history, judged.percent, "best so far" if goes_on else "kept")),
         rejected=formatting.rejected(summary),
         memory=[formatting.memory(run) for run in runs],
         ranks=ranks,
@@ -68,13 +67,13 @@ def render(
     )
 
 
-def _compared(summary: dict[str, Any], baseline: dict[str, Any], judged: Measure, percent: bool) -> str:
+def _compared(summary: dict[str, Any], baseline: dict[str, Any], judged: Measure) -> str:
     value, other = summary[judged.key], baseline[judged.key]
     if value is None or other is None:
         return "not measured"
     if judged.key.startswith("dev") and held_out(summary) != held_out(baseline):
         return "this run is not to be compared, as one of them was trained on the dev set"
-    by = formatting.difference(value, other, percent)
+    by = formatting.difference(value, other, judged.percent)
     if by and judged.lower_is_better:
         by += ", and so better" if value < other else ", and so worse"
     return f"this run is {by or 'equal'}"

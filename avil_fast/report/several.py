@@ -11,7 +11,16 @@ from avil_fast.errors import AvilError
 from avil_fast.report import figures, plots
 from avil_fast.report.figures import Curve, Figure, Table
 from avil_fast.report.formatting import NONE, difference, memory, number
-from avil_fast.report.headline_metric import SEEN, Measure, held_out, is_percentage, measure, measured, metric_info
+from avil_fast.report.headline_metric import (
+    SEEN,
+    Measure,
+    held_out,
+    in_percent,
+    measure,
+    measured,
+    metric_info,
+    shown,
+)
 from avil_fast.report.run import FinishedRun
 from avil_fast.report.templates import template
 
@@ -25,14 +34,13 @@ def render(runs: Sequence[FinishedRun]) -> str:
     summaries = {label: run.summary for label, run in named.items()}
     why_not = _why_not_ranked(list(summaries.values()))
     judged = measure(list(summaries.values()))
-    percent = judged.percent and is_percentage(summaries.values())
     ranking = [] if why_not else _ranking(summaries, judged)
     styles = plots.line_styles(list(named), ranking[0] if ranking else next(iter(named)))
     differences = _differences({label: run.settings for label, run in named.items()})
 
     def behind(label: str) -> str:
         """How far a run lies from the best one; empty for that itself, and for its like."""
-        return difference(summaries[label][judged.key], summaries[ranking[0]][judged.key], percent)
+        return difference(summaries[label][judged.key], summaries[ranking[0]][judged.key], judged.percent)
 
     return template("several").render(
         runs=named,
@@ -40,9 +48,9 @@ def render(runs: Sequence[FinishedRun]) -> str:
         target=runs[0].summary["target"],
         measure=judged,
         best=[label for label in ranking if not behind(label)],
-        value=number(summaries[ranking[0]][judged.key], percent) if ranking else "",
+        value=number(summaries[ranking[0]][judged.key], judged.percent) if ranking else "",
         others=[
-            (label, number(summaries[label][judged.key], percent), behind(label))
+            (label, number(summaries[label][judged.key], judged.percent), behind(label))
             for label in ranking
             if behind(label)
         ],
@@ -117,7 +125,7 @@ def _measured(run: dict[str, Any], split: str, named: bool) -> str:
         return SEEN
     metric = metric_info(run)
     if run[f"{split}_metric"] is not None:
-        value, name = number(run[f"{split}_metric"], metric["percent"] and is_percentage([run])), metric["name"]
+        value, name = shown(run[f"{split}_metric"], metric, [run]), metric["name"]
     elif run["dev_metric"] is None and run[f"{split}_loss"] is not None:
         value, name = number(run[f"{split}_loss"]), "loss"
     else:
@@ -165,7 +173,7 @@ def _progress(runs: Mapping[str, FinishedRun], styles: Mapping[str, plots.Style]
         key = "dev_loss" if name == "loss" else "dev_metric"
         curves = {label: Curve(styles[label], measured(run.history, key)) for label, run in group.items()}
         rows = [row for run in group.values() for row in (run.summary, *run.history)]
-        percent = key != "dev_loss" and all(metric_info(run.summary)["percent"] for run in group.values())
+        percent = key != "dev_loss" and all(in_percent(metric_info(run.summary), rows) for run in group.values())
         yield figures.over_rounds(
             f"progress-{i}",
             f"Dev {name} of {target}",
@@ -174,7 +182,7 @@ def _progress(runs: Mapping[str, FinishedRun], styles: Mapping[str, plots.Style]
             + ", ".join(f"{label} {number(curve.values[-1])}" for label, curve in curves.items()),
             curves,
             _rounds(group),
-            percent and is_percentage(rows),
+            percent,
         )
 
 

@@ -60,7 +60,8 @@ def train(
         model, tasks, model_format = build(config, zero3)
         ranks.on_first(lambda: require_free(config, resume))
         target = check_run(tasks, config, ranks)
-        for method in baseline_methods(config, tasks, target):
+        planned = {name: baseline_of(config, name) for name in baseline_methods(config, tasks, target)}
+        for method in planned:
             require_packages(method)
         with open_storage(config, ranks, resume) as storage:
             baselines = dict(storage.baselines)
@@ -69,17 +70,16 @@ def train(
                 live = None
                 if watch and ranks.first:
                     names = [task.name for task in tasks]
-                    live = Live(config, names, metric_of(tasks, config.target), (), baselines)
+                    live = Live(config, names, metric_of(tasks, config.target), baselines)
                     scope.enter_context(live)
                     where = f"the report of this run: {live.address}"
                     print(where, file=sys.stderr if as_json else sys.stdout, flush=True)
-                for method in baseline_methods(config, tasks, target):
+                for method, plain in planned.items():
                     if method not in baselines:
-                        own = storage.of_baseline(method, baseline_of(config, method), ranks)
-                        baselines[method] = run_baseline(config, method, device, console, zero3, own)
-                observers = [scope.enter_context(console.running(config.method, config.rounds))]
-                observers += [own for own in (lines, live) if own is not None]
-                observer = Observers(*observers)
+                        its_storage = storage.of_baseline(method, plain, ranks)
+                        baselines[method] = run_baseline(plain, device, console, zero3, its_storage)
+                progress = scope.enter_context(console.running(config.method, config.rounds))
+                observer = Observers(progress, *filter(None, (lines, live)))
                 result = training.train(
                     model.to(device),
                     tasks,
@@ -111,17 +111,15 @@ def baseline_of(config: Config, method: str) -> Config:
 
 
 def run_baseline(
-    config: Config,
-    method: str,
+    plain: Config,
     device: torch.device,
     console: Console,
     zero3: dict[str, Any] | None = None,
     storage: RunStorage | None = None,
 ) -> dict[str, Any]:
-    """Train a fresh model with another method on the same tasks and budget; its summary."""
-    model, tasks, _ = build(config, zero3)
-    plain = baseline_of(config, method)
-    with console.running(method, config.rounds) as observer:
+    """Train a fresh model as `baseline_of` says, on the same tasks and budget; its summary."""
+    model, tasks, _ = build(plain, zero3)
+    with console.running(plain.method, plain.rounds) as observer:
         return training.train(model.to(device), tasks, plain, observer, storage=storage).summary
 
 

@@ -50,7 +50,6 @@ class Live(Observer):
         config: of the run.
         tasks: their names.
         metric: what summary.json says of it.
-        history: rounds that are done already.
         baselines: summaries to report beside it; more may come.
         port: on 127.0.0.1; any free one by default.
     """
@@ -60,13 +59,12 @@ class Live(Observer):
         config: TrainConfig,
         tasks: Sequence[str],
         metric: dict[str, Any] | None,
-        history: Sequence[dict[str, Any]] = (),
         baselines: dict[str, dict[str, Any]] | None = None,
         port: int = 0,
     ) -> None:
         self._config, self._tasks, self._metric = config, list(tasks), metric
         self._baselines = {} if baselines is None else baselines
-        self._history = list(history)
+        self._history: list[dict[str, Any]] = []
         self._summary: dict[str, Any] | None = None
         self._end = ""
         self._changed = threading.Lock()

@@ -120,7 +120,8 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
         percent and kind == "metric",
         (mark, best) if best in rounds else None,
     )
-    learned = [row for row in history if row["cosine"]] or history
+    apart = [row for row in history if len(row["cosine"]) == len(tasks)]
+    learned = apart or history
     path = learned[0].get("alpha_path") or [[]]
     if len(learned) == 1 < len(history) and all(len(step) == len(tasks) for step in path):
         yield _alpha_by_step(learned[0], tasks, styles)
@@ -146,7 +147,6 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
     by_layer = [row for row in history if row.get("alpha_layers")]
     if by_layer:
         yield figures.layers(tasks, by_layer[-1]["alpha_layers"], by_layer[-1]["round"])
-    apart = [row for row in history if len(row["cosine"]) == len(tasks)]
     if len(tasks) > 1 and apart:
         yield figures.cosines(tasks, apart[-1]["cosine"], apart[-1]["round"])
     seconds = {part: sum(row["seconds"].get(key) or 0.0 for row in history) for key, part in PARTS.items()}

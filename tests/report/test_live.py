@@ -161,14 +161,16 @@ def test_nothing_is_drawn_unless_somebody_looks_and_then_once(live: Live, monkey
 
 
 def test_a_run_that_fails_is_said_to_have_stopped() -> None:
-    live = Live(CONFIG, ["a", "b"], METRIC, HISTORY[:1])
+    live = Live(CONFIG, ["a", "b"], METRIC)
+    live.round(HISTORY[0])
     with pytest.raises(KeyboardInterrupt), live:
         raise KeyboardInterrupt
     assert live._said == "The run was stopped after round 1."
 
 
 def test_the_end_waits_until_an_open_page_has_seen_it() -> None:
-    live = Live(CONFIG, ["a", "b"], METRIC, HISTORY)
+    live = Live(CONFIG, ["a", "b"], METRIC)
+    live.resumed(Path("checkpoint"), {}, HISTORY)
     with live:
         state(live)
         live.ended(SUMMARY)

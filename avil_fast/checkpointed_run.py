@@ -23,13 +23,24 @@ from avil_fast.tasks.task import Task
 
 
 class CheckpointedRun:
-    """Begins a run, or takes it up, and saves it at its points.
+    """A run that is saved at its points. Made on all ranks.
+
+    The constructor loads the checkpoint that the run goes on from, if there is one, into the engine and the run; a
+    run that is taken up in another folder, or with other baselines, is saved at once.
 
     Args:
-        storage: where, and from which checkpoint.
+        engine: of a model that has not been trained; what it holds is overwritten by a checkpoint.
+        tasks: all of the run's, also those that its method does not train.
+        config: its settings, which every checkpoint holds.
+        ranks: those that train together.
+        storage: where it is saved, and the checkpoints that it may go on from.
         baselines: summaries that are to be in every checkpoint.
+        observer: is told how the run goes.
         stop: the signal that ends the run, once it is noted.
         model_format: how the model is saved.
+
+    Raises:
+        AvilError: the checkpoint is damaged or of another run, or with `auto` all of them are.
     """
 
     def __init__(
@@ -52,10 +63,16 @@ class CheckpointedRun:
         def enough() -> bool:
             return ranks.max(int(observer.enough())) != [0]
 
-        watch = Watch(observer.progress, observer.planned, self._point, self._keep, enough)
+        watch = Watch(
+            progress=observer.progress,
+            planned=observer.planned,
+            point=self._point,
+            rounds_done=self._keep,
+            enough=enough,
+        )
         self.run = Run(engine, config, watch, observer.round, *([vectors.keep] if vectors else []))
         settings, sizes = config.model_dump(mode="json"), [about_data(task) for task in tasks]
-        taken = take_up(storage.found, storage.resume, engine, ranks, settings, sizes)
+        taken = take_up(storage.candidates, storage.resume, engine, ranks, settings, sizes)
         if taken is not None:
             path, manifest, best = taken
             self.run.load(manifest.run, best)
@@ -73,9 +90,9 @@ class CheckpointedRun:
             "extra": {"baselines": baselines},
         }
         self._saver = Saver(storage.checkpoints, engine, ranks, config.checkpoints, stop, about)
-        known = taken[1].extra["baselines"] if taken else {}
+        saved_baselines = taken[1].extra["baselines"] if taken else {}
         elsewhere = taken is not None and taken[0].resolve().parent != storage.checkpoints.path.resolve()
-        if self._saver.saves_periodically and (elsewhere or baselines != known):
+        if self._saver.saves_periodically and (elsewhere or baselines != saved_baselines):
             self._saver.save(self._state())  # so that no baseline is run again, and `auto` finds the run here
             self._saver.finish()
             if ranks.first and self._saver.saved:

@@ -32,7 +32,7 @@ class RunStorage:
     """The run's folder; None if nothing is to be written, and on all ranks but the first."""
     checkpoints: Folder | None = None
     resume: Resume = None
-    found: list[Path] = field(default_factory=list)
+    candidates: list[Path] = field(default_factory=list)
     """Checkpoints to go on from, the best first."""
     is_baseline: bool = False
     baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class RunStorage:
             return RunStorage(is_baseline=True)
         folder = Folder(self.checkpoints.path / name)
 
-        def found() -> list[Path]:
+        def usable() -> list[Path]:
             paths = candidates("auto", folder)
             if unlike := settings_that_differ(paths, config):
                 warnings.warn(f"{name} starts anew, as its checkpoint has {unlike[0]}", stacklevel=2)
@@ -52,7 +52,7 @@ class RunStorage:
                 return []
             return paths
 
-        return RunStorage(None, folder, "auto", ranks.on_first(found), is_baseline=True)
+        return RunStorage(checkpoints=folder, resume="auto", candidates=ranks.on_first(usable), is_baseline=True)
 
     def forget_baselines(self) -> None:
         """Remove what baselines saved: their results are in the run's own checkpoints."""
@@ -88,17 +88,17 @@ def open_storage(config: TrainConfig, ranks: Ranks, resume: Resume) -> Iterator[
                 storage.folder = scope.enter_context(RunFolder(path, config.overwrite, _in_place(path, resume)))
                 if not storage.folder.goes_on:  # the run that stands there is the other's until it is taken up
                     storage.folder.write_config(dump(config))
-            found = candidates(resume, storage.checkpoints)
-            require_same_settings(found, resume, config.model_dump(mode="json"))
-            return found, _baselines_of(found, config)
+            paths = candidates(resume, storage.checkpoints)
+            require_same_settings(paths, resume, config.model_dump(mode="json"))
+            return paths, _baselines_of(paths, config)
 
-        storage.found, storage.baselines = ranks.on_first(make)
+        storage.candidates, storage.baselines = ranks.on_first(make)
         yield storage
 
 
-def _baselines_of(found: Sequence[Path], config: TrainConfig) -> dict[str, dict[str, Any]]:
+def _baselines_of(paths: Sequence[Path], config: TrainConfig) -> dict[str, dict[str, Any]]:
     """The summaries that the newest checkpoint has of baselines; none if the run has another length now."""
-    manifest = first_manifest(found)
+    manifest = first_manifest(paths)
     if manifest is None:
         return {}
     before = manifest.config

@@ -38,7 +38,7 @@ def to_yaml(value: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Line breaks of Unicode are written as such by YAML's own, and read as others."""
+    """Quotes strings with Unicode line breaks, which PyYAML would read back changed."""
 
 
 def _quoted(dumper: _Dumper, text: str) -> yaml.ScalarNode:
@@ -50,7 +50,7 @@ _Dumper.add_representer(str, _quoted)
 
 
 class _Loader(yaml.SafeLoader):
-    """Of a key that stands twice, YAML's own takes the last and is silent."""
+    """Refuses duplicate keys, of which PyYAML silently keeps the last."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         super().flatten_mapping(node)

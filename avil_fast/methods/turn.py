@@ -49,6 +49,7 @@ class RoundProgress:
 
     @property
     def nothing(self) -> bool:
+        """Whether the round has not begun."""
         return self == RoundProgress()
 
     def end_task(self, run: TaskRun) -> None:

@@ -27,8 +27,8 @@ def front_matter(run: ExportedRun) -> dict[str, Any]:
     front["tags"] = [*tags, *(["lora"] if lora else [])]
     metric, target = run.summary.get("metric"), run.summary["target"]
     splits = ("dev", "test") if held_out(run.summary) else ("test",)
-    found = [(split, run.summary[f"{split}_metric"]) for split in splits]
-    values = [(split, value) for split, value in found if value is not None]
+    by_split = [(split, run.summary[f"{split}_metric"]) for split in splits]
+    values = [(split, value) for split, value in by_split if value is not None]
     if metric and values:
         front["metrics"] = [metric["name"]]
         front["model-index"] = [
@@ -56,6 +56,7 @@ def _base_model(run: ExportedRun) -> str | None:
 
 
 def title(run: ExportedRun) -> str:
+    """The model's name on a hub: that of its base, if it has one, and the target."""
     base = _base_model(run)
     return "-".join([*([base.rpartition("/")[2]] if base else []), run.summary["target"]])
 

@@ -77,7 +77,7 @@ class Live(Observer):
 
     @property
     def address(self) -> str:
-        """Where the page is; nobody who does not know it sees the page."""
+        """URL of the page; its secret token is the only access control."""
         return f"http://{_HOST}:{self._server.server_port}/{self._server.token}/"
 
     def __enter__(self) -> Self:
@@ -177,7 +177,7 @@ class Live(Observer):
 
 
 class _Server(ThreadingHTTPServer):
-    """Asks no name server who it is, and leaves no thread behind that waits for a silent client."""
+    """Makes no DNS lookup when it binds, and closes open connections when it stops."""
 
     daemon_threads = False
 
@@ -210,7 +210,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers who knows the token, and tells nobody else anything."""
+    """Serves requests that carry the token; all others get an empty 404."""
 
     server: _Server
     timeout = 10
@@ -235,8 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
         """
         host = self.headers.get("Host", "").rpartition(":")[0]
         start, token, *what = self.path.split("/", 2) if self.path.count("/") > 1 else ("", "", "")
-        known = hmac.compare_digest(token.encode(), self.server.token.encode())
-        return what[0] if known and not start and host in (_HOST, "localhost") else None
+        is_ours = hmac.compare_digest(token.encode(), self.server.token.encode())
+        return what[0] if is_ours and not start and host in (_HOST, "localhost") else None
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         self._answer(code, "text/plain", b"")

@@ -24,7 +24,7 @@ def cpus() -> int:
 
 def environment() -> dict[str, str]:
     """Versions, devices and backends by name, for people; nothing of the environment's variables."""
-    found = {
+    about = {
         "avil_fast": importlib.metadata.version("avil-fast"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -36,8 +36,8 @@ def environment() -> dict[str, str]:
     }
     for package in PACKAGES:
         there = importlib.util.find_spec(package) is not None
-        found[package] = importlib.metadata.version(package) if there else "not installed"
-    return found
+        about[package] = importlib.metadata.version(package) if there else "not installed"
+    return about
 
 
 def _gpus() -> str:

@@ -44,7 +44,7 @@ class Evaluated:
 
     def as_json(self) -> dict[str, Any]:
         """Loss and metric by split, in JSON's types."""
-        splits = {split: {"loss": found.loss, "metric": found.metric} for split, found in self.splits.items()}
+        splits = {split: {"loss": of.loss, "metric": of.metric} for split, of in self.splits.items()}
         return {"run": str(self.run.path), "target": self.run.summary["target"], "metric": self.metric, **splits}
 
 
@@ -60,8 +60,8 @@ def evaluate(run: Path, overrides: Sequence[str] = (), test: Sequence[Path] = ()
         AvilError: the run is not finished, its model or data cannot be used, or an override would measure it on
             what it was trained on.
     """
-    found = read(run)
-    if "tasks" not in found.settings:
+    finished = read(run)
+    if "tasks" not in finished.settings:
         raise AvilError(
             f"{str(run)!r} is a run of fit() or of a Trainer, whose model and data are in no file; measure its "
             f"model in Python"
@@ -82,7 +82,7 @@ def evaluate(run: Path, overrides: Sequence[str] = (), test: Sequence[Path] = ()
         for split, data in (("dev", target.dev), ("test", target.test))
         if data is not None
     }
-    return Evaluated(found, metric_of(tasks, config.target), splits)
+    return Evaluated(finished, metric_of(tasks, config.target), splits)
 
 
 def _require_measuring(name: str, config: Config) -> None:

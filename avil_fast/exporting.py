@@ -250,8 +250,8 @@ def _copy_vectors(run: Path, to: Path, vectors: Mapping[str, tuple[str, float]])
 
 def _dtype(model: Path) -> str:
     """The lowest precision in which a model's weights are saved."""
-    found: set[str] = set()
+    codes: set[str] = set()
     for path in model.glob(_WEIGHTS[0]):
         with safe_open(path, "pt") as file:
-            found |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  # no mapping
-    return next((name for code, name in _DTYPES.items() if code in found), "float32")
+            codes |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  # no mapping
+    return next((name for code, name in _DTYPES.items() if code in codes), "float32")

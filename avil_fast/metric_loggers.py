@@ -76,17 +76,17 @@ def require_loggers(config: TrainConfig) -> None:
 def loggers(config: TrainConfig) -> Iterator[list[Observer]]:
     """Those that a run asks for; called on the first rank."""
     with ExitStack() as scope:
-        found: list[Observer] = []
+        observers: list[Observer] = []
         wanted = config.log.tensorboard
         if config.output_dir is not None and (wanted is True or (wanted == "auto" and _has("tensorboard"))):
             board = TensorBoard(config.output_dir / TENSORBOARD)
             scope.callback(board.close)
-            found.append(board)
+            observers.append(board)
         if config.log.wandb is not None:
             run = WandB(config.log.wandb, config)
             scope.callback(run.close)
-            found.append(run)
-        yield found
+            observers.append(run)
+        yield observers
 
 
 def _has(package: str) -> bool:

@@ -51,8 +51,8 @@ class _Bar(Observer):
 
     def resumed(self, checkpoint: Path, where: dict[str, Any], history: Rows) -> None:
         self._done = len(history)
-        told = f"going on from {checkpoint}: {in_words(where)}"
-        self._progress.console.print(told, soft_wrap=True, markup=False)
+        sentence = f"going on from {checkpoint}: {in_words(where)}"
+        self._progress.console.print(sentence, soft_wrap=True, markup=False)
 
     def progress(self, task: str, step: int, steps: int, loss: Tensor) -> None:
         self._in_round += 1
@@ -68,8 +68,8 @@ class _Bar(Observer):
         alpha = " ".join(f"{value:.2f}" for value in row["alpha"].values() if value is not None)
         self._progress.update(self._line, alpha=f"α {alpha}")
         rejected = sum(row["rejected_steps"].values())
-        told = f", {rejected} steps rejected" if rejected else ""
-        where = f"round {self._done}/{self._rounds} done, dev loss {row['dev_loss']:.3f}{told}"
+        more = f", {rejected} steps rejected" if rejected else ""
+        where = f"round {self._done}/{self._rounds} done, dev loss {row['dev_loss']:.3f}{more}"
         self._show(self._done * self._per_round, where, time.monotonic())
 
     def _show(self, done: int, where: str, now: float) -> None:

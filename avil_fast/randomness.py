@@ -34,10 +34,10 @@ def seed_all(seed: int) -> None:
 def states(device: torch.device = CPU) -> States:
     """Where every generator stands; on a GPU also that device's."""
     numpy, python = _others()
-    found = {"torch": torch.get_rng_state(), "numpy": _bytes(numpy), "python": _bytes(python)}
+    saved = {"torch": torch.get_rng_state(), "numpy": _bytes(numpy), "python": _bytes(python)}
     if device.type == "cuda":
-        found["cuda"] = torch.cuda.get_rng_state(device)
-    return found
+        saved["cuda"] = torch.cuda.get_rng_state(device)
+    return saved
 
 
 def restore(saved: States, device: torch.device = CPU) -> None:

@@ -46,10 +46,10 @@ def compare(configs: Sequence[Path], overrides: Sequence[str], to: Path, quiet: 
     if any(override.partition("=")[0].strip() == "output_dir" for override in overrides):
         raise AvilError(f"output_dir is set, but each run gets a folder in --to, {str(to)!r}; leave it out")
     folders = {path: to / name for path, name in zip(configs, names, strict=True)}
-    own = {path: [*overrides, f"output_dir={folder}"] for path, folder in folders.items()}
-    done = {path: is_done(folder, load(path, own[path])) for path, folder in folders.items()}  # all are read
+    settings = {path: [*overrides, f"output_dir={folder}"] for path, folder in folders.items()}
+    done = {path: is_done(folder, load(path, settings[path])) for path, folder in folders.items()}  # all are read
     for path in configs:
         if not done[path]:
-            launch.train(path, own[path], resume="auto", quiet=quiet)
+            launch.train(path, settings[path], resume="auto", quiet=quiet)
     report = write(list(folders.values()), to / REPORT)
     return Compared({folder.name: read(folder) for folder in folders.values()}, report)

@@ -39,19 +39,19 @@ def how_it_diverged(folder: Path, config: TrainConfig) -> str | None:
     path = folder / DIVERGED
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
-        told, settings = str(noted["told"]), dict(noted["settings"])
+        sentence, settings = str(noted["told"]), dict(noted["settings"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AvilError(f"{str(path)!r} is damaged; remove it, and the run is trained again") from error
     _require_same(folder, "a run that diverged", settings, config)
-    return told
+    return sentence
 
 
-def note_divergence(folder: Path, config: TrainConfig, told: str) -> None:
+def note_divergence(folder: Path, config: TrainConfig, sentence: str) -> None:
     """Have `how_it_diverged` tell it."""
     folder.mkdir(parents=True, exist_ok=True)  # the run took its own away, if it had saved nothing in it
-    noted = {"told": told, "settings": config.model_dump(mode="json")}
+    noted = {"told": sentence, "settings": config.model_dump(mode="json")}
     write_whole(folder / DIVERGED, json.dumps(noted, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -60,7 +60,7 @@ def compare(
     seeds: int,
     to: Path,
     at_once: int | None = None,
-    told: Callable[[str, int, int, int], None] = lambda name, seed, done, runs: None,
+    on_done: Callable[[str, int, int, int], None] = lambda name, seed, done, runs: None,
 ) -> Comparison:
     """Train by every method with every seed, each in the folder METHOD/seed-N, and set them side by side.
 
@@ -72,7 +72,7 @@ def compare(
         seeds: how many, from the config's own seed on.
         to: the folder.
         at_once: runs at a time; by default one for each CPU, or one where there is a GPU.
-        told: called when a run is done, with its method and seed, and how many are of how many.
+        on_done: called when a run is done, with its method and seed, and how many are of how many.
 
     Raises:
         AvilError: a setting cannot be used, or a finished run has other settings.
@@ -96,7 +96,7 @@ def compare(
         nonlocal finished
         finished += 1
         entrant, seed = to_train[number]
-        told(entrant.name, seed, finished, len(pairs))
+        on_done(entrant.name, seed, finished, len(pairs))
 
     jobs = [partial(_train, what, settings[pair], _folder(to, *pair)) for pair in to_train]
     run_all(jobs, at_once or _at_once(), done, PRELOAD)

@@ -49,18 +49,19 @@ def standings(values: Mapping[str, Sequence[float]], lower_is_better: bool = Fal
         values: by method one for each seed, the same seeds in the same order, NaN for one that has none; two
             methods or more.
     """
-    means, ranked = {name: mean(own) for name, own in values.items()}, best_first(values, lower_is_better)
+    means = {name: mean(of_method) for name, of_method in values.items()}
+    ranked = best_first(values, lower_is_better)
     rivals = {name: ranked[1] if name == ranked[0] else ranked[0] for name in values}
     raw = [paired_p(values[name], values[rivals[name]]) for name in values]
     return {
         name: Standing(
             mean=means[name],
-            sd=float(np.std(known, ddof=1)) if len(known := _known(own)) > 1 else math.nan,
+            sd=float(np.std(known, ddof=1)) if len(known := _known(of_method)) > 1 else math.nan,
             rival=rivals[name],
             difference=means[name] - means[rivals[name]],
             p=p,
         )
-        for (name, own), p in zip(values.items(), holm(raw), strict=True)
+        for (name, of_method), p in zip(values.items(), holm(raw), strict=True)
     }
 
 
@@ -71,7 +72,7 @@ def mean(values: Sequence[float]) -> float:
 
 def best_first(values: Mapping[str, Sequence[float]], lower_is_better: bool) -> list[str]:
     """Methods by their means; those without one come last."""
-    means = {name: mean(own) for name, own in values.items()}
+    means = {name: mean(of_method) for name, of_method in values.items()}
     sign = 1 if lower_is_better else -1
     return sorted(means, key=lambda name: (math.isnan(means[name]), sign * means[name]))
 

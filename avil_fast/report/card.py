@@ -113,8 +113,8 @@ def _results(summary: dict[str, Any], metric: dict[str, Any] | None) -> list[dic
 
 def _sizes(summary: dict[str, Any], name: str) -> dict[str, str]:
     """A task's row of the table of data."""
-    known = summary.get("examples", {}).get(name, {})
-    return {"name": name} | {split: f"{known[split]:,}" if split in known else NONE for split in _SPLITS}
+    examples = summary.get("examples", {}).get(name, {})
+    return {"name": name} | {split: f"{examples[split]:,}" if split in examples else NONE for split in _SPLITS}
 
 
 def _share(run: ExportedRun, name: str) -> str:
@@ -167,7 +167,7 @@ def _settings(run: ExportedRun) -> Sequence[tuple[str, str]]:
     config, summary = run.config, run.summary
     rounds, kept, epoch = summary["rounds"], summary["best_round"], summary["finetune_epoch"]
     optimizer, alpha, lora = config.optimizer, config.alpha, getattr(run.model, "lora", None)
-    found = [
+    rows = [
         ("method", f"{summary['method']}, preset {summary['preset']}, seed {summary['seed']}"),
         ("rounds", f"{rounds}, of which round {kept} was kept"),
         ("steps per task in a round", f"{config.steps_per_task}, {config.batch_size} examples each"),
@@ -176,14 +176,14 @@ def _settings(run: ExportedRun) -> Sequence[tuple[str, str]]:
     ]
     if summary["method"] == "avil":
         bounds = f"within {alpha.bounds[0]:g} to {alpha.bounds[1]:g}" if alpha.bounds else "without bounds"
-        found += [
+        rows += [
             ("α", f"{alpha.steps} steps of {alpha.optimizer} at {alpha.lr:g}, {bounds}"),
             ("weights", config.weights.rule),
             ("deltas", config.deltas.dtype),
         ]
     if lora is not None:
-        found.append(("adapters", f"LoRA of rank {lora.rank}, space {lora.space}, merged into the weights"))
-    return found
+        rows.append(("adapters", f"LoRA of rank {lora.rank}, space {lora.space}, merged into the weights"))
+    return rows
 
 
 def _vectors(run: ExportedRun, vectors: Mapping[str, tuple[str, float]] | None) -> dict[str, Any] | None:

@@ -30,13 +30,13 @@ def size(value: float) -> str:
 
 def memory(summary: Mapping[str, Any]) -> tuple[str, str]:
     """What θ and the deltas take on each rank, of a run that tells."""
-    known = summary.get("memory")
-    return (decimal(known["base"]), decimal(known["bank"])) if known else (NONE, NONE)
+    nbytes = summary.get("memory")
+    return (decimal(nbytes["base"]), decimal(nbytes["bank"])) if nbytes else (NONE, NONE)
 
 
 def rejected(summary: Mapping[str, Any]) -> str:
     """A sentence on steps that changed nothing, as something was not finite; empty where there were none."""
     counts = {f"of {name}": count for name, count in summary.get("rejected_steps", {}).items()}
     counts["of the α phase"] = summary.get("rejected_alpha_steps", 0)
-    told = ", ".join(f"{count} {of}" for of, count in counts.items() if count)
-    return f"Steps rejected, as loss or gradient was not finite: {told}." if told else ""
+    steps = ", ".join(f"{count} {of}" for of, count in counts.items() if count)
+    return f"Steps rejected, as loss or gradient was not finite: {steps}." if steps else ""

@@ -18,7 +18,7 @@ SEEN = "trained on"
 
 @dataclass(frozen=True)
 class Measure:
-    """What runs are compared by.
+    """What runs with the same metric are compared by.
 
     Attributes:
         key: where a summary has it.
@@ -43,10 +43,10 @@ def measure(runs: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any
     key = next((key for key in _KEYS if all(run[key] is not None for run in runs)), "dev_loss")
     metric = metric_info(runs[0])
     is_metric = key.endswith("metric")
-    known = not key.startswith("dev") or all(map(held_out, runs))
+    is_held_out = not key.startswith("dev") or all(map(held_out, runs))
     return Measure(
         key,
-        key.replace("metric", metric["name"]).replace("_", " ") + ("" if known else f" ({SEEN})"),
+        key.replace("metric", metric["name"]).replace("_", " ") + ("" if is_held_out else f" ({SEEN})"),
         is_metric and in_percent(metric, [*runs, *beside]),
         not (is_metric and metric["higher_is_better"]),
     )

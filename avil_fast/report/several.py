@@ -135,13 +135,13 @@ def _measured(run: dict[str, Any], split: str, named: bool) -> str:
 
 def _benefits(summaries: Mapping[str, dict[str, Any]]) -> Table:
     """By how much each task lowered the target's dev loss; no rows if no run tells."""
-    known = {label: run.get("benefit") or {} for label, run in summaries.items()}
+    benefits = {label: run.get("benefit") or {} for label, run in summaries.items()}
     rows = [
-        [name, *(number(benefit.get(name)) for benefit in known.values())]
+        [name, *(number(benefit.get(name)) for benefit in benefits.values())]
         for name in _tasks(summaries.values())
-        if any(benefit.get(name) is not None for benefit in known.values())
+        if any(benefit.get(name) is not None for benefit in benefits.values())
     ]
-    return Table(["task", *known], rows)
+    return Table(["task", *benefits], rows)
 
 
 def _tasks(summaries: Iterable[dict[str, Any]]) -> list[str]:

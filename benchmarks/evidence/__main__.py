@@ -62,7 +62,7 @@ def main() -> None:
             print(f"{setting}: {done} of {runs}: {method}, seed {seed}", file=sys.stderr, flush=True)
 
         found = compare(
-            what, [], parse(arguments.methods), arguments.seeds, arguments.to / name, told=told
+            what, [], parse(arguments.methods), arguments.seeds, arguments.to / name, on_done=told
         ).as_json()
         RESULTS.mkdir(parents=True, exist_ok=True)
         results = RESULTS / f"{name}.json"

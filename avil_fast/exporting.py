@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,22 +13,14 @@ from safetensors import SafetensorError, safe_open
 
 from avil_fast.config import TrainConfig, from_dotted, from_settings
 from avil_fast.errors import AvilError, reason
+from avil_fast.model_copies import CARD, copy_model, copy_vectors
 from avil_fast.names import is_plain
 from avil_fast.replacing import replace_folder
 from avil_fast.report.card import MARK, render
 from avil_fast.report.exported_run import ExportedRun
 from avil_fast.report.folder import CONFIG, METRICS, MODEL, SUMMARY
-from avil_fast.report.redaction import without_folders
 from avil_fast.report.run import read
 from avil_fast.report.vectors import BASE, FOLDER, TASKS, read_about
-from avil_fast.yaml_text import to_yaml
-
-CARD, MERGE = "README.md", "merge.yaml"
-
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-_DTYPES = {"F16": "float16", "BF16": "bfloat16"}
-_PATHS = {"_name_or_path", "name_or_path", "base_model_name_or_path"}
-"""Where files of transformers and peft may tell from which folder a model came."""
 
 Value = TypeVar("Value")
 
@@ -61,9 +53,9 @@ def export(run: Path, to: Path, task_vectors: bool = False, overwrite: bool = Fa
         folders = _folders(about.get("tasks", []))
         vectors = {name: (folders[name], a) for name, a in zip(folders, about.get("alpha", []), strict=True)}
         (partial / CARD).write_text(render(exported, vectors or None), encoding="utf-8")
-        _copy_model(run / MODEL.parent, partial)
+        copy_model(run / MODEL.parent, partial)
         if vectors:
-            _copy_vectors(run, partial, vectors)
+            copy_vectors(run, partial, vectors)
         replace_folder(place, partial)
     except OSError as error:
         raise AvilError(
@@ -118,7 +110,7 @@ def _parse(path: Path, read: Callable[[str], Any], kind: type[Value]) -> Value:
 
 def _require_whole(folder: Path) -> None:
     """Refuse a folder without weights, or with files that are cut short or missing."""
-    files = sorted(folder.glob(_WEIGHTS[0]))
+    files = sorted(folder.glob("*.safetensors"))
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         names = set(_parse(index, json.loads, dict).get("weight_map", {}).values())
@@ -188,70 +180,3 @@ def _is_replaceable(folder: Path) -> bool:
     strange = {n for n in names - {CARD, BASE, TASKS} if n.startswith(".") or not n.endswith(ours)}
     card = folder / CARD
     return not strange and card.is_file() and MARK in card.read_text(encoding="utf-8", errors="replace")
-
-
-def _copy_model(model: Path, to: Path, weights: Path | None = None) -> None:
-    """Copy a model, with the weights of another folder if one is given.
-
-    No file tells from which folder of this machine the model came.
-    """
-    for path in sorted(model.rglob("*")):
-        of_weights = any(path.match(pattern) for pattern in _WEIGHTS)
-        if path.is_file() and path.name != CARD and not (of_weights and weights) and path.suffix != ".partial":
-            copy = to / path.relative_to(model)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-            if path.suffix == ".json" and not of_weights:
-                _without_paths(copy)
-    if weights is not None:
-        to.mkdir(parents=True, exist_ok=True)
-        for pattern in _WEIGHTS:
-            for path in sorted(weights.glob(pattern)):
-                shutil.copyfile(path, to / path.name)
-
-
-def _without_paths(path: Path) -> None:
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return
-    if isinstance(about, dict) and (names := [n for n in _PATHS & about.keys() if isinstance(about[n], str)]):
-        _write_json(path, about | {name: without_folders(about[name]) for name in names})
-
-
-def _write_json(path: Path, about: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _copy_vectors(run: Path, to: Path, vectors: Mapping[str, tuple[str, float]]) -> None:
-    """The model before the round, as each task left it, and how to merge them."""
-    model, kept = run / MODEL.parent, run / FOLDER
-    sources = {BASE: BASE} | {folder: f"{TASKS}/{i}" for i, (folder, _) in enumerate(vectors.values())}
-    for folder, source in sources.items():
-        _copy_model(model, to / folder, weights=kept / source)
-        if (settings := to / folder / "config.json").is_file():
-            about = json.loads(settings.read_text(encoding="utf-8"))
-            in_fp32 = {name: "float32" for name in ("dtype", "torch_dtype") if name in about}
-            _write_json(settings, about | in_fp32)
-    if not (model / "config.json").is_file():
-        return  # mergekit reads models of transformers
-    merge = {
-        "merge_method": "task_arithmetic",
-        "base_model": f"./{BASE}",
-        "models": [
-            {"model": f"./{folder}", "parameters": {"weight": alpha}} for folder, alpha in vectors.values()
-        ],
-        "parameters": {"normalize": False},
-        "dtype": "float32",
-        "out_dtype": _dtype(model),
-    }
-    (to / MERGE).write_text(to_yaml(merge), encoding="utf-8")
-
-
-def _dtype(model: Path) -> str:
-    """The lowest precision in which a model's weights are saved."""
-    codes: set[str] = set()
-    for path in model.glob(_WEIGHTS[0]):
-        with safe_open(path, "pt") as file:
-            codes |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  # no mapping
-    return next((name for code, name in _DTYPES.items() if code in codes), "float32")

@@ -122,7 +122,15 @@ def train(
         stop = scope.enter_context(noting()) if storage.checkpoints else Stop()
         recorder = scope.enter_context(_recorder(observer, config, ranks, storage))
         checkpointed = CheckpointedRun(
-            engine, tasks, config, ranks, storage, baselines, recorder, stop, model_format
+            engine,
+            tasks,
+            config,
+            ranks,
+            storage,
+            baselines=baselines,
+            observer=recorder,
+            stop=stop,
+            model_format=model_format,
         )
         if storage.folder is not None:
             storage.folder.begin(dump(config), checkpointed.run.history)

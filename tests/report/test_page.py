@@ -16,7 +16,7 @@ EVIL = '<script>alert("x")</script>'
 
 
 def make(tasks: list[str], rounds: int = 3) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A summary and history as `api` hands them over; the first task is the target."""
+    """A summary and history as `train` hands them over; the first task is the target."""
     n = len(tasks)
 
     def row(round_: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from avil_fast.engine.clock import PARTS
 from avil_fast.observer import Observer
 from avil_fast.progress import bar, in_words
 from avil_fast.report.folder import REPORT
-from avil_fast.report.formatting import NONE, rejected
+from avil_fast.report.formatting import NONE, number, rejected
 from avil_fast.report.headline_metric import SEEN, held_out, shown
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Console:
         for split, measured in evaluated.splits.items():
             again = [shown(measured.metric, metric, [summary])] if metric else []
             before = shown(summary[f"{split}_{'metric' if metric else 'loss'}"], metric, [summary])
-            rows.append([split, f"{measured.loss:.4g}", *again, before])
+            rows.append([split, number(measured.loss), *again, before])
         head = ["split", "loss", *([metric["name"]] if metric else []), "the run's own"]
         self._table(head, rows, left=["split"], title=f"target {summary['target']}")
 

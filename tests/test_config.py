@@ -185,9 +185,23 @@ def test_a_wrong_value_is_one_sentence_that_names_the_setting(override: str, nam
     assert "\n" not in str(caught.value)
 
 
-def test_a_setting_within_what_is_no_section_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AvilError, match=r"alpha\.lr cannot be set, because alpha is 3"):
-        loaded(tmp_path, "alpha: 3", "alpha.lr=1")
+@pytest.mark.parametrize(
+    ("text", "override", "said"),
+    [
+        ("alpha: 3", "alpha.lr=1", r"alpha\.lr cannot be set, because alpha is 3"),
+        # A section's name may be the end of another's.
+        (
+            "tasks: {s: 3, t: {files: x}}",
+            "tasks.s.files=x",
+            r"tasks\.s\.files cannot be set, because tasks\.s is 3",
+        ),
+    ],
+)
+def test_a_setting_within_what_is_no_section_is_refused(
+    tmp_path: Path, text: str, override: str, said: str
+) -> None:
+    with pytest.raises(AvilError, match=said):
+        loaded(tmp_path, text, override)
 
 
 @pytest.mark.parametrize("apply", ["lr", "sampling"])
@@ -331,6 +345,11 @@ def test_a_wrong_setting_of_a_task_names_the_task(override: str, message: str) -
     with pytest.raises(AvilError, match=message) as caught:
         load(None, ["model.path=y", override])
     assert "\n" not in str(caught.value)
+
+
+def test_a_task_that_overrides_do_not_bring_is_missed_in_the_settings() -> None:
+    with pytest.raises(AvilError, match=r"tasks\.bb\.limits\.train: the settings have no task 'bb', but a"):
+        load(None, ["tasks.a.files=x", "tasks.bb.limits.train=3"])
 
 
 def test_task_vectors_need_one_alpha_for_each_task() -> None:

@@ -36,10 +36,10 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def assign(settings: dict[str, Any], name: str, value: Any) -> None:
     """Set a dotted name: assign(s, "alpha.lr", 0.1) is s["alpha"]["lr"] = 0.1."""
     *sections, last = name.split(".")
-    for section in sections:
+    for depth, section in enumerate(sections, 1):
         inner = settings.setdefault(section, {})
         if not isinstance(inner, dict):
-            before = name[: name.index(f"{section}.") + len(section)]
+            before = ".".join(sections[:depth])
             raise AvilError(
                 f"{name} cannot be set, because {before} is {shown(inner)} and not a section; set all of it, as "
                 f"in '{before}={{{last}: {shown(value)}, ...}}'"

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from avil_fast.config.base import Count, DiskPath, NonNegative, Positive, Section, Whole
 from avil_fast.config.sections import AlphaConfig, DeltasConfig, FinetuneConfig, OptimizerConfig, WeightsConfig
 from avil_fast.config.settings import explain_options
-from avil_fast.methods import METHODS, find
+from avil_fast.method_registry import METHODS, find
 
 
 def _known_method(name: str) -> str:

@@ -50,7 +50,7 @@ def dev_gradients(method: Method, alpha: Table, step: int, round_: int) -> Table
     """
     known = method.so_far.gradient
     if step == len(known):
-        gradients, told = look(method, alpha)
+        gradients, told = dev_gradient_at(method, alpha)
         if step == 0 and not gradients:
             target = method.engine.tasks[method.engine.target]
             raise Diverged(
@@ -62,7 +62,7 @@ def dev_gradients(method: Method, alpha: Table, step: int, round_: int) -> Table
     return known[step]
 
 
-def look(method: Method, alpha: Alpha) -> tuple[Table, str]:
+def dev_gradient_at(method: Method, alpha: Alpha) -> tuple[Table, str]:
     """∂L/∂α of the target's dev loss at θ + Σ α_i δ_i, and both in words; no gradient if it or the loss is not
     finite."""
     engine = method.engine
@@ -73,7 +73,7 @@ def look(method: Method, alpha: Alpha) -> tuple[Table, str]:
     return gradients if finite else [], f"dev loss is {loss} with α gradient {gradient}"
 
 
-def mean(table: Table, groups: Mapping[str, int]) -> list[float]:
+def mean_over_groups(table: Table, groups: Mapping[str, int]) -> list[float]:
     """The mean over groups, [n], each counted by its number of elements."""
     total = sum(groups.values())
     shares = [elements / total for elements in groups.values()]

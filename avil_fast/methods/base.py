@@ -58,12 +58,6 @@ class Joint:
     train_loss: list[float | None]
 
 
-def share_out(total: int, shares: Sequence[float]) -> list[int]:
-    """So many steps in whole numbers, in proportion to the shares; none is more than one off."""
-    ends = [round(total * sum(shares[: task + 1]) / sum(shares)) for task in range(len(shares))]
-    return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
-
-
 class Method(ABC):
     """A training method: scalars and order. It never touches a tensor of the model.
 

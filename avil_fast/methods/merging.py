@@ -6,9 +6,9 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 from avil_fast.engine.base import over_groups
-from avil_fast.methods.alpha_descent import look
-from avil_fast.methods.avil import cosines
+from avil_fast.methods.alpha_descent import dev_gradient_at
 from avil_fast.methods.base import Method, RoundRecord
+from avil_fast.methods.scalar_rules import cosines
 
 
 class Collecting(Method):
@@ -58,6 +58,6 @@ class Merging(Collecting):
         """
         known = self.so_far.gradient
         if not known:
-            known.append(look(self, alpha)[0])
+            known.append(dev_gradient_at(self, alpha)[0])
             self.watch.point()
         return over_groups(known[0])

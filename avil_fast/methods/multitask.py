@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from avil_fast.config.base import Fraction, Section
-from avil_fast.methods.base import Method, RoundRecord, share_out
+from avil_fast.methods.base import Method, RoundRecord
+from avil_fast.methods.scalar_rules import share_out
 from avil_fast.methods.single import target_alone
 
 

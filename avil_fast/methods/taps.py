@@ -8,10 +8,10 @@ from avil_fast.config import TrainConfig
 from avil_fast.config.base import NonNegative, Section
 from avil_fast.engine.base import Table
 from avil_fast.engine.parameters import Granularity
-from avil_fast.methods.alpha_descent import descend, dev_gradients, mean
-from avil_fast.methods.avil import cosines
+from avil_fast.methods.alpha_descent import descend, dev_gradients, mean_over_groups
 from avil_fast.methods.base import RoundRecord
 from avil_fast.methods.merging import Collecting
+from avil_fast.methods.scalar_rules import cosines
 
 
 class Taps(Collecting):
@@ -57,7 +57,7 @@ class Taps(Collecting):
         self.scores = path[-1]
         gates = self.gates(self.scores)
         self.engine.merge(gates)
-        opened = [mean(self.gates(scores), self.engine.groups) for scores in path]
+        opened = [mean_over_groups(self.gates(scores), self.engine.groups) for scores in path]
         self.weight = opened[-1]
         cosine, rejected = cosines(self.engine.gram()), done.gradient.count([])
         return RoundRecord(

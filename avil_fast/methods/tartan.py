@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from avil_fast.config.base import Positive, Section
-from avil_fast.methods.diw import reweighted
 from avil_fast.methods.merging import Merging
+from avil_fast.methods.scalar_rules import reweighted
 
 
 class Tartan(Merging):

@@ -28,11 +28,10 @@ from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError, Diverged
 from avil_fast.launch import baseline_of, beside
 from avil_fast.methods import METHODS, find
-from avil_fast.methods.avil import settled, shares
-from avil_fast.methods.base import Method, share_out
+from avil_fast.methods.base import Method
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.diw import reweighted
 from avil_fast.methods.forkmerge import search
+from avil_fast.methods.scalar_rules import reweighted, settled, share_out, shares
 from avil_fast.methods.tartan import steps
 from avil_fast.methods.turn import RoundProgress, Watch
 from avil_fast.observer import Observer

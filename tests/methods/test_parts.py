@@ -21,14 +21,13 @@ from avil_fast.engine.base import Evaluation, TaskRun
 from avil_fast.engine.factory import make_engine
 from avil_fast.engine.ranks import ALONE
 from avil_fast.methods import find, gradient_aggregation
-from avil_fast.methods.avil import cosines
 from avil_fast.methods.base import Method
 from avil_fast.methods.best import Best
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.diw import reweighted
 from avil_fast.methods.finetune import Finetune, finetune
 from avil_fast.methods.loop import Run
 from avil_fast.methods.multitask import Multitask
+from avil_fast.methods.scalar_rules import cosines, reweighted
 from avil_fast.methods.turn import RoundProgress, Watch
 from avil_fast.randomness import derive_seed
 from tests.methods.models import CASES

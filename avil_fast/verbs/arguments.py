@@ -32,7 +32,7 @@ Arguments = Annotated[
         autocompletion=completions,
     ),
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]
 DeepSpeed = Annotated[
     Path | None,
     typer.Option(

@@ -58,7 +58,7 @@ def dev_gradients(method: Method, alpha: Table, step: int, round_: int) -> Table
                 f"optimizer.lr or alpha.lr, set alpha.bounds, or check the dev data"
             )
         known.append(gradients)
-        method.watch.point()
+        method.hooks.point()
     return known[step]
 
 

@@ -34,7 +34,7 @@ from avil_fast.methods.scalar_rules import (
     shares,
     update_weights,
 )
-from avil_fast.methods.turn import Watch
+from avil_fast.methods.turn import Hooks
 from avil_fast.tasks.task import Task
 from avil_fast.tasks.train_and_dev import can_spare_dev
 
@@ -49,8 +49,8 @@ class Avil(Method):
         alphas: of the rounds in which α was learned.
     """
 
-    def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, watch: Watch) -> None:
-        super().__init__(engine, data, config, watch)
+    def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, hooks: Hooks) -> None:
+        super().__init__(engine, data, config, hooks)
         self.alphas: list[Table] = []
         self._on_dev = False
         """The target has trained on its dev set."""
@@ -112,13 +112,13 @@ class Avil(Method):
             init = initial_alpha(self.config.alpha, len(means[-1]))
             self.weight = update_weights(self.weight, means[-1], init, self.config.weights, self.engine.target)
         return RoundRecord(
-            means[-1],
-            self.weight,
-            done.norm,
-            done.loss,
-            means,
-            cosine,
-            benefit,
+            alpha=means[-1],
+            weight=self.weight,
+            delta_norm=done.norm,
+            train_loss=done.loss,
+            alpha_path=means,
+            cosine=cosine,
+            benefit=benefit,
             rejected_alpha_steps=done.gradient.count([]),
             alpha_layers=path[-1] if self.config.alpha.granularity == "layer" else [],
         )
@@ -131,11 +131,11 @@ class Avil(Method):
         steps = share_out(self.data.steps_per_round, weighted)
         done = self.train_jointly(round_, steps, with_dev=True)
         return RoundRecord(
-            alpha,
-            self.weight,
-            done.delta_norm,
-            done.train_loss,
-            [alpha],
+            alpha=alpha,
+            weight=self.weight,
+            delta_norm=done.delta_norm,
+            train_loss=done.train_loss,
+            alpha_path=[alpha],
             share=by_alpha,
             restarted=self._restarted,
         )
@@ -164,7 +164,7 @@ class Avil(Method):
             with_dev=task == self.engine.target and not self.holds_out(round_),
             restore=not self._alone,
         )
-        self.watch.point()
+        self.hooks.point()
 
     def _solve_alpha(self, round_: int) -> tuple[list[Table], list[float]]:
         """Gradient descent on α: the way to the final α, and what each task brought.
@@ -183,7 +183,7 @@ class Avil(Method):
         done = self.so_far
         if done.at_third is None:
             done.at_third, _ = dev_gradient_at(self, [[a / 3 for a in own] for own in alpha])
-            self.watch.point()
+            self.hooks.point()
         if not done.at_third:
             return []
         return over_groups([benefits(*own) for own in zip(alpha, done.at_third, gradient, strict=True)])

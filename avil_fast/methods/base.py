@@ -16,7 +16,7 @@ from avil_fast.config.base import Section
 from avil_fast.engine.base import Engine, Table, TaskRun
 from avil_fast.engine.parameters import Granularity
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.turn import RoundProgress, Watch, train_task
+from avil_fast.methods.turn import Hooks, RoundProgress, train_task
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.task import Task
 
@@ -76,11 +76,11 @@ class Method(ABC):
     keeps_deltas: ClassVar[bool] = True
     """Every task has its turn in a round, and its delta is there at the end."""
 
-    def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, watch: Watch) -> None:
+    def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, hooks: Hooks) -> None:
         self.engine = engine
         self.data = data
         self.config = config
-        self.watch = watch
+        self.hooks = hooks
         self.options: Any = self.Options(**config.options)
         self.weight = [1.0] * len(engine.tasks)
         self.so_far = RoundProgress()
@@ -106,12 +106,12 @@ class Method(ABC):
         return list(tasks)
 
     def training(self, turn: int) -> str:
-        """The name of the task that trains in a round's turn, counted from 0."""
-        return self.engine.tasks[turn].name
+        """Name of the task that trains in a turn of a round, from 0; the target's, where no deltas are kept."""
+        return self.engine.tasks[turn if self.keeps_deltas else self.engine.target].name
 
     @abstractmethod
     def round(self, round_: int) -> RoundRecord:
-        """Run one round, or what is left of it; θ is better afterwards, or at least different."""
+        """Run round `round_` (from 1), or the rest of it after a resume; return what it did."""
 
     def state(self) -> dict[str, Any]:
         """What the next round depends on besides the engine and the data, for `load`; in JSON's types."""
@@ -131,7 +131,7 @@ class Method(ABC):
         turn: int,
         round_: int,
         *,
-        losses: Sequence[int] | None = None,
+        task_of_step: Sequence[int] | None = None,
         factor: float = 1.0,
         loss_weight: float = 1.0,
         lr_scale: float = 1.0,
@@ -141,37 +141,38 @@ class Method(ABC):
         """Train in a task's turn, or what is left of it.
 
         Args:
-            losses: of every step the task whose loss is trained; by default all are the turn's own.
+            task_of_step: whose loss is trained, by step; None: the turn's own task in all.
             factor: multiplies the turn's length.
             with_dev: the target's dev set is among its training data.
             restore: keep the delta and put θ back; else θ stays where the turn has left it.
         """
         done, task = self.so_far, self.engine.tasks[turn]
         left: Iterable[int | None]
-        if losses is None:
+        if task_of_step is None:
             left = repeat(None)
             steps, batches = self.data.training(turn, round_, factor, done.step, with_dev)
         else:
-            steps, left = len(losses), losses[done.step :]
-            batches = self.data.mixed(losses[done.step :], turn if with_dev else None)
+            steps, left = len(task_of_step), task_of_step[done.step :]
+            batches = self.data.mixed(task_of_step[done.step :], turn if with_dev else None)
         train_task(
             self.engine,
             turn,
             derive_seed(self.config.seed, task.name, "train", round_),
             batches,
             done,
-            self.watch,
+            self.hooks,
             name=self.training(turn),
             steps=steps,
             patience=self.config.max_rejected_steps,
             where=f"round {round_}",
             loss_weight=loss_weight,
             lr_scale=repeat(lr_scale),
-            losses=left,
+            task_of_step=left,
         )
         run = self.engine.end_task(restore=restore)
         done.end_task(run)
-        for of, rejected in zip(repeat(turn) if losses is None else losses, run.rejected, strict=False):
+        owners = repeat(turn) if task_of_step is None else task_of_step
+        for of, rejected in zip(owners, run.rejected, strict=False):
             if rejected:
                 owner = self.engine.tasks[of].name
                 done.rejected[owner] = done.rejected.get(owner, 0) + 1
@@ -183,7 +184,7 @@ class Method(ABC):
         θ stays where that leaves it. `with_dev` as in `take_turn`.
         """
         target, order = self.engine.target, self.shuffled(steps, round_)
-        run = self.take_turn(target, round_, losses=order, with_dev=with_dev, restore=False)
+        run = self.take_turn(target, round_, task_of_step=order, with_dev=with_dev, restore=False)
         losses: list[float | None] = []
         for task in range(len(steps)):
             own = [loss for of, loss in zip(order, run.losses, strict=True) if of == task and math.isfinite(loss)]

@@ -23,16 +23,15 @@ class Multitask(Method):
 
     keeps_deltas = False
 
-    def training(self, turn: int) -> str:
-        return self.engine.tasks[self.engine.target].name
-
     def round(self, round_: int) -> RoundRecord:
         steps = self.steps()
         self.begin()
         done = self.train_jointly(round_, steps)
         mean = sum(steps) / len(steps)
         self.weight = [count / mean for count in steps]
-        return RoundRecord([1.0] * len(steps), self.weight, done.delta_norm, done.train_loss)
+        return RoundRecord(
+            alpha=[1.0] * len(steps), weight=self.weight, delta_norm=done.delta_norm, train_loss=done.train_loss
+        )
 
     def steps(self) -> list[int]:
         """Of each task in a round."""

@@ -59,15 +59,14 @@ class Taps(Collecting):
         self.engine.merge(gates)
         opened = [mean_over_groups(self.gates(scores), self.engine.groups) for scores in path]
         self.weight = opened[-1]
-        cosine, rejected = cosines(self.engine.gram()), done.gradient.count([])
         return RoundRecord(
-            opened[-1],
-            self.weight,
-            done.norm,
-            done.loss,
-            opened,
-            cosine,
-            rejected_alpha_steps=rejected,
+            alpha=opened[-1],
+            weight=self.weight,
+            delta_norm=done.norm,
+            train_loss=done.loss,
+            alpha_path=opened,
+            cosine=cosines(self.engine.gram()),
+            rejected_alpha_steps=done.gradient.count([]),
             alpha_layers=gates,
         )
 

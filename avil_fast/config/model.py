@@ -81,3 +81,7 @@ class CausalLMConfig(TransformerConfig):
                 "model.init is random, but model.lora freezes the model; train it first, or leave model.lora out"
             )
         return self
+
+
+TextModelConfig = EncoderConfig | CausalLMConfig
+"""A model that learns tasks on texts."""

@@ -66,3 +66,8 @@ class Shape(ABC):
     def changed(self, **settings: Any) -> Shape | None:
         """With other settings of the model; None where it has no such settings, or has these already."""
         return None
+
+
+def in_gb(nbytes: float) -> str:
+    """Bytes for people, in 10^9: "1.23 GB"."""
+    return f"{nbytes / 1e9:.3g} GB"

@@ -16,14 +16,12 @@ from avil_fast.api import train as train_tasks
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch, Task
+from avil_fast.trainer.datasets import IndexedDataset, label_counts, require_datasets
 from avil_fast.trainer.events import Events
 from avil_fast.trainer.metric import Metric
 from avil_fast.trainer.settings import (
-    Examples,
     config_of,
-    label_counts,
     require_called,
-    require_datasets,
     require_savable,
     require_supported,
     resume_of,
@@ -183,12 +181,12 @@ class AvilTrainer(Trainer):  # type: ignore[misc]  # transformers is not type-ch
             for name, data in self.train_datasets.items()
         ]
 
-    def _examples(self, data: Any) -> Examples:
+    def _examples(self, data: Any) -> IndexedDataset:
         """The dataset without columns that the model does not take."""
         if not hasattr(data, "column_names"):
-            return Examples(data)
+            return IndexedDataset(data)
         counts = label_counts(data, getattr(self, "_loss_shifts_labels", False))
-        return Examples(self._remove_unused_columns(data), counts)
+        return IndexedDataset(self._remove_unused_columns(data), counts)
 
     def _task_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """A scalar: the mean over the batch."""

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from avil_fast.config.explain import explain, unknown_setting
 from avil_fast.config.presets import PRESETS
 from avil_fast.config.run import Config
-from avil_fast.config.settings import assign, explain, is_known, known_names, merge, unknown_setting
+from avil_fast.config.settings import assign, is_known, known_names, merge
 from avil_fast.config.train import TrainConfig
 from avil_fast.errors import AvilError, reason
 from avil_fast.yaml_text import NoYaml, parse, written

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from avil_fast.config.base import Count, DiskPath, NonNegative, Positive, Section, Whole
+from avil_fast.config.explain import explain_options
 from avil_fast.config.sections import AlphaConfig, DeltasConfig, FinetuneConfig, OptimizerConfig, WeightsConfig
-from avil_fast.config.settings import explain_options
 from avil_fast.method_registry import METHODS, find
 
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from avil_fast.config import Config, TrainConfig, dump, from_dotted, from_settings, load
 from avil_fast.config.model import EncoderConfig
+from avil_fast.config.pairs import DigitsConfig
 from avil_fast.config.presets import PRESETS
 from avil_fast.config.settings import known_names
-from avil_fast.config.tasks import DigitsConfig, TextTasksConfig
+from avil_fast.config.text_tasks import TextTasksConfig
 from avil_fast.errors import AvilError
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from avil_fast.config.model import CausalLMConfig, ConvNetConfig, EncoderConfig
-from avil_fast.config.tasks import DigitsConfig, IdxConfig, TextTasksConfig
+from avil_fast.config.pairs import DigitsConfig, IdxConfig
+from avil_fast.config.text_tasks import TextTasksConfig
 from avil_fast.config.train import MethodName, TrainConfig
 
 ModelConfig = Annotated[ConvNetConfig | EncoderConfig | CausalLMConfig, Field(discriminator="name")]

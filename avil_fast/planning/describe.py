@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from avil_fast.config import Config
 from avil_fast.config.model import ConvNetConfig
-from avil_fast.config.tasks import TextTasksConfig
+from avil_fast.config.text_tasks import TextTasksConfig
 from avil_fast.engine.factory import zero_of
 from avil_fast.errors import AvilError
 from avil_fast.planning.memory import PlannedRun

@@ -14,7 +14,7 @@ import yaml
 
 from avil_fast.config import from_settings
 from avil_fast.config.model import ConvNetConfig
-from avil_fast.config.tasks import TextTasksConfig
+from avil_fast.config.text_tasks import TextTasksConfig
 from avil_fast.tasks.text import build, splits, text_data
 from tests.fuzz.conftest import Cases
 from tests.fuzz.damage import damaged

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from avil_fast.config.tasks import SplitFiles, TextTaskConfig
+from avil_fast.config.text_tasks import SplitFiles, TextTaskConfig
 from avil_fast.errors import AvilError, reason
 from avil_fast.tasks.text import sources
 from avil_fast.tasks.text.packages import require

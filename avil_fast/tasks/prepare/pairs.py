@@ -6,7 +6,7 @@ import csv
 import random
 from pathlib import Path
 
-from avil_fast.config.tasks import TextTaskConfig
+from avil_fast.config.text_tasks import TextTaskConfig
 from avil_fast.errors import AvilError, reason
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.text import sources

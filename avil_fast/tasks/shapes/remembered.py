@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from avil_fast.config.model import TextModelConfig
-from avil_fast.config.tasks import TextTaskConfig
+from avil_fast.config.text_tasks import TextTaskConfig
 from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes
 
 

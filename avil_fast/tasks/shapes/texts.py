@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avil_fast.config.model import CausalLMConfig, EncoderConfig, TextModelConfig
-from avil_fast.config.tasks import TextTaskConfig
+from avil_fast.config.text_tasks import TextTaskConfig
 from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes, in_gb
 from avil_fast.tasks.shapes.counting import count, traced
 from avil_fast.tasks.text import lora

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from avil_fast.config.model import TextModelConfig
-from avil_fast.config.tasks import METRICS, SplitFiles, TextTaskConfig
+from avil_fast.config.text_tasks import METRICS, SplitFiles, TextTaskConfig
 from avil_fast.errors import AvilError
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.export import Export

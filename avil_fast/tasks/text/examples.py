@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from avil_fast.config.tasks import TextTaskConfig
+from avil_fast.config.text_tasks import TextTaskConfig
 from avil_fast.tasks.text.labels import class_number, finite_number, meaning
 from avil_fast.tasks.text.prompts import prompted
 from avil_fast.tasks.text.tables import SourceTable

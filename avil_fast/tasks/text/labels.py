@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from avil_fast.config.tasks import TextTaskConfig
+from avil_fast.config.text_tasks import TextTaskConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks.text.tables import SourceTable
 

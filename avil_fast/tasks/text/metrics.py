@@ -24,7 +24,7 @@ class TextMetric:
     """A metric of a whole dev or test set, a `Scorer`.
 
     Args:
-        name: see `config.tasks.METRICS`.
+        name: see `config.text_tasks.METRICS`.
         task: whose head it reads; None for a causal language model.
         classes: of the task.
     """

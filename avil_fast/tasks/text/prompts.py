@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from avil_fast.config.tasks import TextTaskConfig
+from avil_fast.config.text_tasks import TextTaskConfig
 from avil_fast.errors import AvilError, reason
 from avil_fast.tasks.text import templates
 from avil_fast.tasks.text.labels import is_missing, meaning

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from avil_fast.config.tasks import SplitFiles, SplitNames, TextTaskConfig
+from avil_fast.config.text_tasks import SplitFiles, SplitNames, TextTaskConfig
 from avil_fast.errors import AvilError, reason
 from avil_fast.tasks.text import text_files
 from avil_fast.tasks.text.model_path import HUB

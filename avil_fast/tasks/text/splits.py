@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from avil_fast.config.tasks import HoldOut, Limits, TextTaskConfig
+from avil_fast.config.text_tasks import HoldOut, Limits, TextTaskConfig
 from avil_fast.errors import AvilError
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.text.examples import Examples

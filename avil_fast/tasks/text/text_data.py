@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from avil_fast.config.model import TextModelConfig
-from avil_fast.config.tasks import TextTaskConfig
+from avil_fast.config.text_tasks import TextTaskConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks.text import examples, labels, sources, splits
 from avil_fast.tasks.text.loading import load_tokenizer

@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 import pytest
 
-from avil_fast.config.tasks import TextTaskConfig
+from avil_fast.config.text_tasks import TextTaskConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks.text import examples, labels, templates
 from avil_fast.tasks.text.examples import Examples

@@ -5,7 +5,7 @@ from typing import Any
 import datasets
 import pytest
 
-from avil_fast.config.tasks import HoldOut, Limits, TextTaskConfig
+from avil_fast.config.text_tasks import HoldOut, Limits, TextTaskConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks.text import splits
 from avil_fast.tasks.text.examples import Examples

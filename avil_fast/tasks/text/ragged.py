@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from avil_fast.errors import AvilError
 from avil_fast.tasks.text.examples import Examples
 
-CHUNK = 1000
+TEXTS_AT_ONCE = 1000
 """Texts that are tokenised at once. All 200,000 of a file at once took 4.3 GB, by the thousand 0.8 GB."""
 
 

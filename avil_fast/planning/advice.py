@@ -137,7 +137,7 @@ def _deltas(name: str, value: str, before: Sequence[str]) -> Callable[[PlannedRu
 
 
 def _larger_batch(size: int) -> Change:
-    return Change(f"batch_size={size}", "an example for every GPU", lambda run: None)
+    return Change(f"batch_size={size}", "an example for every GPU", _config(batch_size=size))
 
 
 def _reset(run: PlannedRun) -> PlannedRun | None:

@@ -32,7 +32,7 @@ GPUS = {
 }
 
 PER_MACHINE = 8
-"""GPUs."""
+"""GPUs per machine."""
 
-USED = 0.4
-"""Of the arithmetic, by a large model that trains."""
+MFU = 0.4
+"""Fraction of peak FLOP/s that the training of a large model reaches (model FLOPs utilisation)."""

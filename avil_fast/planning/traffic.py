@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from avil_fast.planning.hardware import PER_MACHINE, USED, Gpu
+from avil_fast.planning.hardware import MFU, PER_MACHINE, Gpu
 from avil_fast.planning.memory import PlannedRun
 
 
@@ -33,7 +33,7 @@ class Traffic:
         return {
             "operations on deltas": max(self.memory / gpu.bandwidth, self.bus / gpu.pcie),
             "communication": self.network / link,
-            "dev passes": self.flops / (USED * (gpu.flops if element == 2 else gpu.flops_fp32)),
+            "dev passes": self.flops / (MFU * (gpu.flops if element == 2 else gpu.flops_fp32)),
         }
 
 

@@ -316,6 +316,24 @@ def test_schema_is_json_and_says_what_key_fields_mean() -> None:
             assert parts[where]["properties"][name]["description"], f"{where}.{name}"
 
 
+def test_every_setting_has_a_text_that_can_be_read_alone() -> None:
+    schema = Config.model_json_schema()
+    for where, part in {"Config": schema, **schema["$defs"]}.items():
+        assert part["description"], where
+        for name, setting in part.get("properties", {}).items():
+            if (
+                "$ref" in setting
+                or "oneOf" in setting
+                or ("default" in setting and isinstance(setting["default"], dict))
+            ):
+                continue  # a section, which has a text of its own
+            text = setting.get("description", "")
+            assert text, f"{where}.{name} has no text"
+            assert not text.startswith(("Of ", "In ", "On ", "Between ", "null:", "auto:")), (
+                f"{where}.{name}: {text}"
+            )
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("**/*.yaml")), ids=lambda path: path.name)
 def test_every_config_that_comes_with_the_package_loads_without_a_warning(path: Path) -> None:
     assert load(path).warnings() == []

@@ -21,7 +21,8 @@ class Config(TrainConfig):
     """A run from a file: how to train, on what, and beside what."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU if there is one; with a DeepSpeed file, the CPU where the environment has DS_ACCELERATOR=cpu."""
+    """Device that the run trains on. auto: a GPU if there is one; with a DeepSpeed file, the CPU where the
+    environment has DS_ACCELERATOR=cpu."""
     baselines: Literal["auto"] | tuple[MethodName, ...] = "auto"
     """Methods to run beside this one, at the same budget, for comparison. auto: the target alone on the same data,
     which is `single_all` where its dev set becomes training data, else `single`."""

@@ -20,7 +20,7 @@ class Diw(Merging):
         """How fast weights follow scores."""
 
         lr: Positive = 1.0
-        """η."""
+        """η, by which scores change the logarithms of weights."""
 
     def coefficients(self, round_: int) -> list[float]:
         target, n = self.engine.target, len(self.engine.tasks)

@@ -72,10 +72,10 @@ class CAGrad(Aggregated):
     packages = ("torchjd", "cvxpy")
 
     class Options(Section):
-        """How near."""
+        """How near to the mean the weights stay."""
 
         c: NonNegative = 0.4
-        """Of the paper; 0 is the mean."""
+        """c of the paper; 0 is the mean."""
 
     def aggregator(self, library: Any) -> Callable[[Tensor], Tensor]:
         found: Callable[[Tensor], Tensor] = library.CAGradWeighting(c=self.options.c)

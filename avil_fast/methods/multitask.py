@@ -15,7 +15,7 @@ class Multitask(Method):
     tasks have together, each on a batch of one task, shuffled."""
 
     class Options(Section):
-        """Whose batches are how many."""
+        """How a round's steps are shared among tasks."""
 
         sampling: Literal["uniform", "proportional"] = "uniform"
         """uniform: the steps that each task has in a round, equal ones by default. proportional: all of them,
@@ -45,7 +45,7 @@ class MultitaskFinetune(Multitask):
     """Joint training, then the target alone for the last rounds, at the same budget."""
 
     class Options(Multitask.Options):
-        """Whose batches are how many, and when."""
+        """How a round's steps are shared among tasks, and in which rounds."""
 
         target_rounds: Fraction = 1 / 3
         """The fraction of the rounds, the last ones, that train the target alone."""

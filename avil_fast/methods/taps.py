@@ -33,7 +33,7 @@ class Taps(Collecting):
         threshold: float = 0.5
         """τ: a gate is open where its score is this or above."""
         penalty: NonNegative = 0.01
-        """λ."""
+        """λ, the weight of Σ |s| beside the dev loss."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

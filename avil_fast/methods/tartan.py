@@ -20,7 +20,7 @@ class Tartan(Merging):
         """How fast weights follow alignments."""
 
         lr: Positive = 1.0
-        """Of φ."""
+        """Learning rate of φ."""
 
     def coefficients(self, round_: int) -> list[float]:
         if gradient := self.dev_gradient(self.weight):

@@ -11,7 +11,7 @@ from avil_fast.config.settings import is_known, shown
 
 
 def unknown_setting(name: str, names: list[str], where: str) -> str:
-    """That there is no setting of this name, in one sentence, with the nearest one of `names`."""
+    """A sentence that there is no setting of this name, with the nearest one of `names`."""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     by_last_part = difflib.get_close_matches(
         name.rsplit(".", 1)[-1], [n.rsplit(".", 1)[-1] for n in names], n=1, cutoff=0.7

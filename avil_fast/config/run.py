@@ -18,7 +18,7 @@ TasksConfig = Annotated[DigitsConfig | IdxConfig | TextTasksConfig, Field(discri
 
 
 class Config(TrainConfig):
-    """A run from a file: how to train, on what, and beside what."""
+    """A run from a file: how to train, which model on which tasks, on which device, and beside which baselines."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that the run trains on. auto: a GPU if there is one; with a DeepSpeed file, the CPU where the

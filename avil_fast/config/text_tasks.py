@@ -189,4 +189,5 @@ class TextTasksConfig(Section):
 
     @property
     def by_name(self) -> dict[str, TextTaskConfig]:
+        """The tasks by their names, in the order of the file."""
         return self.__pydantic_extra__

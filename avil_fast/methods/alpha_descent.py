@@ -14,7 +14,7 @@ from avil_fast.methods.base import Method
 
 
 def descend(first: Table, config: AlphaConfig, gradient: Callable[[Table, int], Table]) -> list[Table]:
-    """The table at the start and after each of `alpha.steps` steps, projected on `alpha.bounds`.
+    """The coefficients at the start and after each of `alpha.steps` steps, projected on `alpha.bounds`.
 
     Args:
         gradient: at a table, before the step of this number, from 0; empty where there is none: such a table is
@@ -41,7 +41,7 @@ def descend(first: Table, config: AlphaConfig, gradient: Callable[[Table, int], 
 
 
 def dev_gradients(method: Method, alpha: Table, step: int, round_: int) -> Table:
-    """∂L/∂α before a step: of those that are there already, where the round is taken up, or taken now.
+    """∂L/∂α before step number `step`: taken now, or known already, where a round goes on after a resume.
 
     Empty if it or the loss is not finite.
 
@@ -74,7 +74,7 @@ def dev_gradient_at(method: Method, alpha: Alpha) -> tuple[Table, str]:
 
 
 def mean_over_groups(table: Table, groups: Mapping[str, int]) -> list[float]:
-    """The mean over groups, [n], each counted by its number of elements."""
+    """The mean of a table [groups, n] over groups, [n], each group counted by its number of elements."""
     total = sum(groups.values())
     shares = [elements / total for elements in groups.values()]
     return over_groups([[share * a for a in own] for share, own in zip(shares, table, strict=True)])

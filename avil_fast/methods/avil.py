@@ -39,7 +39,7 @@ from avil_fast.tasks.task import Task
 from avil_fast.tasks.train_and_dev import can_spare_dev
 
 TINY = 1e-8
-"""Instead of 0, where one thing at least has to be above it."""
+"""The least weight when steps are shared out, instead of 0: one at least has to be above it."""
 
 
 class Avil(Method):

@@ -39,7 +39,7 @@ class RoundRecord:
     """By how much each task lowered the target's dev loss, at the last α whose gradient was taken; empty where no
     gradient was."""
     rejected_alpha_steps: int = 0
-    """Of the α phase: those whose loss or gradient was not finite."""
+    """Steps of the α phase whose loss or gradient was not finite."""
     share: list[float] = field(default_factory=list)
     """What each task had of the round's steps, as a part of what the target had; empty where α does not decide
     that."""
@@ -51,10 +51,10 @@ class RoundRecord:
 
 @dataclass(frozen=True)
 class Joint:
-    """What a turn of all tasks did, in their order."""
+    """What a joint turn of all tasks did; lists are in the order of the tasks."""
 
     delta_norm: list[float]
-    """Of the whole turn, as the target's."""
+    """The norm of the whole turn's change of θ for the target, 0 for the other tasks."""
     train_loss: list[float | None]
 
 
@@ -69,12 +69,12 @@ class Method(ABC):
     """
 
     class Options(Section):
-        """Its own settings; none."""
+        """The method's own settings: none, unless a subclass has some."""
 
     packages: ClassVar[Sequence[str]] = ()
-    """What it needs of the extra `conflicts`."""
+    """Packages of the extra `conflicts` that the method needs."""
     keeps_deltas: ClassVar[bool] = True
-    """Every task has its turn in a round, and its delta is there at the end."""
+    """Whether every task has its turn in a round, and its delta is there at the end."""
 
     def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, hooks: Hooks) -> None:
         self.engine = engine
@@ -88,7 +88,7 @@ class Method(ABC):
 
     @classmethod
     def held_out_rounds(cls, config: TrainConfig, target: Task) -> int:
-        """After how many rounds the target's dev set becomes training data, and can judge no more; all: never."""
+        """Number of rounds until the target's dev set becomes training data, and judges no more; all: never."""
         return config.rounds
 
     @classmethod
@@ -192,7 +192,7 @@ class Method(ABC):
         return Joint([run.delta_norm if task == target else 0.0 for task in range(len(steps))], losses)
 
     def shuffled(self, steps: Sequence[int], *seed: object) -> list[int]:
-        """So many steps of every task, as an order in which they are taken."""
+        """Tasks, `steps[task]` times each, in a random order that the run's seed and `seed` decide."""
         order = [task for task, count in enumerate(steps) for _ in range(count)]
         generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "order", *seed))
         return [order[place] for place in torch.randperm(len(order), generator=generator).tolist()]

@@ -67,7 +67,7 @@ class TaskData:
 
     @property
     def steps_per_round(self) -> int:
-        """Of all tasks together: the budget of a round."""
+        """Optimizer steps of all tasks together in a round: its budget."""
         return sum(map(self.steps, range(len(self.tasks))))
 
     def finetune_steps(self, target: int) -> int:

@@ -23,7 +23,7 @@ class Finetune:
     epoch: int = 0
     """Epochs that are done."""
     so_far: RoundProgress = field(default_factory=RoundProgress)
-    """Of the next one."""
+    """What is done of the next epoch."""
     best_epoch: int = 0
     """The epoch that is kept; 0 is "no change"."""
     rejected: int = 0
@@ -56,7 +56,7 @@ def finetune(
     hooks: Hooks,
     always: bool = False,
 ) -> None:
-    """Linear decay from the full learning rate to 0; `best` is the best epoch on dev afterwards, or as it was.
+    """Train on the target alone, the learning rate decaying linearly to 0, and offer every epoch to `best`.
 
     Args:
         done: where to go on from; complete afterwards.

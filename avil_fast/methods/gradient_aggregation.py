@@ -33,12 +33,16 @@ class Aggregated(Merging):
 
     @property
     def scale(self) -> float:
-        """By which weights are multiplied: n, where they are those of a mean."""
+        """Factor on the aggregator's weights: n, where they are those of a mean."""
         return float(len(self.engine.tasks))
 
     @abstractmethod
     def aggregator(self, library: Any) -> Callable[[Tensor], Tensor]:
-        """From a Gram matrix [n, n] to weights [n]."""
+        """The aggregator: a function from a Gram matrix [n, n] to weights [n].
+
+        Args:
+            library: the module torchjd.aggregation.
+        """
 
 
 class UPGrad(Aggregated):

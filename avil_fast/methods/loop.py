@@ -25,22 +25,23 @@ class Outcome:
     history: list[dict[str, Any]]
     best_round: int
     finetune_epoch: int
-    """0: the fine-tune changed nothing for the better."""
+    """The epoch of the fine-tune that was kept; 0: it changed nothing for the better."""
     dev: Evaluation
     test: Evaluation | None
     steps: dict[str, int]
     """Optimizer steps by task, the fine-tune included."""
     examples_seen: dict[str, int]
-    """Examples of their batches."""
+    """Training examples seen, by task."""
     rejected_steps: dict[str, int]
-    """Those among them that were rejected, because a loss or a gradient was not finite."""
+    """Steps that were rejected, because a loss or a gradient was not finite, by task."""
     dev_passes: float
-    """Over the target's dev set."""
+    """Passes over the target's dev set."""
     dev_held_out: bool
-    """The target's dev set was never trained on."""
+    """Whether the target's dev set was never trained on."""
     seconds: float
+    """Wall-clock time, that before a resume included."""
     cpu_seconds: float
-    """Of this process, all threads together."""
+    """CPU time of this process, all threads together."""
 
 
 class TrainingRun:

@@ -34,7 +34,7 @@ class Multitask(Method):
         )
 
     def steps(self) -> list[int]:
-        """Of each task in a round."""
+        """Optimizer steps of each task in a round."""
         tasks = range(len(self.engine.tasks))
         if self.options.sampling == "uniform":
             return [self.data.steps(task) for task in tasks]

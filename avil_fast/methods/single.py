@@ -14,7 +14,7 @@ class Single(Method):
         return target_alone(self, round_, self.steps())
 
     def steps(self) -> int:
-        """Of a round."""
+        """Optimizer steps of a round."""
         return self.data.steps_per_round
 
 
@@ -26,7 +26,7 @@ class SingleOwn(Single):
 
 
 def target_alone(method: Method, round_: int, steps: int) -> RoundRecord:
-    """A round of the target alone."""
+    """A round of so many steps that trains the target alone."""
     target, n = method.engine.target, len(method.engine.tasks)
     method.begin()
     run = method.take_turn(target, round_, task_of_step=[target] * steps, restore=False)

@@ -37,9 +37,9 @@ class RoundProgress:
     norm: list[float] = field(default_factory=list)
     """‖δ_i‖ of the tasks that have trained."""
     loss: list[float | None] = field(default_factory=list)
-    """Their mean losses; None for a task without a step."""
+    """Mean training losses of the tasks that have trained; None for a task without a step."""
     step: int = 0
-    """Optimizer steps of the task that trains."""
+    """Optimizer steps that the task that trains has taken."""
     rejected: dict[str, int] = field(default_factory=dict)
     """Steps that were rejected in the turns that have ended, by the task whose loss it was; no entry for none."""
     gradient: list[Table] = field(default_factory=list)
@@ -49,6 +49,7 @@ class RoundProgress:
 
     @property
     def nothing(self) -> bool:
+        """Whether the round has not begun."""
         return self == RoundProgress()
 
     def end_task(self, run: TaskRun) -> None:
@@ -75,7 +76,7 @@ def train_task(
     lr_scale: Iterable[float] = repeat(1.0),
     task_of_step: Iterable[int | None] = repeat(None),
 ) -> None:
-    """A step on each batch, from `begin_task` to just before `end_task`.
+    """Train a task: one step on each batch, from `begin_task` to just before `end_task`.
 
     Args:
         batches: those that are left, if the task has trained before.

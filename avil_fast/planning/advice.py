@@ -20,7 +20,7 @@ class Change:
     """The setting as it is given."""
     cost: str
     make: Callable[[PlannedRun], PlannedRun | None]
-    """None where it does not apply."""
+    """The run with this change; None where it does not apply."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Advice:
     changes: list[Change]
     ranks: int
     nbytes: float
-    """On a GPU, afterwards."""
+    """Bytes on a GPU after the changes."""
     host: float
-    """In the CPU's memory beside it."""
+    """Bytes in the CPU's memory beside it."""
 
 
 def advise(run: PlannedRun, room: float) -> Advice | None:

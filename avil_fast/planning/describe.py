@@ -1,4 +1,4 @@
-"""From a configuration to what is known of its run before anything is loaded."""
+"""A run as its plan sees it, from its configuration, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avil_fast.tasks.shapes.base import Shape
 
 
 def planned_run(config: Config, ranks: int, on_gpu: bool) -> PlannedRun:
-    """The run on so many ranks.
+    """The run of a configuration on so many ranks.
 
     Raises:
         AvilError: there is no such target or model, the DeepSpeed file cannot be used, or the batch is smaller

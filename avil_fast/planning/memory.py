@@ -37,7 +37,7 @@ Place = Literal["device", "host"]
 
 @dataclass(frozen=True)
 class MemoryPart:
-    """Memory of a kind on one rank."""
+    """Memory of one kind on a rank, in bytes, and the formula that it comes from."""
 
     name: str
     nbytes: float
@@ -49,7 +49,7 @@ class MemoryPart:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run on its ranks, as the memory depends on it."""
+    """A run on its ranks: all that its memory depends on."""
 
     config: TrainConfig
     shape: Shape
@@ -62,16 +62,17 @@ class PlannedRun:
 
     @property
     def stage(self) -> int:
+        """ZeRO stage; 0 without DeepSpeed."""
         return self.zero.stage if self.zero else 0
 
     @property
     def element(self) -> int:
-        """p."""
+        """p, bytes of a parameter."""
         return 2 if self.zero and self.zero.bf16 else self.shape.sizes.element
 
     @property
     def codec_bytes(self) -> float:
-        """e."""
+        """e, bytes of a delta's element, its scales included."""
         return CODECS[self.config.deltas.dtype].bytes_per_element
 
     @property
@@ -87,7 +88,7 @@ class PlannedRun:
 
     @property
     def keeps_deltas(self) -> bool:
-        """Whether there are deltas at all."""
+        """Whether the method keeps deltas."""
         return find(self.config.method).keeps_deltas
 
     def zero_number(self, name: str, default: int) -> int:

@@ -23,7 +23,7 @@ class Plan:
     tasks: int
     ranks: int
     gpu: Gpu | None
-    """None: CPU processes."""
+    """Kind of the GPUs; None: CPU processes."""
     room: float | None
     """Bytes that there are on a GPU; None where nobody said."""
     parts: Sequence[MemoryPart]
@@ -33,13 +33,13 @@ class Plan:
     """Bytes at most in the CPU's memory beside a GPU."""
     traffic: Traffic
     seconds: dict[str, float]
-    """Of αVIL's own work in a round; empty without a GPU."""
+    """Least seconds of αVIL's own work in a round, by part; empty without a GPU."""
     advice: Advice | None
     notes: Sequence[str]
 
     @property
     def fits(self) -> bool | None:
-        """None where nobody said how much there is."""
+        """Whether the run fits; None where nobody said how much memory there is."""
         return None if self.room is None else self.device <= self.room
 
     @property

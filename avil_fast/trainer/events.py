@@ -70,7 +70,7 @@ class Events(Observer):
         trainer.control = event(trainer.args, trainer.state, trainer.control)
 
     def after_pass(self, loss: Tensor) -> None:
-        """It has ended with this loss, a scalar."""
+        """A forward and backward pass of training has ended with this loss, a scalar."""
         self._losses.append(loss.detach())
 
     def progress(self, task: str, step: int, steps: int, loss: Tensor) -> None:

@@ -16,10 +16,10 @@ from avil_fast.errors import AvilError
 from avil_fast.report.folder import CHECKPOINTS
 
 OPTIMIZERS = {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "sgd": "sgd"}
-"""Trainer's names, and this package's."""
+"""Names of optimizers: Trainer's, and this package's."""
 
 SUBFOLDER = "avil"
-"""Of `args.output_dir`: the run's folder, which nothing else may write into."""
+"""The run's folder within `args.output_dir`; nothing else may write into it."""
 
 _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "deepspeed": ((), 'pass avil={"deepspeed": "ds.json"}'),
@@ -143,7 +143,7 @@ def require_savable(args: Any, config: TrainConfig) -> None:
 
 
 def resume_of(given: str | Path | bool | None, folder: Path | None) -> Resume:
-    """What `train(resume_from_checkpoint=given)` goes on from.
+    """The checkpoint that `train(resume_from_checkpoint=given)` goes on from.
 
     Args:
         folder: of the run.

@@ -49,6 +49,15 @@ def _in_order(name: str) -> tuple[bool, float, str]:
 
 
 def class_number(table: SourceTable, row: int, column: str, value: Any, number: dict[str, int]) -> int:
+    """The number of a row's class.
+
+    Args:
+        value: that stands in the row.
+        number: by name of the class.
+
+    Raises:
+        AvilError: there is no such class; names file and line.
+    """
     found = None if is_missing(value) else number.get(str(value).strip())
     if found is None:
         known = ", ".join(list(number)[:10]) + (", ..." if len(number) > 10 else "")
@@ -61,6 +70,11 @@ def class_number(table: SourceTable, row: int, column: str, value: Any, number: 
 
 
 def finite_number(table: SourceTable, row: int, column: str, value: Any) -> float:
+    """The value of a row as a number.
+
+    Raises:
+        AvilError: it is none, or not finite; names file and line.
+    """
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -78,4 +92,5 @@ def meaning(value: Any, names: tuple[str, ...] | None) -> Any:
 
 
 def is_missing(value: Any) -> bool:
+    """Whether a row has no value there: None, NaN or a blank text."""
     return value is None or value != value or (isinstance(value, str) and not value.strip())  # NaN

@@ -15,9 +15,10 @@ from avil_fast.tasks.text.losses import logits_of
 from avil_fast.tasks.text.packages import require
 
 FRACTIONS = ("accuracy", "f1", "auroc", "token_accuracy")
-"""That are told as percent."""
+"""Metrics shown as percentages."""
 
 LOWER_IS_BETTER = ("mse", "mae")
+"""Metrics of which less is better."""
 
 
 class TextMetric:

@@ -15,6 +15,11 @@ Prompted = tuple[list[str], list[str], list[tuple[str, ...]]]
 
 
 def prompted(task: str, config: TextTaskConfig, table: SourceTable, tokenizer: Any) -> Prompted:
+    """The prompt and the completion of every row, as the task's settings have them.
+
+    Raises:
+        AvilError: a column is missing, a text empty, a template wrong, or a chat none; names file and line.
+    """
     columns, setting = config.columns, f"tasks.{task}"
     if columns.messages is not None:
         return _chats(table, columns.messages, f"{setting}.columns.messages", tokenizer)

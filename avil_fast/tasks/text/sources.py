@@ -20,7 +20,7 @@ NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "tes
 
 
 def read(task: str, config: TextTaskConfig, splits: Sequence[str] = tuple(NAMES)) -> dict[str, SourceTable]:
-    """Train, and dev and test if they are asked for and the task has them.
+    """The rows of a task by split: train, and dev and test if they are asked for and the task has them.
 
     Raises:
         AvilError: something cannot be read; names the task, and file and line if that can be told.

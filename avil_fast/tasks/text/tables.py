@@ -16,11 +16,11 @@ from avil_fast.tasks.text import text_files
 
 @dataclass(frozen=True)
 class SourceTable:
-    """Rows of one split.
+    """Rows of one split, which know where they stand.
 
     Attributes:
         rows: columns by name; or a Dataset of the package datasets.
-        name: for people.
+        name: of the table, for people.
         files: whose rows these are, one file after the other; none for a data set.
         counts: rows of each file.
     """
@@ -35,7 +35,7 @@ class SourceTable:
 
     @property
     def names(self) -> list[str]:
-        """Of the columns."""
+        """Names of the columns."""
         return list(self.rows) if isinstance(self.rows, dict) else list(self.rows.column_names)
 
     def column(self, name: str, setting: str) -> list[Any]:

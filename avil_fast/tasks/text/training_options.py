@@ -12,7 +12,7 @@ from avil_fast.config.model import TextModelConfig
 
 
 def prepare_(model: Any, config: TextModelConfig) -> None:
-    """No cache of keys, which training has no use for; gradient checkpointing and compilation, if asked for."""
+    """Take the cache of keys away, which training does not use; checkpoint gradients and compile, if asked to."""
     model.config.use_cache = False  # with one, transformers does not look for packed examples
     if config.gradient_checkpointing:
         how = {"use_reentrant": False}

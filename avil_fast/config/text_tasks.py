@@ -8,17 +8,17 @@ from pydantic import ConfigDict, Discriminator, Tag, field_validator, model_vali
 
 from avil_fast.config.base import Count, DiskPath, Section, Whole
 
-Files = DiskPath | tuple[DiskPath, ...]
+FilePaths = DiskPath | tuple[DiskPath, ...]
 
 
 class SplitFiles(Section):
     """Files of a task by split: csv, tsv, jsonl or parquet; several of a split are read one after the other."""
 
-    train: Files
+    train: FilePaths
     """The file or files with the rows to train on."""
-    dev: Files | None = None
+    dev: FilePaths | None = None
     """The file or files of the dev set; null: none."""
-    test: Files | None = None
+    test: FilePaths | None = None
     """The file or files of the test set; null: none."""
 
 
@@ -77,7 +77,7 @@ class HoldOut(Section):
 
 
 Kind = Literal["classification", "regression", "language_modelling"]
-Metric = Literal[
+MetricName = Literal[
     "accuracy", "f1", "matthews", "auroc", "mse", "mae", "pearson", "spearman", "r2", "token_accuracy"
 ]
 
@@ -121,7 +121,7 @@ class TextTaskConfig(Section):
     limits: Limits = Limits()
     hold_out: HoldOut | None = None
     """What becomes dev and test out of the train rows; null: nothing."""
-    metric: Metric | None = None
+    metric: MetricName | None = None
     """What chooses the best round; null: accuracy, mse, or in language modelling the dev loss."""
     overlap: Literal["stop", "drop", "allow"] = "stop"
     """What becomes of train rows that stand in the target's dev or test set as well, and of its dev rows that

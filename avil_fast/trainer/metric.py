@@ -11,7 +11,7 @@ from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch
 
 
-class Metric:
+class ComputedMetric:
     """A `Scorer`: one number of `compute_metrics` on a whole set.
 
     A row holds an example's predictions and then its labels, both flat.

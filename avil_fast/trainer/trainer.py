@@ -18,7 +18,7 @@ from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch, Task
 from avil_fast.trainer.datasets import IndexedDataset, label_counts, require_datasets
 from avil_fast.trainer.events import Events
-from avil_fast.trainer.metric import Metric
+from avil_fast.trainer.metric import ComputedMetric
 from avil_fast.trainer.settings import (
     config_of,
     require_called,
@@ -205,14 +205,14 @@ class AvilTrainer(Trainer):  # type: ignore[misc]  # transformers is not type-ch
             self._track_num_input_tokens(inputs)
         return loss
 
-    def _scorer(self) -> Metric | None:
+    def _scorer(self) -> ComputedMetric | None:
         """What chooses the best round; None: the dev loss."""
         name = (self.args.metric_for_best_model or "loss").removeprefix("eval_")
         if name == "loss":
             return None
         if self.compute_metrics is None:
             raise AvilError(f"args.metric_for_best_model is {name!r}, but there is no compute_metrics; pass it")
-        return Metric(self, name)
+        return ComputedMetric(self, name)
 
     def _metrics_of(self, predictions: Any, labels: Any) -> dict[str, float]:
         assert self.compute_metrics is not None

@@ -12,8 +12,8 @@ from avil_fast.checkpoint.stop import Stop
 from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
-from avil_fast.methods.loop import Run
-from avil_fast.methods.turn import Watch
+from avil_fast.methods.loop import TrainingRun
+from avil_fast.methods.turn import Hooks
 from avil_fast.observer import Observer
 from avil_fast.report.vectors import TaskVectors
 from avil_fast.run_storage import RunStorage
@@ -63,14 +63,14 @@ class CheckpointedRun:
         def enough() -> bool:
             return ranks.max(int(observer.enough())) != [0]
 
-        watch = Watch(
+        hooks = Hooks(
             progress=observer.progress,
             planned=observer.planned,
             point=self._point,
             rounds_done=self._keep,
             enough=enough,
         )
-        self.run = Run(engine, config, watch, observer.round, *([vectors.keep] if vectors else []))
+        self.run = TrainingRun(engine, config, hooks, observer.round, *([vectors.keep] if vectors else []))
         settings, sizes = config.model_dump(mode="json"), [about_data(task) for task in tasks]
         taken = take_up(storage.candidates, storage.resume, engine, ranks, settings, sizes)
         if taken is not None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from avil_fast.config import Config, load
 from avil_fast.config.model import ConvNetConfig
-from avil_fast.config.tasks import TextTasksConfig
+from avil_fast.config.text_tasks import TextTasksConfig
 from avil_fast.engine.base import Evaluation
 from avil_fast.engine.evaluation import Measure
 from avil_fast.engine.ranks import ALONE

@@ -25,7 +25,7 @@ from avil_fast.engine.factory import make_engine, zero_of
 from avil_fast.engine.ranks import Ranks, together
 from avil_fast.launch import start_zero
 from avil_fast.methods.data import TaskData
-from avil_fast.planning.describe import setting_of, shape_of
+from avil_fast.planning.describe import planned_run
 from avil_fast.planning.memory import PASSES, parts
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.shapes.base import Pass
@@ -45,8 +45,7 @@ ROOT = Path(__file__).parents[1]
 
 def planned(config: Config, ranks: int) -> dict[str, float]:
     """Bytes on a rank: what stays, the deltas, and the most in every kind of pass."""
-    names, shape, dev = shape_of(config)
-    found = parts(setting_of(config, shape, len(names), dev, ranks, on_gpu=False))
+    found = parts(planned_run(config, ranks, on_gpu=False))
     deltas = sum(part.nbytes for part in found if part.name in ("base", "bank"))
     stays = sum(part.nbytes for part in found if part.at_once)
     passes = {part.name: stays + part.nbytes for part in found if not part.at_once}

@@ -13,7 +13,7 @@ from typing import Any
 
 from avil_fast.config import Config, from_settings
 from avil_fast.engine.zero.config import resolve
-from avil_fast.planning.describe import shape_of
+from avil_fast.planning.describe import planned_run
 from avil_fast.planning.hardware import GPUS
 from avil_fast.planning.memory import PlannedRun, parts, total
 from avil_fast.planning.traffic import traffic
@@ -49,7 +49,7 @@ def plans() -> list[dict[str, Any]]:
     for name, settings in MODELS.items():
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "config.json").write_text(json.dumps(SHARED | settings), encoding="utf-8")
-            _, shape, _ = shape_of(_config(folder, {}))
+            shape = planned_run(_config(folder, {}), ranks=1, on_gpu=True).shape
             about = {"model": name, "parameters": shape.sizes.whole}
             for tasks in TASKS:
                 for way, changes in WAYS.items():

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from avil_fast.config import Config, TrainConfig, dump, from_dotted, from_settings, load
 from avil_fast.config.model import EncoderConfig
+from avil_fast.config.pairs import DigitsConfig
 from avil_fast.config.presets import PRESETS
 from avil_fast.config.settings import known_names
-from avil_fast.config.tasks import DigitsConfig, TextTasksConfig
+from avil_fast.config.text_tasks import TextTasksConfig
 from avil_fast.errors import AvilError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -185,9 +186,23 @@ def test_a_wrong_value_is_one_sentence_that_names_the_setting(override: str, nam
     assert "\n" not in str(caught.value)
 
 
-def test_a_setting_within_what_is_no_section_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AvilError, match=r"alpha\.lr cannot be set, because alpha is 3"):
-        loaded(tmp_path, "alpha: 3", "alpha.lr=1")
+@pytest.mark.parametrize(
+    ("text", "override", "said"),
+    [
+        ("alpha: 3", "alpha.lr=1", r"alpha\.lr cannot be set, because alpha is 3"),
+        # A section's name may be the end of another's.
+        (
+            "tasks: {s: 3, t: {files: x}}",
+            "tasks.s.files=x",
+            r"tasks\.s\.files cannot be set, because tasks\.s is 3",
+        ),
+    ],
+)
+def test_a_setting_within_what_is_no_section_is_refused(
+    tmp_path: Path, text: str, override: str, said: str
+) -> None:
+    with pytest.raises(AvilError, match=said):
+        loaded(tmp_path, text, override)
 
 
 @pytest.mark.parametrize("apply", ["lr", "sampling"])
@@ -301,6 +316,24 @@ def test_schema_is_json_and_says_what_key_fields_mean() -> None:
             assert parts[where]["properties"][name]["description"], f"{where}.{name}"
 
 
+def test_every_setting_has_a_text_that_can_be_read_alone() -> None:
+    schema = Config.model_json_schema()
+    for where, part in {"Config": schema, **schema["$defs"]}.items():
+        assert part["description"], where
+        for name, setting in part.get("properties", {}).items():
+            if (
+                "$ref" in setting
+                or "oneOf" in setting
+                or ("default" in setting and isinstance(setting["default"], dict))
+            ):
+                continue  # a section, which has a text of its own
+            text = setting.get("description", "")
+            assert text, f"{where}.{name} has no text"
+            assert not text.startswith(("Of ", "In ", "On ", "Between ", "null:", "auto:")), (
+                f"{where}.{name}: {text}"
+            )
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("**/*.yaml")), ids=lambda path: path.name)
 def test_every_config_that_comes_with_the_package_loads_without_a_warning(path: Path) -> None:
     assert load(path).warnings() == []
@@ -331,6 +364,11 @@ def test_a_wrong_setting_of_a_task_names_the_task(override: str, message: str) -
     with pytest.raises(AvilError, match=message) as caught:
         load(None, ["model.path=y", override])
     assert "\n" not in str(caught.value)
+
+
+def test_a_task_that_overrides_do_not_bring_is_missed_in_the_settings() -> None:
+    with pytest.raises(AvilError, match=r"tasks\.bb\.limits\.train: the settings have no task 'bb', but a"):
+        load(None, ["tasks.a.files=x", "tasks.bb.limits.train=3"])
 
 
 def test_task_vectors_need_one_alpha_for_each_task() -> None:

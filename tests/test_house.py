@@ -34,7 +34,7 @@ def test_the_changelog_begins_with_this_version() -> None:
 
 
 SETTINGS = [name for name in known_names(Config) if not name.endswith("*") and not name.startswith("deepspeed.")]
-DEFINED = {f"config/{name}.py" for name in ("sections", "train", "run", "model", "tasks", "presets")}
+DEFINED = {f"config/{name}.py" for name in ("sections", "train", "run", "model", "pairs", "text_tasks", "presets")}
 CODE = "\n".join(
     path.read_text(encoding="utf-8")
     for path in sorted((ROOT / "avil_fast").rglob("*.py"))

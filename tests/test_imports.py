@@ -68,6 +68,7 @@ def test_the_lower_layers_import_torch_and_what_is_below(layer: str, allowed: tu
 @pytest.mark.parametrize(
     ("layer", "above"),
     [
+        ("config", ("engine", "methods", "tasks", "api", "training", "cli", "launch", "report")),
         ("engine", ("methods", "api", "training", "cli", "launch", "report")),
         ("methods", ("api", "training", "cli", "launch", "report")),
     ],

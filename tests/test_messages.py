@@ -9,12 +9,12 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "avil_fast"
 OF_USERS = {"AvilError", "Diverged", "TooLate", "BackendError"}
 OF_SETTINGS = ("config/*.py", "engine/zero/config.py")
-"""Modules whose ValueErrors pydantic hands on, and which end in an AvilError of `settings.explain`."""
+"""Modules whose ValueErrors pydantic hands on, and which end in an AvilError of `explain.explain`."""
 
 MADE_ELSEWHERE = {
-    "explain": "config/settings.py",
-    "explain_options": "config/settings.py",
-    "unknown_setting": "config/settings.py",
+    "explain": "config/explain.py",
+    "explain_options": "config/explain.py",
+    "unknown_setting": "config/explain.py",
     "sentence": "tasks/text/splits.py",
     "leaks": "the same",
     "told_first": "a Diverged",

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from avil_fast.config.explain import explain, unknown_setting
 from avil_fast.config.presets import PRESETS
 from avil_fast.config.run import Config
-from avil_fast.config.settings import assign, explain, is_known, known_names, merge, unknown_setting
+from avil_fast.config.settings import assign, is_known, known_names, merge
 from avil_fast.config.train import TrainConfig
 from avil_fast.errors import AvilError, reason
 from avil_fast.yaml_text import NoYaml, parse, to_yaml
@@ -46,13 +47,17 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
             raise AvilError(
                 f"the value of {name.strip()} in {override!r} is not valid YAML: {error}; put it in quotes"
             ) from error
-        _require_task(settings, name.strip(), str(path))
+        _require_task(settings, name.strip(), f"{path} has" if path else "the settings have")
         assign(settings, name.strip(), value)
     return from_settings(settings, where=str(path) if path else "the settings")
 
 
-def _require_task(settings: Mapping[str, Any], name: str, where: str) -> None:
-    """Refuse an override of a task that is not there, unless it brings data, which makes a task of it."""
+def _require_task(settings: Mapping[str, Any], name: str, they_have: str) -> None:
+    """Refuse an override of a task that is not there, unless it brings data, which makes a task of it.
+
+    Args:
+        they_have: where the settings are from, and the verb, for the message.
+    """
     section, _, rest = name.partition(".")
     task, _, setting = rest.partition(".")
     tasks = settings.get("tasks")
@@ -63,7 +68,7 @@ def _require_task(settings: Mapping[str, Any], name: str, where: str) -> None:
         return
     near = difflib.get_close_matches(task, named, n=1)
     hint = f"did you mean tasks.{near[0]}.{setting}?" if near else f"give it its data with {section}.{task}.files"
-    raise AvilError(f"{name}: {where} has no task {task!r}, but {', '.join(sorted(named))}; {hint}")
+    raise AvilError(f"{name}: {they_have} no task {task!r}, but {', '.join(sorted(named))}; {hint}")
 
 
 def from_settings(settings: Mapping[str, Any], where: str = "the settings") -> Config:

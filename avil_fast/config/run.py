@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from avil_fast.config.model import CausalLMConfig, ConvNetConfig, EncoderConfig
-from avil_fast.config.tasks import DigitsConfig, IdxConfig, TextTasksConfig
+from avil_fast.config.pairs import DigitsConfig, IdxConfig
+from avil_fast.config.text_tasks import TextTasksConfig
 from avil_fast.config.train import MethodName, TrainConfig
 
 ModelConfig = Annotated[ConvNetConfig | EncoderConfig | CausalLMConfig, Field(discriminator="name")]
@@ -17,10 +18,11 @@ TasksConfig = Annotated[DigitsConfig | IdxConfig | TextTasksConfig, Field(discri
 
 
 class Config(TrainConfig):
-    """A run from a file: how to train, on what, and beside what."""
+    """A run from a file: how to train, which model on which tasks, on which device, and beside which baselines."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU if there is one; with a DeepSpeed file, the CPU where the environment has DS_ACCELERATOR=cpu."""
+    """Device that the run trains on. auto: a GPU if there is one; with a DeepSpeed file, the CPU where the
+    environment has DS_ACCELERATOR=cpu."""
     baselines: Literal["auto"] | tuple[MethodName, ...] = "auto"
     """Methods to run beside this one, at the same budget, for comparison. auto: the target alone on the same data,
     which is `single_all` where its dev set becomes training data, else `single`."""

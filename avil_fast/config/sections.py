@@ -18,21 +18,26 @@ class OptimizerConfig(Section):
     """How every task trains within a round."""
 
     name: Literal["sgd", "adam", "adamw"] = "adamw"
+    """Kind of the optimizer."""
     lr: Positive = 1e-3
+    """Learning rate: constant in the rounds, decayed to 0 in the fine-tune."""
     momentum: NonNegative = 0.0
-    """Used by SGD only."""
+    """Momentum of SGD; other optimizers ignore it."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    """Of Adam and AdamW."""
+    """Decay rates of Adam's moments."""
     eps: Positive = 1e-8
-    """Of Adam and AdamW."""
+    """Added to Adam's denominator."""
     weight_decay: NonNegative = 0.0
+    """Weight decay: decoupled from the gradient under adamw, an L2 penalty under sgd and adam."""
     clip_norm: Positive | None = None
-    """Clip the gradient to this norm, over shared parameters and the task's head together."""
+    """Largest norm of the gradient, over shared parameters and the task's head together; a larger one is scaled
+    down to it. null: no limit."""
     backend: Literal["torch", "deepspeed"] = "torch"
-    """deepspeed: under ZeRO, its FusedAdam on a GPU, or its CPUAdam where the masters are on the CPU; compiled at
-    first use."""
+    """Library that the optimizer comes from. deepspeed: under ZeRO, its FusedAdam on a GPU, or its CPUAdam where
+    the masters are on the CPU; compiled at first use."""
     moments: Literal["per_task", "reset"] = "per_task"
-    """Keep each task's moments from round to round, or start every task afresh (less memory)."""
+    """What becomes of a task's moments after a round. per_task: they are kept for its next one; reset: every task
+    starts afresh, which takes less memory."""
 
 
 FEWEST_ROUNDS = 6
@@ -43,34 +48,37 @@ class AlphaConfig(Section):
     """The α phase: gradient descent on the target's dev loss at θ + Σ α_i δ_i."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
+    """Kind of the optimizer of α."""
     lr: Positive = 0.3
+    """Learning rate of α."""
     momentum: NonNegative = 0.0
-    """Of SGD."""
+    """Momentum of SGD; other optimizers ignore it."""
     steps: Whole = 10
-    """0 leaves every α at its start."""
+    """Gradient steps on α in a round; 0 leaves every α at its start."""
     init: Literal["one", "1/n"] = "one"
-    """Where every α starts in each round, for n tasks."""
+    """Where every α starts in each round: at 1, or at 1/n for n tasks."""
     bounds: Bounds | None = (0.0, 2.0)
-    """α is clipped to these after every step."""
+    """Least and largest α, to which it is clipped after every step; null: no limit."""
     dev_examples: Count | None = None
-    """Draw this many dev examples anew for each step; null takes the whole dev set. Of an iterable of batches a
+    """Number of dev examples drawn anew for each step; null takes the whole dev set. Of an iterable of batches a
     step takes one, whatever the number."""
     rounds: Literal["auto"] | Count | None = "auto"
-    """Learn α in so many rounds, the first ones; null: in all. In those that follow, α stays at its mean over the
-    later half of these (the target's at half of `init` or above), and the target trains on its dev set, too.
-    Nothing is held out by then, so the last round and the last epoch of the fine-tune are the result. auto: the
-    first third (a twelfth, one at least, with `settled: restart`), if there are six rounds or more and the target
-    has a test set to judge by, else all."""
+    """Number of rounds, the first ones, in which α is learned; null: all. In those that follow, α stays at its
+    mean over the later half of these (the target's at half of `init` or above), and the target trains on its dev
+    set, too. Nothing is held out by then, so the last round and the last epoch of the fine-tune are the result.
+    auto: the first third (a twelfth, one at least, with `settled: restart`), if there are six rounds or more and
+    the target has a test set to judge by, else all."""
     settled: Literal["restart", "merge"] = "restart"
-    """The rounds that follow. restart: θ and the moments go back to where the run began, and the tasks train
-    together from there, batch by batch; one whose α is at least half of `init` has as many steps as the target,
-    another in proportion less, and no delta is taken. merge: each task goes on by itself from where θ is, and the
-    deltas are merged with the α."""
+    """What the rounds after `alpha.rounds` do. restart: θ and the moments go back to where the run began, and the
+    tasks train together from there, batch by batch; one whose α is at least half of `init` has as many steps as
+    the target, another in proportion less, and no delta is taken. merge: each task goes on by itself from where θ
+    is, and the deltas are merged with the α."""
     granularity: Literal["model", "layer"] = "model"
-    """model: one α for each task. layer: one for each task and layer, from the same backward pass; a layer is a
-    numbered module, such as `encoder.layer.3`, or one beside these. More numbers to learn on the same dev set."""
+    """What has an α of its own. model: each task. layer: each layer of each task, from the same backward pass; a
+    layer is a numbered module, such as `encoder.layer.3`, or one beside these. That is more numbers to learn on
+    the same dev set."""
     target_head: Literal["trained", "scaled"] = "scaled"
-    """The target's head after a round: as its training left it, or its change scaled by the target's α."""
+    """The target's head after a round. trained: as training left it; scaled: its change times the target's α."""
 
     @model_validator(mode="after")
     def _ordered(self) -> AlphaConfig:
@@ -91,18 +99,19 @@ class WeightsConfig(Section):
     """Task weights w_i, all 1 at the start, updated from α after each round if `rule` is on."""
 
     rule: Literal["additive", "multiplicative", "off"] = "off"
-    """additive: w_i + η(α_i - 1). multiplicative: w_i · (α_i / α_init)^η. off: stay at 1, so that α alone
-    decides. On the digits the multiplicative rule starves useful auxiliaries within a few rounds: a task
-    turned down makes small deltas, and a small delta's α stays near its start, useful or not."""
+    """How w_i follows α_i. additive: w_i + η(α_i - 1). multiplicative: w_i · (α_i / α_init)^η. off: weights stay
+    at 1, so that α alone decides. On the digits the multiplicative rule starves useful auxiliaries within a few
+    rounds: a task turned down makes small deltas, and a small delta's α stays near its start, useful or not."""
     lr: NonNegative = 1.0
     """η, the step size of the rule."""
     apply: Literal["loss", "lr", "sampling"] = "lr"
     """What w_i multiplies: the task's loss, its learning rate, or its number of steps."""
     normalize: bool = True
-    """Rescale to mean 1 before clipping."""
+    """Rescale the weights to mean 1, before they are clipped to `weights.bounds`."""
     bounds: Bounds | None = (0.05, 4.0)
+    """Least and largest weight; null: no limit."""
     target_min: float | None = 0.5
-    """A higher floor for the target."""
+    """Least weight of the target, beside `weights.bounds`; null: none of its own."""
 
     @field_validator("rule", mode="before")
     @classmethod
@@ -125,11 +134,11 @@ class DeltasConfig(Section):
     """How the bank stores deltas, and where."""
 
     dtype: Literal["fp32", "bf16", "int8", "fp8"] = "fp32"
-    """int8, fp8 (e4m3): symmetric, one fp32 scale per 256 elements; a quarter of the memory. int8 is more
-    accurate."""
+    """Type of the stored deltas. int8, fp8 (e4m3): symmetric, one fp32 scale per 256 elements; a quarter of the
+    memory of fp32. int8 is more accurate."""
     device: Literal["model", "cpu"] = "model"
-    """model: where the model is. cpu: pinned memory beside a model on a GPU, for deltas that the GPU has no room
-    for; they are streamed to it twice in every α step."""
+    """Where deltas are stored. model: where the model is. cpu: pinned memory beside a model on a GPU, for deltas
+    that the GPU has no room for; they are streamed to it twice in every α step."""
 
 
 class FinetuneConfig(Section):
@@ -137,7 +146,8 @@ class FinetuneConfig(Section):
     none of them; else the last one."""
 
     epochs: Whole = 10
-    """Passes over the target's data with the learning rate decaying linearly to 0."""
+    """Passes over the target's data, with a learning rate that decays linearly to 0; 0: no fine-tune."""
     data: Literal["train", "train+dev"] = "train"
-    """train+dev: the dev set becomes training data here. It does anyway where it became that in the rounds
-    (`alpha.rounds`); dev figures of the final model are of data that it was trained on, then."""
+    """What the fine-tune trains on. train+dev: the dev set becomes training data here. It does anyway where it
+    became that in the rounds (`alpha.rounds`); dev figures of the final model are of data that it was trained on,
+    then."""

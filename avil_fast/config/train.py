@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from avil_fast.config.base import Count, DiskPath, NonNegative, Positive, Section, Whole
+from avil_fast.config.explain import explain_options
 from avil_fast.config.sections import AlphaConfig, DeltasConfig, FinetuneConfig, OptimizerConfig, WeightsConfig
-from avil_fast.config.settings import explain_options
-from avil_fast.methods import METHODS, find
+from avil_fast.method_registry import METHODS, find
 
 
 def _known_method(name: str) -> str:
@@ -29,11 +29,11 @@ class CheckpointsConfig(Section):
     """Saving the run as it goes on, into output_dir/checkpoints, for --resume."""
 
     minutes: NonNegative | None = 5.0
-    """Between two checkpoints. 0: as often as writing allows; null: only when the run is told to stop (SIGTERM or
-    SIGINT)."""
+    """Minutes between two checkpoints. 0: as often as writing allows; null: only when the run is told to stop
+    (SIGTERM or SIGINT)."""
     keep: Count = 2
-    """The newest so many are kept, and that of the last round's end, from where more rounds can go on. Each holds
-    the best model so far, too."""
+    """Number of checkpoints that are kept, the newest ones, beside that of the last round's end, from where more
+    rounds can go on. Each holds the best model so far, too."""
     background: bool = True
     """Copy the state within CPU memory and write it while training goes on, where there is room for the copy."""
 
@@ -42,9 +42,9 @@ class LogConfig(Section):
     """Where a run's rounds are logged besides metrics.jsonl."""
 
     tensorboard: Literal["auto"] | bool = "auto"
-    """In output_dir/tensorboard; auto: where the package tensorboard is installed."""
+    """Whether rounds are logged into output_dir/tensorboard; auto: where the package tensorboard is installed."""
     wandb: str | None = None
-    """A project of Weights & Biases, told the settings and every round; null sends nothing."""
+    """Name of a project of Weights & Biases that is told the settings and every round; null sends nothing."""
 
 
 class TrainConfig(Section):
@@ -53,38 +53,38 @@ class TrainConfig(Section):
     method: MethodName = "avil"
     """How the target is trained: by αVIL, or by what it is compared with."""
     options: dict[str, Any] = Field(default={})
-    """Settings of a method's own, where it has some: docs/methods.md."""
+    """Settings of the method's own; docs/methods.md says which each method has."""
     preset: Literal["default", "paper"] = "default"
-    """Defaults: what has done best here, or the algorithm as it was published."""
+    """Where defaults come from. default: what has done best here; paper: the algorithm as it was published."""
     target: str = "upper_left"
     """Name of the task whose dev loss α is learned on."""
     rounds: Count = 12
-    """Of the run. As long as α is learned, every task trains once in each, and the deltas are merged."""
+    """Number of rounds. While α is learned, every task trains once in each, and the deltas are merged."""
     sample_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     """ρ, the fraction of a task's data that a round trains on."""
     steps_per_task: Literal["equal", "proportional"] | Count = "equal"
-    """Optimizer steps of a task in a round: the same for all (ρ times the mean pass, cycling through small
-    datasets), in proportion to its data, or a number."""
+    """Optimizer steps of a task in a round. equal: the same for all, ρ times the mean pass, cycling through small
+    datasets; proportional: ρ times its own pass; or a number."""
     batch_size: Count = 32
-    """Examples of an optimizer step, over all ranks and accumulation steps."""
+    """Examples in a batch of an optimizer step, over all ranks and accumulation steps."""
     gradient_accumulation_steps: Count = 1
-    """Take a rank's share of a batch in so many passes, to save memory; the step is the same."""
+    """Number of passes in which a rank takes its share of a batch, to save memory; the step is the same."""
     eval_batch_size: Count = 512
-    """Examples of a batch in evaluations and in the α phase."""
+    """Examples in a batch of evaluations and of the α phase, over all ranks."""
     workers: Whole = 0
-    """Processes that load data."""
+    """Number of processes that load data; 0: the run's own process loads it."""
     max_rejected_steps: Count = 5
-    """A step whose loss or gradient is not finite is rejected: it changes nothing, and is counted. After so many
-    of a task in a row the run stops."""
+    """Number of rejected steps of a task in a row after which the run stops. A step whose loss or gradient is not
+    finite is rejected: it changes nothing, and is counted."""
     seed: Whole = 0
-    """Of all random numbers; the same seed gives the same bits."""
+    """Seed of all random numbers; runs with the same seed agree bit for bit."""
     keep: Literal["best", "last"] = "best"
     """Which round's model is the result: the best on dev, or the last."""
     test_every_round: bool = True
     """Measure the target's test set after every round, and not only at the end; nothing is learned from it."""
     task_vectors: bool = False
-    """Keep the deltas of the kept round in the run's folder, as many bytes as the model in fp32 for every task and
-    once more; for `avil-fast export --task-vectors`."""
+    """Keep the deltas of the kept round in the run's folder, for `avil-fast export --task-vectors`. They take as
+    many bytes as the model in fp32 for every task and once more."""
     output_dir: DiskPath | None = Path("runs/digits")
     """The run's folder; null writes nothing (Python only)."""
     overwrite: bool = False
@@ -99,7 +99,8 @@ class TrainConfig(Section):
     rank_timeout: Positive = 600.0
     """Seconds that a rank waits for the others. Where one does not answer for so long, the run stops on all."""
     deepspeed: DiskPath | None = None
-    """DeepSpeed's JSON file, as after --deepspeed_config: trains on the launcher's ranks with its ZeRO stage."""
+    """Path of DeepSpeed's JSON file, as after --deepspeed_config: the run trains on the launcher's ranks with that
+    file's ZeRO stage."""
 
     @model_validator(mode="after")
     def _options_of_the_method(self) -> TrainConfig:

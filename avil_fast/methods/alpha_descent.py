@@ -14,7 +14,7 @@ from avil_fast.methods.base import Method
 
 
 def descend(first: Table, config: AlphaConfig, gradient: Callable[[Table, int], Table]) -> list[Table]:
-    """The table at the start and after each of `alpha.steps` steps, projected on `alpha.bounds`.
+    """The coefficients at the start and after each of `alpha.steps` steps, projected on `alpha.bounds`.
 
     Args:
         gradient: at a table, before the step of this number, from 0; empty where there is none: such a table is
@@ -41,7 +41,7 @@ def descend(first: Table, config: AlphaConfig, gradient: Callable[[Table, int], 
 
 
 def dev_gradients(method: Method, alpha: Table, step: int, round_: int) -> Table:
-    """∂L/∂α before a step: of those that are there already, where the round is taken up, or taken now.
+    """∂L/∂α before step number `step`: taken now, or known already, where a round goes on after a resume.
 
     Empty if it or the loss is not finite.
 
@@ -50,7 +50,7 @@ def dev_gradients(method: Method, alpha: Table, step: int, round_: int) -> Table
     """
     known = method.so_far.gradient
     if step == len(known):
-        gradients, told = look(method, alpha)
+        gradients, told = dev_gradient_at(method, alpha)
         if step == 0 and not gradients:
             target = method.engine.tasks[method.engine.target]
             raise Diverged(
@@ -58,11 +58,11 @@ def dev_gradients(method: Method, alpha: Table, step: int, round_: int) -> Table
                 f"optimizer.lr or alpha.lr, set alpha.bounds, or check the dev data"
             )
         known.append(gradients)
-        method.watch.point()
+        method.hooks.point()
     return known[step]
 
 
-def look(method: Method, alpha: Alpha) -> tuple[Table, str]:
+def dev_gradient_at(method: Method, alpha: Alpha) -> tuple[Table, str]:
     """∂L/∂α of the target's dev loss at θ + Σ α_i δ_i, and both in words; no gradient if it or the loss is not
     finite."""
     engine = method.engine
@@ -73,8 +73,8 @@ def look(method: Method, alpha: Alpha) -> tuple[Table, str]:
     return gradients if finite else [], f"dev loss is {loss} with α gradient {gradient}"
 
 
-def mean(table: Table, groups: Mapping[str, int]) -> list[float]:
-    """The mean over groups, [n], each counted by its number of elements."""
+def mean_over_groups(table: Table, groups: Mapping[str, int]) -> list[float]:
+    """The mean of a table [groups, n] over groups, [n], each group counted by its number of elements."""
     total = sum(groups.values())
     shares = [elements / total for elements in groups.values()]
     return over_groups([[share * a for a in own] for share, own in zip(shares, table, strict=True)])

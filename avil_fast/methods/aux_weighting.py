@@ -24,8 +24,9 @@ class AuxWeighting(Merging):
         """The network and how it learns."""
 
         hidden: Count = 16
+        """Hidden units."""
         lr: Positive = 0.05
-        """Of Adam."""
+        """Learning rate of Adam."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

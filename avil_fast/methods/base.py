@@ -16,7 +16,7 @@ from avil_fast.config.base import Section
 from avil_fast.engine.base import Engine, Table, TaskRun
 from avil_fast.engine.parameters import Granularity
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.turn import RoundProgress, Watch, train_task
+from avil_fast.methods.turn import Hooks, RoundProgress, train_task
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.task import Task
 
@@ -39,7 +39,7 @@ class RoundRecord:
     """By how much each task lowered the target's dev loss, at the last α whose gradient was taken; empty where no
     gradient was."""
     rejected_alpha_steps: int = 0
-    """Of the α phase: those whose loss or gradient was not finite."""
+    """Steps of the α phase whose loss or gradient was not finite."""
     share: list[float] = field(default_factory=list)
     """What each task had of the round's steps, as a part of what the target had; empty where α does not decide
     that."""
@@ -51,17 +51,11 @@ class RoundRecord:
 
 @dataclass(frozen=True)
 class Joint:
-    """What a turn of all tasks did, in their order."""
+    """What a joint turn of all tasks did; lists are in the order of the tasks."""
 
     delta_norm: list[float]
-    """Of the whole turn, as the target's."""
+    """The norm of the whole turn's change of θ for the target, 0 for the other tasks."""
     train_loss: list[float | None]
-
-
-def share_out(total: int, shares: Sequence[float]) -> list[int]:
-    """So many steps in whole numbers, in proportion to the shares; none is more than one off."""
-    ends = [round(total * sum(shares[: task + 1]) / sum(shares)) for task in range(len(shares))]
-    return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 class Method(ABC):
@@ -75,18 +69,18 @@ class Method(ABC):
     """
 
     class Options(Section):
-        """Its own settings; none."""
+        """The method's own settings: none, unless a subclass has some."""
 
     packages: ClassVar[Sequence[str]] = ()
-    """What it needs of the extra `conflicts`."""
+    """Packages of the extra `conflicts` that the method needs."""
     keeps_deltas: ClassVar[bool] = True
-    """Every task has its turn in a round, and its delta is there at the end."""
+    """Whether every task has its turn in a round, and its delta is there at the end."""
 
-    def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, watch: Watch) -> None:
+    def __init__(self, engine: Engine, data: TaskData, config: TrainConfig, hooks: Hooks) -> None:
         self.engine = engine
         self.data = data
         self.config = config
-        self.watch = watch
+        self.hooks = hooks
         self.options: Any = self.Options(**config.options)
         self.weight = [1.0] * len(engine.tasks)
         self.so_far = RoundProgress()
@@ -94,7 +88,7 @@ class Method(ABC):
 
     @classmethod
     def held_out_rounds(cls, config: TrainConfig, target: Task) -> int:
-        """After how many rounds the target's dev set becomes training data, and can judge no more; all: never."""
+        """Number of rounds until the target's dev set becomes training data, and judges no more; all: never."""
         return config.rounds
 
     @classmethod
@@ -112,12 +106,12 @@ class Method(ABC):
         return list(tasks)
 
     def training(self, turn: int) -> str:
-        """The name of the task that trains in a round's turn, counted from 0."""
-        return self.engine.tasks[turn].name
+        """Name of the task that trains in a turn of a round, from 0; the target's, where no deltas are kept."""
+        return self.engine.tasks[turn if self.keeps_deltas else self.engine.target].name
 
     @abstractmethod
     def round(self, round_: int) -> RoundRecord:
-        """Run one round, or what is left of it; θ is better afterwards, or at least different."""
+        """Run round `round_` (from 1), or the rest of it after a resume; return what it did."""
 
     def state(self) -> dict[str, Any]:
         """What the next round depends on besides the engine and the data, for `load`; in JSON's types."""
@@ -137,7 +131,7 @@ class Method(ABC):
         turn: int,
         round_: int,
         *,
-        losses: Sequence[int] | None = None,
+        task_of_step: Sequence[int] | None = None,
         factor: float = 1.0,
         loss_weight: float = 1.0,
         lr_scale: float = 1.0,
@@ -147,37 +141,38 @@ class Method(ABC):
         """Train in a task's turn, or what is left of it.
 
         Args:
-            losses: of every step the task whose loss is trained; by default all are the turn's own.
+            task_of_step: whose loss is trained, by step; None: the turn's own task in all.
             factor: multiplies the turn's length.
             with_dev: the target's dev set is among its training data.
             restore: keep the delta and put θ back; else θ stays where the turn has left it.
         """
         done, task = self.so_far, self.engine.tasks[turn]
         left: Iterable[int | None]
-        if losses is None:
+        if task_of_step is None:
             left = repeat(None)
             steps, batches = self.data.training(turn, round_, factor, done.step, with_dev)
         else:
-            steps, left = len(losses), losses[done.step :]
-            batches = self.data.mixed(losses[done.step :], turn if with_dev else None)
+            steps, left = len(task_of_step), task_of_step[done.step :]
+            batches = self.data.mixed(task_of_step[done.step :], turn if with_dev else None)
         train_task(
             self.engine,
             turn,
             derive_seed(self.config.seed, task.name, "train", round_),
             batches,
             done,
-            self.watch,
+            self.hooks,
             name=self.training(turn),
             steps=steps,
             patience=self.config.max_rejected_steps,
             where=f"round {round_}",
             loss_weight=loss_weight,
             lr_scale=repeat(lr_scale),
-            losses=left,
+            task_of_step=left,
         )
         run = self.engine.end_task(restore=restore)
         done.end_task(run)
-        for of, rejected in zip(repeat(turn) if losses is None else losses, run.rejected, strict=False):
+        owners = repeat(turn) if task_of_step is None else task_of_step
+        for of, rejected in zip(owners, run.rejected, strict=False):
             if rejected:
                 owner = self.engine.tasks[of].name
                 done.rejected[owner] = done.rejected.get(owner, 0) + 1
@@ -189,7 +184,7 @@ class Method(ABC):
         θ stays where that leaves it. `with_dev` as in `take_turn`.
         """
         target, order = self.engine.target, self.shuffled(steps, round_)
-        run = self.take_turn(target, round_, losses=order, with_dev=with_dev, restore=False)
+        run = self.take_turn(target, round_, task_of_step=order, with_dev=with_dev, restore=False)
         losses: list[float | None] = []
         for task in range(len(steps)):
             own = [loss for of, loss in zip(order, run.losses, strict=True) if of == task and math.isfinite(loss)]
@@ -197,7 +192,7 @@ class Method(ABC):
         return Joint([run.delta_norm if task == target else 0.0 for task in range(len(steps))], losses)
 
     def shuffled(self, steps: Sequence[int], *seed: object) -> list[int]:
-        """So many steps of every task, as an order in which they are taken."""
+        """Tasks, `steps[task]` times each, in a random order that the run's seed and `seed` decide."""
         order = [task for task, count in enumerate(steps) for _ in range(count)]
         generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "order", *seed))
         return [order[place] for place in torch.randperm(len(order), generator=generator).tolist()]

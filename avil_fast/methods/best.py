@@ -10,19 +10,19 @@ from avil_fast.engine.state import Snapshot
 
 @dataclass
 class Best:
-    """What it reached on dev, and its parameters; nothing before the first offer."""
+    """The best model of a run so far: what it reached on dev, and its parameters; None before the first offer."""
 
     evaluation: Evaluation | None = None
     snapshot: Snapshot | None = None
 
     @property
     def model(self) -> Snapshot:
-        """The snapshot, of which there is one."""
+        """The parameters of the best model, which there is."""
         assert self.snapshot is not None
         return self.snapshot
 
     def offer(self, evaluation: Evaluation, engine: Engine, *, always: bool = False) -> bool:
-        """Keep the engine's present model if it is better, or `always`; whether it was kept."""
+        """Keep the engine's present model if it is better, or `always`; return whether it was kept."""
         if not always and not evaluation.better_than(self.evaluation):
             return False
         self.snapshot = None  # so that its memory is used again

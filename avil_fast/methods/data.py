@@ -18,17 +18,19 @@ class TaskData:
 
     Args:
         share: what this rank takes of every batch.
-        tail: of the fine-tune, if that is not on the target's own data.
+        finetune: what the fine-tune trains on, if that is not the target as the rounds have it.
     """
 
     def __init__(
-        self, tasks: Sequence[Task], config: TrainConfig, share: Share = ALL, tail: Task | None = None
+        self, tasks: Sequence[Task], config: TrainConfig, share: Share = ALL, finetune: Task | None = None
     ) -> None:
         self.tasks = list(tasks)
         self._config = config
         self._share = share.in_one_part()
         self._train = [Batches(t, config.batch_size, config.seed, config.workers, share) for t in tasks]
-        self._tail = None if tail is None else Batches(tail, config.batch_size, config.seed, config.workers, share)
+        self._finetune = (
+            None if finetune is None else Batches(finetune, config.batch_size, config.seed, config.workers, share)
+        )
         self.steps_taken = [0] * len(tasks)
         """Training batches drawn so far, by task: the run's budget."""
         self.examples_seen = [0] * len(tasks)
@@ -65,16 +67,16 @@ class TaskData:
 
     @property
     def steps_per_round(self) -> int:
-        """Of all tasks together: the budget of a round."""
+        """Optimizer steps of all tasks together in a round: its budget."""
         return sum(map(self.steps, range(len(self.tasks))))
 
-    def steps_of_tail(self, target: int) -> int:
+    def finetune_steps(self, target: int) -> int:
         """Batches in an epoch of the fine-tune."""
-        return (self._tail or self._train[target]).batches_per_pass
+        return (self._finetune or self._train[target]).batches_per_pass
 
-    def tail(self, target: int, steps: int) -> Iterator[Batch]:
+    def finetune_batches(self, target: int, steps: int) -> Iterator[Batch]:
         """The next `steps` batches of the fine-tune."""
-        return self._counted(target, (self._tail or self._train[target]).cycle(steps))
+        return self._counted(target, (self._finetune or self._train[target]).cycle(steps))
 
     def steps_per_pass(self, task: int) -> int:
         """Batches in one pass over a task's training data."""
@@ -96,7 +98,7 @@ class TaskData:
         """
         if with_dev:
             steps = round(factor * self.steps(task))
-            return steps, self.tail(task, steps - skip)
+            return steps, self.finetune_batches(task, steps - skip)
         if self._config.steps_per_task == "proportional" and factor == 1.0:
             batches = self._train[task].sample(self._config.sample_ratio, round_, skip)
             return self.steps(task), self._counted(task, batches)
@@ -106,7 +108,7 @@ class TaskData:
     def mixed(self, order: Sequence[int], with_dev: int | None = None) -> Iterator[Batch]:
         """The next full batches of tasks in this order; those of task `with_dev` from the fine-tune's data."""
         streams = {
-            task: (self.tail if task == with_dev else self.cycle)(task, order.count(task))
+            task: (self.finetune_batches if task == with_dev else self.cycle)(task, order.count(task))
             for task in dict.fromkeys(order)
         }
         for task in order:
@@ -125,7 +127,7 @@ class TaskData:
             "examples_seen": list(self.examples_seen),
             "dev_passes": self.dev_passes,
             "train": [batches.state() for batches in self._train],
-            "tail": self._tail.state() if self._tail else None,
+            "tail": self._finetune.state() if self._finetune else None,
             "dev_draws": {name: batches.state() for name, batches in self._dev_draws.items()},
         }
 
@@ -135,8 +137,8 @@ class TaskData:
         self.dev_passes = state["dev_passes"]
         for batches, saved in zip(self._train, state["train"], strict=True):
             batches.load(saved)
-        if self._tail is not None and state["tail"] is not None:
-            self._tail.load(state["tail"])
+        if self._finetune is not None and state["tail"] is not None:
+            self._finetune.load(state["tail"])
         for name, batches in self._dev_draws.items():
             batches.load(state["dev_draws"][name])
 

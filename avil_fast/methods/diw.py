@@ -6,6 +6,7 @@ import math
 
 from avil_fast.config.base import Positive, Section
 from avil_fast.methods.merging import Merging
+from avil_fast.methods.scalar_rules import reweighted
 
 
 class Diw(Merging):
@@ -19,7 +20,7 @@ class Diw(Merging):
         """How fast weights follow scores."""
 
         lr: Positive = 1.0
-        """η."""
+        """η, by which scores change the logarithms of weights."""
 
     def coefficients(self, round_: int) -> list[float]:
         target, n = self.engine.target, len(self.engine.tasks)
@@ -30,19 +31,3 @@ class Diw(Merging):
             scores.append(loss if math.isfinite(loss) else math.inf)
         self.weight = reweighted(self.weight, [-self.options.lr * loss for loss in scores])
         return list(self.weight)
-
-
-def reweighted(weight: list[float], log_factors: list[float]) -> list[float]:
-    """w_i exp(f_i), rescaled to mean 1: a step of exponentiated gradient descent; no step where all would be 0.
-
-    Args:
-        weight: [n], above 0.
-        log_factors: [n].
-    """
-    logs = [math.log(w) + f if w > 0 else -math.inf for w, f in zip(weight, log_factors, strict=True)]
-    highest = max(logs)
-    if highest == -math.inf:
-        return list(weight)
-    raised = [math.exp(log - highest) for log in logs]
-    mean = sum(raised) / len(raised)
-    return [w / mean for w in raised]

@@ -1,4 +1,4 @@
-"""The tail of every method: train on the target alone, the learning rate decaying to 0."""
+"""The end of every method: train on the target alone, the learning rate decaying to 0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from avil_fast.engine.base import Engine
 from avil_fast.methods import find
 from avil_fast.methods.best import Best
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.turn import RoundProgress, Watch, train_task
+from avil_fast.methods.turn import Hooks, RoundProgress, train_task
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.task import Task
 from avil_fast.tasks.train_and_dev import with_dev
@@ -23,7 +23,7 @@ class Finetune:
     epoch: int = 0
     """Epochs that are done."""
     so_far: RoundProgress = field(default_factory=RoundProgress)
-    """Of the next one."""
+    """What is done of the next epoch."""
     best_epoch: int = 0
     """The epoch that is kept; 0 is "no change"."""
     rejected: int = 0
@@ -35,7 +35,7 @@ def trains_on_dev(tasks: Sequence[Task], target: int, config: TrainConfig) -> bo
     return find(config.method).held_out_rounds(config, tasks[target]) == 0 or _joins_dev(tasks[target], config)
 
 
-def own_data(tasks: Sequence[Task], target: int, config: TrainConfig) -> Task | None:
+def finetune_data(tasks: Sequence[Task], target: int, config: TrainConfig) -> Task | None:
     """What the fine-tune trains on, if that is not the target as the rounds have it."""
     return with_dev(tasks[target]) if _joins_dev(tasks[target], config) else None
 
@@ -53,17 +53,17 @@ def finetune(
     config: TrainConfig,
     best: Best,
     done: Finetune,
-    watch: Watch,
+    hooks: Hooks,
     always: bool = False,
 ) -> None:
-    """Linear decay from the full learning rate to 0; `best` is the best epoch on dev afterwards, or as it was.
+    """Train on the target alone, the learning rate decaying linearly to 0, and offer every epoch to `best`.
 
     Args:
         done: where to go on from; complete afterwards.
         always: every epoch counts as the best.
     """
     target, epochs = engine.target, config.finetune.epochs
-    steps = data.steps_of_tail(target)
+    steps = data.finetune_steps(target)
     total = epochs * steps
     for epoch in range(done.epoch + 1, epochs + 1):
         taken = done.epoch * steps
@@ -73,9 +73,9 @@ def finetune(
             engine,
             target,
             derive_seed(config.seed, engine.tasks[target].name, "finetune", epoch),
-            data.tail(target, steps - done.so_far.step),
+            data.finetune_batches(target, steps - done.so_far.step),
             done.so_far,
-            watch,
+            hooks,
             name="fine-tune",
             steps=total,
             patience=config.max_rejected_steps,
@@ -87,6 +87,6 @@ def finetune(
         done.epoch, done.so_far = epoch, RoundProgress()
         if best.offer(engine.evaluate(target, data.dev(target)), engine, always=always):
             done.best_epoch = epoch
-        watch.point()
-        if watch.enough():
+        hooks.point()
+        if hooks.enough():
             break

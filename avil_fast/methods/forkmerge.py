@@ -30,7 +30,7 @@ class ForkMerge(Merging):
     def trained(cls, tasks: Sequence[Task], target: int) -> list[Task]:
         return [replace(task, head=None) if i == target else task for i, task in enumerate(tasks)]
 
-    def losses(self, task: int, round_: int) -> list[int]:
+    def tasks_of_steps(self, task: int, round_: int) -> list[int]:
         steps = [0] * len(self.engine.tasks)
         total = self.data.steps(task)
         steps[task] += total // 2

@@ -33,12 +33,16 @@ class Aggregated(Merging):
 
     @property
     def scale(self) -> float:
-        """By which weights are multiplied: n, where they are those of a mean."""
+        """Factor on the aggregator's weights: n, where they are those of a mean."""
         return float(len(self.engine.tasks))
 
     @abstractmethod
     def aggregator(self, library: Any) -> Callable[[Tensor], Tensor]:
-        """From a Gram matrix [n, n] to weights [n]."""
+        """The aggregator: a function from a Gram matrix [n, n] to weights [n].
+
+        Args:
+            library: the module torchjd.aggregation.
+        """
 
 
 class UPGrad(Aggregated):
@@ -72,10 +76,10 @@ class CAGrad(Aggregated):
     packages = ("torchjd", "cvxpy")
 
     class Options(Section):
-        """How near."""
+        """How near to the mean the weights stay."""
 
         c: NonNegative = 0.4
-        """Of the paper; 0 is the mean."""
+        """c of the paper; 0 is the mean."""
 
     def aggregator(self, library: Any) -> Callable[[Tensor], Tensor]:
         found: Callable[[Tensor], Tensor] = library.CAGradWeighting(c=self.options.c)

@@ -13,9 +13,9 @@ from avil_fast.engine.state import Snapshot
 from avil_fast.methods import find
 from avil_fast.methods.best import Best
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.finetune import Finetune, finetune, own_data, trains_on_dev
+from avil_fast.methods.finetune import Finetune, finetune, finetune_data, trains_on_dev
 from avil_fast.methods.round_metrics import line_of, measure_target, require_finite
-from avil_fast.methods.turn import RoundProgress, Watch
+from avil_fast.methods.turn import Hooks, RoundProgress
 
 
 @dataclass
@@ -25,31 +25,32 @@ class Outcome:
     history: list[dict[str, Any]]
     best_round: int
     finetune_epoch: int
-    """0: the fine-tune changed nothing for the better."""
+    """The epoch of the fine-tune that was kept; 0: it changed nothing for the better."""
     dev: Evaluation
     test: Evaluation | None
     steps: dict[str, int]
     """Optimizer steps by task, the fine-tune included."""
     examples_seen: dict[str, int]
-    """Examples of their batches."""
+    """Training examples seen, by task."""
     rejected_steps: dict[str, int]
-    """Those among them that were rejected, because a loss or a gradient was not finite."""
+    """Steps that were rejected, because a loss or a gradient was not finite, by task."""
     dev_passes: float
-    """Over the target's dev set."""
+    """Passes over the target's dev set."""
     dev_held_out: bool
-    """The target's dev set was never trained on."""
+    """Whether the target's dev set was never trained on."""
     seconds: float
+    """Wall-clock time, that before a resume included."""
     cpu_seconds: float
-    """Of this process, all threads together."""
+    """CPU time of this process, all threads together."""
 
 
-class Run:
+class TrainingRun:
     """A run from wherever it stands to its end.
 
     Args:
         engine: trains.
         config: how.
-        watch: told of steps, and called at every point where `state` can be taken.
+        hooks: told of steps, and called at every point where `state` can be taken.
         on_round: called with a round's line of metrics.
         on_best: called with number and α of a round whose model is the best so far, while its deltas are there.
     """
@@ -58,7 +59,7 @@ class Run:
         self,
         engine: Engine,
         config: TrainConfig,
-        watch: Watch,
+        hooks: Hooks,
         on_round: Callable[[dict[str, Any]], None],
         on_best: Callable[[int, Sequence[float]], None] = lambda round_, alpha: None,
     ) -> None:
@@ -66,13 +67,13 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self._engine = engine
         self._config = config
-        self._watch = watch
+        self._hooks = hooks
         self._on_round = on_round
         self._on_best = on_best
         method = find(config.method)
-        tail = own_data(engine.tasks, engine.target, config)
-        self._data = TaskData(engine.tasks, config, engine.share, tail)
-        self._method = method(engine, self._data, config, watch)
+        tuned_on = finetune_data(engine.tasks, engine.target, config)
+        self._data = TaskData(engine.tasks, config, engine.share, tuned_on)
+        self._method = method(engine, self._data, config, hooks)
         self._dev_held_out = not trains_on_dev(engine.tasks, engine.target, config)
         self._best_round = 0
         self._finetune: Finetune | None = None
@@ -133,15 +134,15 @@ class Run:
         """Train for the rounds that are left, then fine-tune; leaves the best model in the engine."""
         per_round = self._data.steps_per_round
         epochs = self._config.finetune.epochs
-        in_epochs = epochs * self._data.steps_of_tail(self._engine.target) if epochs else 0
-        self._watch.planned(per_round, in_epochs)
+        in_epochs = epochs * self._data.finetune_steps(self._engine.target) if epochs else 0
+        self._hooks.planned(per_round, in_epochs)
         enough = False
         for round_ in range(len(self.history) + 1, self._config.rounds + 1):
             self._round(round_)
-            if enough := self._watch.enough():
+            if enough := self._hooks.enough():
                 break
         if self._finetune is None:
-            self._watch.rounds_done()
+            self._hooks.rounds_done()
             self._engine.restore(self.best.model)
             self._finetune = Finetune()
         if self._config.finetune.epochs and not enough:
@@ -151,7 +152,7 @@ class Run:
                 self._config,
                 self.best,
                 self._finetune,
-                self._watch,
+                self._hooks,
                 not self._dev_held_out,
             )
             self._engine.restore(self.best.model)
@@ -159,18 +160,18 @@ class Run:
         require_finite(self._engine.tasks[self._engine.target].name, "at the end", dev, test)
         names = [task.name for task in self._engine.tasks]
         return Outcome(
-            self.history,
-            self._best_round,
-            self._finetune.best_epoch,
-            dev,
-            test,
-            dict(zip(names, self._data.steps_taken, strict=True)),
-            dict(zip(names, self._data.examples_seen, strict=True)),
-            self._rejected(),
-            self._data.dev_passes,
-            self._dev_held_out,
-            time.perf_counter() - self._began,
-            time.process_time() - self._cpu_began,
+            history=self.history,
+            best_round=self._best_round,
+            finetune_epoch=self._finetune.best_epoch,
+            dev=dev,
+            test=test,
+            steps=dict(zip(names, self._data.steps_taken, strict=True)),
+            examples_seen=dict(zip(names, self._data.examples_seen, strict=True)),
+            rejected_steps=self._rejected(),
+            dev_passes=self._data.dev_passes,
+            dev_held_out=self._dev_held_out,
+            seconds=time.perf_counter() - self._began,
+            cpu_seconds=time.process_time() - self._cpu_began,
         )
 
     def _rejected(self) -> dict[str, int]:
@@ -198,4 +199,4 @@ class Run:
         self._round_began = now
         self.history.append(row)
         self._on_round(row)
-        self._watch.point()
+        self._hooks.point()

@@ -6,9 +6,9 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 from avil_fast.engine.base import over_groups
-from avil_fast.methods.alpha_descent import look
-from avil_fast.methods.avil import cosines
+from avil_fast.methods.alpha_descent import dev_gradient_at
 from avil_fast.methods.base import Method, RoundRecord
+from avil_fast.methods.scalar_rules import cosines
 
 
 class Collecting(Method):
@@ -19,11 +19,11 @@ class Collecting(Method):
         tasks = range(len(self.engine.tasks))
         self.begin()
         for task in tasks[len(self.so_far.norm) :]:
-            self.take_turn(task, round_, losses=self.losses(task, round_))
-            self.watch.point()
+            self.take_turn(task, round_, task_of_step=self.tasks_of_steps(task, round_))
+            self.hooks.point()
 
-    def losses(self, task: int, round_: int) -> Sequence[int] | None:
-        """Of every step of a task's turn the task whose loss is trained; None: its own."""
+    def tasks_of_steps(self, task: int, round_: int) -> Sequence[int] | None:
+        """Whose loss each step of a task's turn trains; None: its own in all."""
         return None
 
 
@@ -39,10 +39,10 @@ class Merging(Collecting):
         alpha = self.coefficients(round_)
         self.engine.merge(alpha)
         return RoundRecord(
-            alpha,
-            self.weight,
-            done.norm,
-            done.loss,
+            alpha=alpha,
+            weight=self.weight,
+            delta_norm=done.norm,
+            train_loss=done.loss,
             cosine=cosines(self.engine.gram()),
             rejected_alpha_steps=done.gradient.count([]),
         )
@@ -58,6 +58,6 @@ class Merging(Collecting):
         """
         known = self.so_far.gradient
         if not known:
-            known.append(look(self, alpha)[0])
-            self.watch.point()
+            known.append(dev_gradient_at(self, alpha)[0])
+            self.hooks.point()
         return over_groups(known[0])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from avil_fast.config.base import Fraction, Section
-from avil_fast.methods.base import Method, RoundRecord, share_out
+from avil_fast.methods.base import Method, RoundRecord
+from avil_fast.methods.scalar_rules import share_out
 from avil_fast.methods.single import target_alone
 
 
@@ -14,7 +15,7 @@ class Multitask(Method):
     tasks have together, each on a batch of one task, shuffled."""
 
     class Options(Section):
-        """Whose batches are how many."""
+        """How a round's steps are shared among tasks."""
 
         sampling: Literal["uniform", "proportional"] = "uniform"
         """uniform: the steps that each task has in a round, equal ones by default. proportional: all of them,
@@ -22,19 +23,18 @@ class Multitask(Method):
 
     keeps_deltas = False
 
-    def training(self, turn: int) -> str:
-        return self.engine.tasks[self.engine.target].name
-
     def round(self, round_: int) -> RoundRecord:
         steps = self.steps()
         self.begin()
         done = self.train_jointly(round_, steps)
         mean = sum(steps) / len(steps)
         self.weight = [count / mean for count in steps]
-        return RoundRecord([1.0] * len(steps), self.weight, done.delta_norm, done.train_loss)
+        return RoundRecord(
+            alpha=[1.0] * len(steps), weight=self.weight, delta_norm=done.delta_norm, train_loss=done.train_loss
+        )
 
     def steps(self) -> list[int]:
-        """Of each task in a round."""
+        """Optimizer steps of each task in a round."""
         tasks = range(len(self.engine.tasks))
         if self.options.sampling == "uniform":
             return [self.data.steps(task) for task in tasks]
@@ -45,7 +45,7 @@ class MultitaskFinetune(Multitask):
     """Joint training, then the target alone for the last rounds, at the same budget."""
 
     class Options(Multitask.Options):
-        """Whose batches are how many, and when."""
+        """How a round's steps are shared among tasks, and in which rounds."""
 
         target_rounds: Fraction = 1 / 3
         """The fraction of the rounds, the last ones, that train the target alone."""

@@ -13,7 +13,7 @@ from avil_fast.methods.data import TaskData
 
 
 def measure_target(engine: Engine, data: TaskData, with_test: bool = True) -> tuple[Evaluation, Evaluation | None]:
-    """The target on dev, and on test if it has a test set."""
+    """Measure the target on dev, and on test if it has a test set and `with_test`; None for test otherwise."""
     target = engine.target
     dev = engine.evaluate(target, data.dev(target))
     if engine.tasks[target].test is None or not with_test:

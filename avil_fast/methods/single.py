@@ -10,14 +10,11 @@ class Single(Method):
 
     keeps_deltas = False
 
-    def training(self, turn: int) -> str:
-        return self.engine.tasks[self.engine.target].name
-
     def round(self, round_: int) -> RoundRecord:
         return target_alone(self, round_, self.steps())
 
     def steps(self) -> int:
-        """Of a round."""
+        """Optimizer steps of a round."""
         return self.data.steps_per_round
 
 
@@ -29,12 +26,12 @@ class SingleOwn(Single):
 
 
 def target_alone(method: Method, round_: int, steps: int) -> RoundRecord:
-    """A round of the target alone."""
+    """A round of so many steps that trains the target alone."""
     target, n = method.engine.target, len(method.engine.tasks)
     method.begin()
-    run = method.take_turn(target, round_, losses=[target] * steps, restore=False)
+    run = method.take_turn(target, round_, task_of_step=[target] * steps, restore=False)
     only = [1.0 if task == target else 0.0 for task in range(n)]
     method.weight = only
     norms = [run.delta_norm if task == target else 0.0 for task in range(n)]
     losses = [method.so_far.loss[0] if task == target else None for task in range(n)]
-    return RoundRecord(only, only, norms, losses)
+    return RoundRecord(alpha=only, weight=only, delta_norm=norms, train_loss=losses)

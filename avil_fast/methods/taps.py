@@ -8,10 +8,10 @@ from avil_fast.config import TrainConfig
 from avil_fast.config.base import NonNegative, Section
 from avil_fast.engine.base import Table
 from avil_fast.engine.parameters import Granularity
-from avil_fast.methods.alpha_descent import descend, dev_gradients, mean
-from avil_fast.methods.avil import cosines
+from avil_fast.methods.alpha_descent import descend, dev_gradients, mean_over_groups
 from avil_fast.methods.base import RoundRecord
 from avil_fast.methods.merging import Collecting
+from avil_fast.methods.scalar_rules import cosines
 
 
 class Taps(Collecting):
@@ -33,7 +33,7 @@ class Taps(Collecting):
         threshold: float = 0.5
         """τ: a gate is open where its score is this or above."""
         penalty: NonNegative = 0.01
-        """λ."""
+        """λ, the weight of Σ |s| beside the dev loss."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -57,17 +57,16 @@ class Taps(Collecting):
         self.scores = path[-1]
         gates = self.gates(self.scores)
         self.engine.merge(gates)
-        opened = [mean(self.gates(scores), self.engine.groups) for scores in path]
+        opened = [mean_over_groups(self.gates(scores), self.engine.groups) for scores in path]
         self.weight = opened[-1]
-        cosine, rejected = cosines(self.engine.gram()), done.gradient.count([])
         return RoundRecord(
-            opened[-1],
-            self.weight,
-            done.norm,
-            done.loss,
-            opened,
-            cosine,
-            rejected_alpha_steps=rejected,
+            alpha=opened[-1],
+            weight=self.weight,
+            delta_norm=done.norm,
+            train_loss=done.loss,
+            alpha_path=opened,
+            cosine=cosines(self.engine.gram()),
+            rejected_alpha_steps=done.gradient.count([]),
             alpha_layers=gates,
         )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from avil_fast.config.base import Positive, Section
-from avil_fast.methods.diw import reweighted
 from avil_fast.methods.merging import Merging
+from avil_fast.methods.scalar_rules import reweighted
 
 
 class Tartan(Merging):
@@ -20,7 +20,7 @@ class Tartan(Merging):
         """How fast weights follow alignments."""
 
         lr: Positive = 1.0
-        """Of φ."""
+        """Learning rate of φ."""
 
     def coefficients(self, round_: int) -> list[float]:
         if gradient := self.dev_gradient(self.weight):

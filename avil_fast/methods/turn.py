@@ -15,8 +15,8 @@ from avil_fast.tasks.task import Batch
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Is told how a run goes on."""
+class Hooks:
+    """What a run calls as it goes on: to tell how far it is, where it can be saved, and to ask whether to end."""
 
     progress: Callable[[str, int, int, Tensor], None] = lambda task, step, steps, loss: None
     """Called with (task, step, steps, loss) after every optimizer step; see `Observer.progress`."""
@@ -37,9 +37,9 @@ class RoundProgress:
     norm: list[float] = field(default_factory=list)
     """‖δ_i‖ of the tasks that have trained."""
     loss: list[float | None] = field(default_factory=list)
-    """Their mean losses; None for a task without a step."""
+    """Mean training losses of the tasks that have trained; None for a task without a step."""
     step: int = 0
-    """Optimizer steps of the task that trains."""
+    """Optimizer steps that the task that trains has taken."""
     rejected: dict[str, int] = field(default_factory=dict)
     """Steps that were rejected in the turns that have ended, by the task whose loss it was; no entry for none."""
     gradient: list[Table] = field(default_factory=list)
@@ -65,7 +65,7 @@ def train_task(
     seed: int,
     batches: Iterable[Batch],
     so_far: RoundProgress,
-    watch: Watch,
+    hooks: Hooks,
     *,
     name: str,
     steps: int,
@@ -74,32 +74,32 @@ def train_task(
     before: int = 0,
     loss_weight: float = 1.0,
     lr_scale: Iterable[float] = repeat(1.0),
-    losses: Iterable[int | None] = repeat(None),
+    task_of_step: Iterable[int | None] = repeat(None),
 ) -> None:
-    """A step on each batch, from `begin_task` to just before `end_task`.
+    """Train a task: one step on each batch, from `begin_task` to just before `end_task`.
 
     Args:
         batches: those that are left, if the task has trained before.
         so_far: its `step` counts.
-        watch: told of every step.
+        hooks: told of every step.
         name, steps: what it is told.
         patience: `max_rejected_steps`.
         where: of the run, for an error.
         before: steps that it is to count besides.
         lr_scale: the factor on the learning rate for each step that is left.
-        losses: for each of these the task whose loss is trained; None: the one whose turn it is.
+        task_of_step: whose loss is trained, for each step that is left; None: `task`'s.
 
     Raises:
         Diverged: so many steps in a row were rejected.
     """
     if so_far.step == 0:
         engine.begin_task(task, seed)
-    for batch, scale, of in zip(engine.fetch(batches), lr_scale, losses, strict=False):
+    for batch, scale, of in zip(engine.fetch(batches), lr_scale, task_of_step, strict=False):
         loss = engine.train_step(batch, task=of, loss_weight=loss_weight, lr_scale=scale)
         so_far.step += 1
         _require_patience(engine, patience, f"step {so_far.step} of {where}")
-        watch.progress(name, before + so_far.step, steps, loss)
-        watch.point()
+        hooks.progress(name, before + so_far.step, steps, loss)
+        hooks.point()
     _require_patience(engine, patience, f"step {so_far.step} of {where}", wait=True)
 
 

@@ -20,7 +20,7 @@ class Change:
     """The setting as it is given."""
     cost: str
     make: Callable[[PlannedRun], PlannedRun | None]
-    """None where it does not apply."""
+    """The run with this change; None where it does not apply."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Advice:
     changes: list[Change]
     ranks: int
     nbytes: float
-    """On a GPU, afterwards."""
+    """Bytes on a GPU after the changes."""
     host: float
-    """In the CPU's memory beside it."""
+    """Bytes in the CPU's memory beside it."""
 
 
 def advise(run: PlannedRun, room: float) -> Advice | None:
@@ -137,7 +137,7 @@ def _deltas(name: str, value: str, before: Sequence[str]) -> Callable[[PlannedRu
 
 
 def _larger_batch(size: int) -> Change:
-    return Change(f"batch_size={size}", "an example for every GPU", lambda run: None)
+    return Change(f"batch_size={size}", "an example for every GPU", _config(batch_size=size))
 
 
 def _reset(run: PlannedRun) -> PlannedRun | None:

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Gpu:
-    """Rates per second."""
+    """A GPU; rates are per second."""
 
     name: str
     memory: float
-    """Bytes."""
+    """Bytes of its memory."""
     bandwidth: float
     """Bytes to or from its memory."""
     flops: float
-    """Multiplications and additions in bf16."""
+    """Multiplications and additions (FLOP) in bf16."""
     flops_fp32: float
+    """The same in fp32."""
     nvlink: float
     """Bytes to the other GPUs of its machine, one way."""
     network: float
@@ -32,7 +33,7 @@ GPUS = {
 }
 
 PER_MACHINE = 8
-"""GPUs."""
+"""GPUs per machine."""
 
-USED = 0.4
-"""Of the arithmetic, by a large model that trains."""
+MFU = 0.4
+"""Fraction of peak FLOP/s that the training of a large model reaches (model FLOPs utilisation)."""

@@ -36,8 +36,8 @@ Place = Literal["device", "host"]
 
 
 @dataclass(frozen=True)
-class Part:
-    """Memory of a kind on one rank."""
+class MemoryPart:
+    """Memory of one kind on a rank, in bytes, and the formula that it comes from."""
 
     name: str
     nbytes: float
@@ -49,7 +49,7 @@ class Part:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run on its ranks, as the memory depends on it."""
+    """A run on its ranks: all that its memory depends on."""
 
     config: TrainConfig
     shape: Shape
@@ -62,16 +62,17 @@ class PlannedRun:
 
     @property
     def stage(self) -> int:
+        """ZeRO stage; 0 without DeepSpeed."""
         return self.zero.stage if self.zero else 0
 
     @property
     def element(self) -> int:
-        """p."""
+        """p, bytes of a parameter."""
         return 2 if self.zero and self.zero.bf16 else self.shape.sizes.element
 
     @property
     def codec_bytes(self) -> float:
-        """e."""
+        """e, bytes of a delta's element, its scales included."""
         return CODECS[self.config.deltas.dtype].bytes_per_element
 
     @property
@@ -87,10 +88,11 @@ class PlannedRun:
 
     @property
     def keeps_deltas(self) -> bool:
-        """Whether there are deltas at all."""
+        """Whether the method keeps deltas."""
         return find(self.config.method).keeps_deltas
 
     def zero_number(self, name: str, default: int) -> int:
+        """A whole number of the DeepSpeed file's section zero_optimization; `default` where it has none."""
         value = self.zero.settings["zero_optimization"].get(name, default) if self.zero else default
         return int(value)
 
@@ -110,8 +112,8 @@ class PlannedRun:
         return -(-batch // self.ranks)
 
 
-def parts(run: PlannedRun) -> list[Part]:
-    """All parts that a rank holds, the largest kind of pass included only."""
+def parts(run: PlannedRun) -> list[MemoryPart]:
+    """All parts that a rank holds; those of passes (`at_once` is False) are there one at a time."""
     found = [*_model(run), *_deltas(run), *_host(run)]
     kinds: tuple[Pass, ...] = (
         ("training", "alpha", "evaluation") if run.keeps_deltas else ("training", "evaluation")
@@ -120,68 +122,68 @@ def parts(run: PlannedRun) -> list[Part]:
         kept = run.shape.kept(run.examples(kind), kind)
         buckets = _buckets(run, kind)
         found.append(
-            Part(PASSES[kind], kept.nbytes + buckets, kept.formula + _and_buckets(buckets), at_once=False)
+            MemoryPart(PASSES[kind], kept.nbytes + buckets, kept.formula + _and_buckets(buckets), at_once=False)
         )
     return found
 
 
-def total(found: list[Part], place: str, on_gpu: bool) -> float:
+def total(found: list[MemoryPart], place: str, on_gpu: bool) -> float:
     """Bytes in a place at most; without a GPU all of it is in one memory."""
     here = [part for part in found if not on_gpu or part.place == place]
     passes = [part.nbytes for part in here if not part.at_once]
     return sum(part.nbytes for part in here if part.at_once) + max(passes, default=0.0)
 
 
-def _model(run: PlannedRun) -> Iterator[Part]:
+def _model(run: PlannedRun) -> Iterator[MemoryPart]:
     sizes, stage, split, p = run.shape.sizes, run.stage, run.split, run.element
     trained, masters_on, low = sizes.trained, run.place("offload_optimizer"), p < 4
     if stage == 3:
-        yield Part("parameters", p * sizes.whole / split, f"{p} N / R", run.place("offload_param"))
+        yield MemoryPart("parameters", p * sizes.whole / split, f"{p} N / R", run.place("offload_param"))
         live = min(sizes.whole, run.zero_number("stage3_max_live_parameters", LIVE))
         whole = max(min(live, sizes.largest + run.zero_number("stage3_prefetch_bucket_size", 50_000_000)), 0)
-        yield Part(
+        yield MemoryPart(
             "parameters gathered at a time", p * min(whole, sizes.whole), "the largest, and those prefetched"
         )
     else:
-        yield Part("parameters", p * sizes.whole, f"{p} N")
+        yield MemoryPart("parameters", p * sizes.whole, f"{p} N")
     if sizes.buffers:
-        yield Part("buffers", sizes.buffers, "the model's own")
+        yield MemoryPart("buffers", sizes.buffers, "the model's own")
     if stage or low:
-        yield Part("masters", 4 * trained / split, "4 N / R" if stage else "4 N", masters_on)
+        yield MemoryPart("masters", 4 * trained / split, "4 N / R" if stage else "4 N", masters_on)
     if stage == 0:
-        yield Part("gradients", (p + 4 * low) * trained, f"{p} N" + (" and 4 N in fp32" if low else ""))
+        yield MemoryPart("gradients", (p + 4 * low) * trained, f"{p} N" + (" and 4 N in fp32" if low else ""))
     elif stage == 1:
-        yield Part("gradients", p * trained, f"{p} N")
+        yield MemoryPart("gradients", p * trained, f"{p} N")
     else:
-        yield Part("gradients", 4 * trained / split, "4 N / R", masters_on if stage == 2 else "device")
+        yield MemoryPart("gradients", 4 * trained / split, "4 N / R", masters_on if stage == 2 else "device")
     moments = {"sgd": 1 if run.config.optimizer.momentum else 0}.get(run.config.optimizer.name, 2)
     sets = run.tasks if run.config.optimizer.moments == "per_task" and run.keeps_deltas else 1
     heads = sum(sizes.heads) if sets > 1 else max(sizes.heads, default=0)
     each = f"{4 * moments} N" + (" / R" if split > 1 else "")
     nbytes = 4 * moments * (sets * sizes.shared + heads) / split
-    yield Part("moments", nbytes, f"{sets} tasks x {each}" if sets > 1 else each, masters_on)
+    yield MemoryPart("moments", nbytes, f"{sets} tasks x {each}" if sets > 1 else each, masters_on)
 
 
-def _deltas(run: PlannedRun) -> Iterator[Part]:
+def _deltas(run: PlannedRun) -> Iterator[MemoryPart]:
     if not run.keeps_deltas:
         return
     shared, head, e = run.shape.sizes.shared, run.scaled_head, run.codec_bytes
     where = run.place("offload_optimizer")
-    yield Part("base", 4 * (shared + head) / run.ranks, "4 N / R", where)
+    yield MemoryPart("base", 4 * (shared + head) / run.ranks, "4 N / R", where)
     streamed = run.on_gpu and run.config.deltas.device == "cpu"
     bank = e * (run.tasks * shared + head) / run.ranks
     formula = f"{run.tasks} tasks x {e:.3g} N / R"
-    yield Part("bank", bank, formula, "host" if streamed else where)
+    yield MemoryPart("bank", bank, formula, "host" if streamed else where)
     if streamed:
-        yield Part("windows", 2 * WINDOW, "two, through which deltas are streamed")
+        yield MemoryPart("windows", 2 * WINDOW, "two, through which deltas are streamed")
 
 
-def _host(run: PlannedRun) -> Iterator[Part]:
+def _host(run: PlannedRun) -> Iterator[MemoryPart]:
     """What lies in the CPU's memory in any case."""
-    yield Part("best model", 4 * run.shape.sizes.trained / run.ranks, "4 N / R", "host")
+    yield MemoryPart("best model", 4 * run.shape.sizes.trained / run.ranks, "4 N / R", "host")
     if run.config.may_restart:
-        yield Part("the run's start", 4 * run.shape.sizes.trained / run.ranks, "4 N / R", "host")
-    yield Part("Python's objects", OBJECTS, "measured; the same for any model", "host")
+        yield MemoryPart("the run's start", 4 * run.shape.sizes.trained / run.ranks, "4 N / R", "host")
+    yield MemoryPart("Python's objects", OBJECTS, "measured; the same for any model", "host")
 
 
 def _buckets(run: PlannedRun, kind: Pass) -> float:

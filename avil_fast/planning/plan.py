@@ -8,9 +8,9 @@ from typing import Any
 
 from avil_fast.config import Config
 from avil_fast.planning.advice import Advice, advise
-from avil_fast.planning.describe import setting_of, shape_of
-from avil_fast.planning.hardware import PER_MACHINE, USED, Gpu
-from avil_fast.planning.memory import Part, parts, total
+from avil_fast.planning.describe import planned_run
+from avil_fast.planning.hardware import MFU, PER_MACHINE, Gpu
+from avil_fast.planning.memory import MemoryPart, parts, total
 from avil_fast.planning.traffic import Traffic, traffic
 from avil_fast.tasks.shapes.base import Sizes
 
@@ -23,27 +23,27 @@ class Plan:
     tasks: int
     ranks: int
     gpu: Gpu | None
-    """None: CPU processes."""
+    """Kind of the GPUs; None: CPU processes."""
     room: float | None
     """Bytes that there are on a GPU; None where nobody said."""
-    parts: Sequence[Part]
+    parts: Sequence[MemoryPart]
     device: float
     """Bytes at most on the GPU, or in a process."""
     host: float
     """Bytes at most in the CPU's memory beside a GPU."""
     traffic: Traffic
     seconds: dict[str, float]
-    """Of αVIL's own work in a round; empty without a GPU."""
+    """Least seconds of αVIL's own work in a round, by part; empty without a GPU."""
     advice: Advice | None
     notes: Sequence[str]
 
     @property
     def fits(self) -> bool | None:
-        """None where nobody said how much there is."""
+        """Whether the run fits; None where nobody said how much memory there is."""
         return None if self.room is None else self.device <= self.room
 
     @property
-    def largest(self) -> Part:
+    def largest(self) -> MemoryPart:
         """What takes the most: the first thing that more GPUs, tasks or layers come up against."""
         here = [part for part in self.parts if self.gpu is None or part.place == "device"]
         return max(here, key=lambda part: part.nbytes)
@@ -83,13 +83,12 @@ def plan(config: Config, ranks: int, gpu: Gpu | None, room: float | None) -> Pla
     Raises:
         AvilError: the settings do not go together, or there is no such model.
     """
-    tasks, shape, dev = shape_of(config)
-    run = setting_of(config, shape, len(tasks), dev, ranks, on_gpu=gpu is not None)
+    run = planned_run(config, ranks, on_gpu=gpu is not None)
     found = parts(run)
     device = total(found, "device", run.on_gpu)
     moved = traffic(run)
-    notes = list(shape.notes)
-    if dev is None and config.alpha.dev_examples is None:
+    notes = list(run.shape.notes)
+    if run.dev is None and config.alpha.dev_examples is None:
         notes.append(
             f"the settings do not say how large the target's dev set is; it is taken to have eval_batch_size = "
             f"{config.eval_batch_size} examples"
@@ -98,11 +97,11 @@ def plan(config: Config, ranks: int, gpu: Gpu | None, room: float | None) -> Pla
         where = "NVLink" if ranks <= PER_MACHINE else "the network"
         notes.append(
             f"seconds are floors: {gpu.name}, {gpu.bandwidth / 1e12:.3g} TB/s of memory, communication over "
-            f"{where}, {USED:.0%} of the arithmetic"
+            f"{where}, {MFU:.0%} of the arithmetic"
         )
     return Plan(
-        sizes=shape.sizes,
-        tasks=len(tasks),
+        sizes=run.shape.sizes,
+        tasks=run.tasks,
         ranks=ranks,
         gpu=gpu,
         room=room,

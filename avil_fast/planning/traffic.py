@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from avil_fast.planning.hardware import PER_MACHINE, USED, Gpu
+from avil_fast.planning.hardware import MFU, PER_MACHINE, Gpu
 from avil_fast.planning.memory import PlannedRun
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Of one rank in one round."""
+    """What one rank moves and computes in one round."""
 
     memory: float
     """Bytes that the operations on deltas read and write: weighted_sum_, delta_dots, capture_ and delta_gram."""
@@ -23,17 +23,17 @@ class Traffic:
     network: float
     """Bytes received from other ranks: θ after every change, and the dev gradients."""
     flops: float
-    """Of the dev set's passes."""
+    """Multiplications and additions of the passes over dev examples."""
     passes: int
     """Times that the dev examples of an α step go forward and backward."""
 
     def seconds(self, gpu: Gpu, ranks: int, element: int) -> dict[str, float]:
-        """The least time of each, one after the other."""
+        """The least seconds of each part, were it alone."""
         link = gpu.nvlink if ranks <= PER_MACHINE else gpu.network
         return {
             "operations on deltas": max(self.memory / gpu.bandwidth, self.bus / gpu.pcie),
             "communication": self.network / link,
-            "dev passes": self.flops / (USED * (gpu.flops if element == 2 else gpu.flops_fp32)),
+            "dev passes": self.flops / (MFU * (gpu.flops if element == 2 else gpu.flops_fp32)),
         }
 
 

@@ -11,7 +11,7 @@ import jinja2
 
 from avil_fast.config import Config
 from avil_fast.config.model import CausalLMConfig
-from avil_fast.config.tasks import TextTasksConfig
+from avil_fast.config.text_tasks import TextTasksConfig
 from avil_fast.report.exported_run import ExportedRun
 from avil_fast.report.formatting import NONE, number
 from avil_fast.report.front_matter import front_matter, title

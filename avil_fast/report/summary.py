@@ -15,8 +15,8 @@ import torch
 
 from avil_fast.config import TrainConfig
 from avil_fast.engine.base import Evaluation
-from avil_fast.methods.avil import start
 from avil_fast.methods.loop import Outcome
+from avil_fast.methods.scalar_rules import initial_alpha
 from avil_fast.tasks.data_kinds import is_dataset, length_of
 from avil_fast.tasks.task import Scorer, Task
 
@@ -155,7 +155,7 @@ def _influence(alpha_mean: dict[str, float], weight: dict[str, float], config: T
     The final weight; or, where weights stay at 1, the mean α over its start.
     """
     if config.method == "avil" and config.weights.rule == "off":
-        begin = start(config.alpha, len(alpha_mean))
+        begin = initial_alpha(config.alpha, len(alpha_mean))
         return {name: alpha / begin for name, alpha in alpha_mean.items()}
     return weight
 

@@ -24,9 +24,9 @@ class Part:
 
     batch: Batch
     examples: int
-    """Of this part that count; 0 for a stand-in."""
+    """Number of examples that count; 0 for a stand-in."""
     weight: int
-    """Of these examples in a mean over the batch: their number, or the sum of their weights."""
+    """What these examples weigh in a mean over the batch: their number, or the sum of their weights."""
     total: int
     """The whole batch's weight, on all ranks."""
 
@@ -50,7 +50,7 @@ class Share:
 
     @property
     def whole(self) -> bool:
-        """One rank takes every batch in one piece."""
+        """Whether one rank takes every batch in one piece."""
         return self.ranks * self.parts == 1
 
     def in_one_part(self) -> Share:

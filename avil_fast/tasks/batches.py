@@ -65,7 +65,7 @@ class Batches:
         return -(-self.length // self._batch_size)
 
     def examples_in(self, batch: Batch) -> int:
-        """Of one of its batches: the batch size, or what an iterable brought."""
+        """Examples in one of the task's batches: the batch size, or what an iterable brought."""
         return self._batch_size if is_dataset(self._data) else batch_size_of(batch)
 
     @property
@@ -74,7 +74,7 @@ class Batches:
         return 1.0 if self.length is None else self._batch_size / self.length
 
     def in_sample(self, ratio: float) -> int:
-        """Batches of `sample`."""
+        """Number of batches that `sample` yields for this ratio."""
         if self.length is None or not self._indexable:
             return max(1, round(ratio * self.batches_per_pass))
         return -(-self._sampled(ratio) // self._batch_size)

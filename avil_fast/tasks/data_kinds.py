@@ -36,7 +36,7 @@ def require_data(data: Data, what: str) -> None:
 
 
 def about_data(task: Task) -> dict[str, Any]:
-    """By which the data of two ranks or runs are compared: lengths, and digests of data that has one.
+    """What the data of two ranks or runs are compared by: lengths, and digests of data that has one.
 
     In JSON's types.
     """

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from avil_fast.config.model import ConvNetConfig
-from avil_fast.config.tasks import DigitsConfig
+from avil_fast.config.pairs import DigitsConfig
 from avil_fast.tasks import pairs
 from avil_fast.tasks.task import Task
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from avil_fast.config import Config
 from avil_fast.config.model import ConvNetConfig
-from avil_fast.config.tasks import IdxConfig, TextTasksConfig
+from avil_fast.config.pairs import IdxConfig
+from avil_fast.config.text_tasks import TextTasksConfig
 from avil_fast.tasks.model_format import ModelFormat
 from avil_fast.tasks.task import Task
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from avil_fast.config.model import ConvNetConfig
-from avil_fast.config.tasks import IdxConfig
+from avil_fast.config.pairs import IdxConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks import pairs
 from avil_fast.tasks.task import Task

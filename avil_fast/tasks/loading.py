@@ -23,15 +23,15 @@ class Draw:
 
     indices: list[int]
     batch: int
-    """The seed of what the whole batch draws."""
+    """Seed of what the whole batch draws."""
     first: int = 0
-    """Of these examples, its place in the batch."""
+    """Place of the first of these examples in the batch."""
     piece: tuple[int, int] | None = None
     """Rank and number of a piece."""
 
     @property
     def seed(self) -> int:
-        """Of what is drawn while these examples are fetched."""
+        """Seed of what is drawn while these examples are fetched."""
         return self.batch if self.piece is None else derive_seed(self.batch, *self.piece)
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from avil_fast.config.model import ConvNetConfig
-from avil_fast.config.tasks import PairsConfig
+from avil_fast.config.pairs import PairsConfig
 from avil_fast.errors import AvilError
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.convnet import ConvNet

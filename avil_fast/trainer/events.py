@@ -12,7 +12,7 @@ from torch import Tensor
 from avil_fast.config import TrainConfig
 from avil_fast.methods import find
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.finetune import own_data
+from avil_fast.methods.finetune import finetune_data
 from avil_fast.metric_loggers import scalars
 from avil_fast.observer import Observer, Rows
 from avil_fast.randomness import derive_seed, isolated
@@ -43,11 +43,11 @@ class Events(Observer):
         names = [task.name for task in tasks]
         target = names.index(config.target)
         tasks = find(config.method).trained(tasks, target)
-        data = TaskData(tasks, config, tail=own_data(tasks, target, config))
+        data = TaskData(tasks, config, finetune=finetune_data(tasks, target, config))
         self._steps = {task.name: data.steps(i) for i, task in enumerate(tasks)}
         self.steps_per_round = data.steps_per_round
         epochs = config.finetune.epochs
-        self._pass = data.steps_of_tail(target) if epochs else 0
+        self._pass = data.finetune_steps(target) if epochs else 0
         self.epochs = config.rounds + epochs
         self.max_steps = config.rounds * self.steps_per_round + epochs * self._pass
         self._varies = config.weights.rule != "off" and config.weights.apply == "sampling"
@@ -70,7 +70,7 @@ class Events(Observer):
         trainer.control = event(trainer.args, trainer.state, trainer.control)
 
     def after_pass(self, loss: Tensor) -> None:
-        """It has ended with this loss, a scalar."""
+        """A forward and backward pass of training has ended with this loss, a scalar."""
         self._losses.append(loss.detach())
 
     def progress(self, task: str, step: int, steps: int, loss: Tensor) -> None:

@@ -11,7 +11,7 @@ from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch
 
 
-class Metric:
+class ComputedMetric:
     """A `Scorer`: one number of `compute_metrics` on a whole set.
 
     A row holds an example's predictions and then its labels, both flat.
@@ -29,7 +29,7 @@ class Metric:
         """Of predictions and labels, one example without its values: shape and dtype."""
 
     def predict(self, model: nn.Module, batch: Batch) -> Tensor:
-        """[batch, k] fp64.
+        """Predictions and labels of each example, [batch, k] fp64.
 
         Raises:
             AvilError: predictions or labels are no tensors of one shape for all examples.
@@ -50,7 +50,7 @@ class Metric:
         return torch.cat([part.double().reshape(len(part), -1) for part in found], 1)
 
     def score(self, rows: Tensor) -> float:
-        """The number for [examples, k] fp64.
+        """The metric of [examples, k] fp64, as `predict` made them.
 
         Raises:
             AvilError: `compute_metrics` does not return it.

@@ -14,14 +14,12 @@ from transformers import EvalPrediction, Trainer, TrainerCallback
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch, Task
+from avil_fast.trainer.datasets import IndexedDataset, label_counts, require_datasets
 from avil_fast.trainer.events import Events
-from avil_fast.trainer.metric import Metric
+from avil_fast.trainer.metric import ComputedMetric
 from avil_fast.trainer.settings import (
-    Examples,
     config_of,
-    label_counts,
     require_called,
-    require_datasets,
     require_savable,
     require_supported,
     resume_of,
@@ -183,12 +181,12 @@ class AvilTrainer(Trainer):  # type: ignore[misc]  # transformers is not type-ch
             for name, data in self.train_datasets.items()
         ]
 
-    def _examples(self, data: Any) -> Examples:
+    def _examples(self, data: Any) -> IndexedDataset:
         """The dataset without columns that the model does not take."""
         if not hasattr(data, "column_names"):
-            return Examples(data)
+            return IndexedDataset(data)
         counts = label_counts(data, getattr(self, "_loss_shifts_labels", False))
-        return Examples(self._remove_unused_columns(data), counts)
+        return IndexedDataset(self._remove_unused_columns(data), counts)
 
     def _task_loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """A scalar: the mean over the batch."""
@@ -207,14 +205,14 @@ class AvilTrainer(Trainer):  # type: ignore[misc]  # transformers is not type-ch
             self._track_num_input_tokens(inputs)
         return loss
 
-    def _scorer(self) -> Metric | None:
+    def _scorer(self) -> ComputedMetric | None:
         """What chooses the best round; None: the dev loss."""
         name = (self.args.metric_for_best_model or "loss").removeprefix("eval_")
         if name == "loss":
             return None
         if self.compute_metrics is None:
             raise AvilError(f"args.metric_for_best_model is {name!r}, but there is no compute_metrics; pass it")
-        return Metric(self, name)
+        return ComputedMetric(self, name)
 
     def _metrics_of(self, predictions: Any, labels: Any) -> dict[str, float]:
         assert self.compute_metrics is not None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def completions(incomplete: str) -> list[str]:
-    """What the shell offers: YAML files, and settings with = at their end."""
+    """Completions that the shell offers: YAML files, and settings with = at their end."""
     from avil_fast.config import Config
     from avil_fast.config.settings import known_names
 
@@ -32,7 +32,7 @@ Arguments = Annotated[
         autocompletion=completions,
     ),
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]
 DeepSpeed = Annotated[
     Path | None,
     typer.Option(
@@ -50,7 +50,7 @@ def split(arguments: Sequence[str] | None) -> tuple[Path | None, list[str]]:
 
 
 def as_config(arguments: Sequence[str] | None, deepspeed: Path | None = None) -> Config:
-    """The configuration that they mean."""
+    """The configuration that the arguments of a verb mean."""
     from avil_fast.config import load
 
     config = load(*split(arguments))

@@ -12,7 +12,7 @@ def data(arguments: Arguments = None, as_json: AsJson = False) -> None:
     Example: avil-fast data configs/sentiment.yaml
     """
     from avil_fast.config.model import ConvNetConfig
-    from avil_fast.config.tasks import TextTasksConfig
+    from avil_fast.config.text_tasks import TextTasksConfig
     from avil_fast.console import Console
 
     config = as_config(arguments)

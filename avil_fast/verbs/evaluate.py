@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from avil_fast.verbs.arguments import AsJson, Run, show
+from avil_fast.verbs.arguments import AsJson, RunArgument, show
 
 
 def evaluate(
-    run: Run,
+    run: RunArgument,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Settings that override the run's, such as other files."),

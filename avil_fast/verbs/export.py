@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from avil_fast.verbs.arguments import Run
+from avil_fast.verbs.arguments import RunArgument
 
 
 def export(
-    run: Run,
+    run: RunArgument,
     to: Annotated[Path | None, typer.Option(help="A new folder; by default RUN-export.")] = None,
     task_vectors: Annotated[
         bool, typer.Option("--task-vectors", help="Also export every task's model, for tools that merge.")

@@ -59,8 +59,3 @@ def language_model(
 
     count = prepare(files, to, column, vocabulary, width, layers, positions)
     print(f"{to}: {count / 1e6:.1f} million parameters; train it with model.path={to} model.init=random")
-
-
-@app.callback()
-def _prepare() -> None:
-    """Keeps the data sets verbs of `prepare`, even if there is one."""

@@ -14,8 +14,8 @@ import yaml
 
 from avil_fast.config import from_settings
 from avil_fast.config.model import ConvNetConfig
-from avil_fast.config.tasks import TextTasksConfig
-from avil_fast.tasks.text import build, splits
+from avil_fast.config.text_tasks import TextTasksConfig
+from avil_fast.tasks.text import build, splits, text_data
 from tests.fuzz.conftest import Cases
 from tests.fuzz.damage import damaged
 from tests.fuzz.ending import command, contents, ends
@@ -46,7 +46,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made_up.encoder(root / "encoder")
     made_up.causal_lm(root / "lm")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "load_tokenizer", cache(build.load_tokenizer))
+        patch.setattr(text_data, "load_tokenizer", cache(text_data.load_tokenizer))
         yield root
 
 
@@ -74,7 +74,7 @@ def read(given: dict[str, Any]) -> None:
     config = from_settings(given)
     assert isinstance(config.tasks, TextTasksConfig)
     assert not isinstance(config.model, ConvNetConfig)
-    data = build.read_data(config.tasks.by_name, config.model, "news", 0)
+    data = text_data.read_data(config.tasks.by_name, config.model, "news", 0)
     clean = splits.without_leaks(data.read, "news", data.configs)["news"]
     sets = build.encode("news", data.configs["news"], clean, data.tokenizer, config.model, 0)
     for items in sets.values():

@@ -15,7 +15,7 @@ from torch.nn import functional
 import avil_fast as avil
 from avil_fast.config import WeightsConfig, from_dotted
 from avil_fast.engine.parameters import assign
-from avil_fast.methods.avil import cosines, update_weights
+from avil_fast.methods.scalar_rules import cosines, update_weights
 from tests.methods.models import CASES, Case, in_float64, linear
 
 FEW = settings(max_examples=12, deadline=None)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import avil_fast as avil
-from avil_fast.methods.avil import benefits
+from avil_fast.methods.scalar_rules import benefits
 
 
 def cubic(alpha: Tensor) -> Tensor:

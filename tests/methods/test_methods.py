@@ -28,13 +28,12 @@ from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError, Diverged
 from avil_fast.launch import baseline_methods, baseline_of
 from avil_fast.methods import METHODS, find
-from avil_fast.methods.avil import settled, shares
-from avil_fast.methods.base import Method, share_out
+from avil_fast.methods.base import Method
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.diw import reweighted
 from avil_fast.methods.forkmerge import search
+from avil_fast.methods.scalar_rules import reweighted, settled, share_out, shares
 from avil_fast.methods.tartan import steps
-from avil_fast.methods.turn import RoundProgress, Watch
+from avil_fast.methods.turn import Hooks, RoundProgress
 from avil_fast.observer import Observer
 from avil_fast.randomness import derive_seed, seeded
 from avil_fast.run_storage import RunStorage
@@ -58,7 +57,7 @@ def made(case: Case, **options: Any) -> Method:
     kind = find(config.method)
     tasks = kind.trained(case.tasks(), 1)
     engine = make_engine(copy.deepcopy(case.model), tasks, 1, config, ALONE, kind.granularity(config))
-    return kind(engine, TaskData(tasks, config), config, Watch())
+    return kind(engine, TaskData(tasks, config), config, Hooks())
 
 
 def theta(method: Method) -> Tensor:
@@ -280,9 +279,9 @@ def test_forkmerge_trains_the_target_and_its_head_in_every_branch() -> None:
     case = CASES["convolutional"]()
     method = made(case, method="forkmerge", steps_per_task=6)
     method.begin()
-    order = method.losses(0, 1)
+    order = method.tasks_of_steps(0, 1)
     assert sorted(order) == [0, 0, 0, 1, 1, 1]
-    run = method.take_turn(0, 1, losses=order)
+    run = method.take_turn(0, 1, task_of_step=order)
     assert run.delta_norm > 0
     head = dict(method.engine.deltas(0))["heads.t.weight"]
     assert float(head.abs().sum()) > 0

@@ -21,15 +21,14 @@ from avil_fast.engine.base import Evaluation, TaskRun
 from avil_fast.engine.factory import make_engine
 from avil_fast.engine.ranks import ALONE
 from avil_fast.methods import find, gradient_aggregation
-from avil_fast.methods.avil import cosines
 from avil_fast.methods.base import Method
 from avil_fast.methods.best import Best
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.diw import reweighted
 from avil_fast.methods.finetune import Finetune, finetune
-from avil_fast.methods.loop import Run
+from avil_fast.methods.loop import TrainingRun
 from avil_fast.methods.multitask import Multitask
-from avil_fast.methods.turn import RoundProgress, Watch
+from avil_fast.methods.scalar_rules import cosines, reweighted
+from avil_fast.methods.turn import Hooks, RoundProgress
 from avil_fast.randomness import derive_seed
 from tests.methods.models import CASES
 
@@ -42,7 +41,7 @@ def made(case: str = "linear", **options: Any) -> Method:
     kind, of = find(config.method), CASES[case]()
     tasks = kind.trained(of.tasks(), TARGET)
     engine = make_engine(copy.deepcopy(of.model), tasks, TARGET, config, ALONE, kind.granularity(config))
-    return kind(engine, TaskData(tasks, config), config, Watch())
+    return kind(engine, TaskData(tasks, config), config, Hooks())
 
 
 def test_an_order_depends_on_the_run_s_seed_and_on_what_it_is_for() -> None:
@@ -55,7 +54,9 @@ def test_an_order_depends_on_the_run_s_seed_and_on_what_it_is_for() -> None:
 
 def test_a_branch_of_forkmerge_has_an_order_of_its_own_in_every_round() -> None:
     method = made(method="forkmerge", steps_per_task=40)
-    orders = [[task if of == task else -1 for of in method.losses(task, r)] for task in (0, 2) for r in (1, 2)]
+    orders = [
+        [task if of == task else -1 for of in method.tasks_of_steps(task, r)] for task in (0, 2) for r in (1, 2)
+    ]
     patterns = [tuple(of == -1 for of in order) for order in orders]
     assert len(set(patterns)) == 4
     assert [sum(pattern) for pattern in patterns] == [20] * 4
@@ -64,8 +65,8 @@ def test_a_branch_of_forkmerge_has_an_order_of_its_own_in_every_round() -> None:
 def test_what_is_collected_is_trained_on_the_losses_of_its_round() -> None:
     method = made(method="forkmerge")
     asked: list[tuple[int, int]] = []
-    own = method.losses
-    method.losses = lambda task, round_: asked.append((task, round_)) or own(task, round_)
+    own = method.tasks_of_steps
+    method.tasks_of_steps = lambda task, round_: asked.append((task, round_)) or own(task, round_)
     method.collect(3)
     assert asked == [(0, 3), (1, 3), (2, 3)]
 
@@ -121,7 +122,7 @@ def test_an_epoch_of_the_finetune_is_kept_if_it_is_better_or_always(always: bool
     best.offer(next(evaluations), method.engine)
     method.engine.evaluate = lambda task, batches: next(evaluations)
     done = Finetune()
-    finetune(method.engine, method.data, method.config, best, done, Watch(), always)
+    finetune(method.engine, method.data, method.config, best, done, Hooks(), always)
     assert (done.epoch, done.best_epoch) == (3, kept)
     assert best.evaluation == Evaluation(kept + 1.0, None)
 
@@ -132,7 +133,7 @@ def test_by_default_a_finetune_and_a_best_model_keep_what_is_better() -> None:
     assert best.offer(next(evaluations), method.engine)
     assert not best.offer(next(evaluations), method.engine)
     method.engine.evaluate = lambda task, batches: next(evaluations)
-    finetune(method.engine, method.data, method.config, best, done, Watch())
+    finetune(method.engine, method.data, method.config, best, done, Hooks())
     assert done.best_epoch == 0
 
 
@@ -140,7 +141,7 @@ def test_by_default_a_finetune_and_a_best_model_keep_what_is_better() -> None:
 def test_a_finetune_that_is_taken_up_within_an_epoch_takes_the_steps_that_are_left(stopped_after: int) -> None:
     """Of the epoch's batches, and of the decay: in all so many steps, at rates that fall linearly to 0."""
     method = made("linear", method="single", **{"finetune.epochs": 2, "batch_size": 4})
-    steps = method.data.steps_of_tail(TARGET)
+    steps = method.data.finetune_steps(TARGET)
     rates: list[float] = []
     step = method.engine.train_step
 
@@ -154,7 +155,7 @@ def test_a_finetune_that_is_taken_up_within_an_epoch_takes_the_steps_that_are_le
     method.engine.train_step = train_step
     done = Finetune(so_far=RoundProgress(step=stopped_after))
     best = Best()
-    finetune(method.engine, method.data, method.config, best, done, Watch(), always=True)
+    finetune(method.engine, method.data, method.config, best, done, Hooks(), always=True)
     assert rates == pytest.approx([1 - k / (2 * steps) for k in range(stopped_after, 2 * steps)])
     assert method.data.steps_taken[TARGET] == 2 * steps - stopped_after
 
@@ -198,9 +199,9 @@ def test_what_is_better_takes_the_memory_of_what_was_best() -> None:
 
 def test_a_finetune_counts_its_steps_over_all_epochs_and_seeds_each_by_itself() -> None:
     method = made(method="single", **{"finetune.epochs": 3})
-    engine, total = method.engine, 3 * method.data.steps_of_tail(TARGET)
+    engine, total = method.engine, 3 * method.data.finetune_steps(TARGET)
     told: list[tuple[str, int, int]] = []
-    watch = Watch(progress=lambda name, step, steps, loss: told.append((name, step, steps)))
+    watch = Hooks(progress=lambda name, step, steps, loss: told.append((name, step, steps)))
     seeds: list[int] = []
     begin_task, end_task = engine.begin_task, engine.end_task
     engine.begin_task = lambda task, seed: seeds.append(seed) or begin_task(task, seed)
@@ -235,7 +236,7 @@ def test_methods_on_the_target_alone_take_the_steps_of_all_or_its_own() -> None:
         config = from_dotted({"target": "t", "output_dir": None, "method": name} | sizes)
         tasks = case.tasks()
         engine = make_engine(copy.deepcopy(case.model), tasks, TARGET, config, ALONE, "model")
-        assert find(name)(engine, TaskData(tasks, config), config, Watch()).steps() == expected
+        assert find(name)(engine, TaskData(tasks, config), config, Hooks()).steps() == expected
 
 
 def test_the_weighting_network_is_as_it_was_published_but_for_its_zeros() -> None:
@@ -263,7 +264,7 @@ def test_a_network_is_drawn_from_the_run_s_seed_and_leaves_others_numbers_alone(
     assert not torch.equal(networks[0], networks[2])
     case = made()  # another method would draw nothing
     state = torch.get_rng_state()
-    find("aux_weighting")(case.engine, case.data, from_dotted({"target": "t", "method": "aux_weighting"}), Watch())
+    find("aux_weighting")(case.engine, case.data, from_dotted({"target": "t", "method": "aux_weighting"}), Hooks())
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -278,13 +279,13 @@ def test_uniform_sampling_takes_as_many_steps_of_every_task_whatever_their_sizes
         options = {"target": "t", "output_dir": None, "method": "multitask", "steps_per_task": 6}
         config = from_dotted(options | {"options": {"sampling": sampling}})
         engine = make_engine(copy.deepcopy(case.model), case.tasks(), TARGET, config, ALONE, "model")
-        assert Multitask(engine, TaskData(case.tasks(), config), config, Watch()).steps() == expected
+        assert Multitask(engine, TaskData(case.tasks(), config), config, Hooks()).steps() == expected
 
 
 def test_a_run_that_has_not_begun_stands_at_its_start_and_keeps_its_times_when_it_is_taken_up() -> None:
-    def run() -> Run:
+    def run() -> TrainingRun:
         method = made()
-        return Run(method.engine, method.config, Watch(), lambda row: None)
+        return TrainingRun(method.engine, method.config, Hooks(), lambda row: None)
 
     begun = run()
     assert begun.where() == {"round": 0, "phase": "start"}
@@ -299,7 +300,7 @@ def test_a_run_that_has_not_begun_stands_at_its_start_and_keeps_its_times_when_i
 def test_a_round_keeps_the_losses_and_norms_of_its_tasks_and_tells_its_steps() -> None:
     told: list[tuple[str, int, int]] = []
     method = made(method="diw")
-    method.watch = Watch(progress=lambda name, step, steps, loss: told.append((name, step, steps)))
+    method.hooks = Hooks(progress=lambda name, step, steps, loss: told.append((name, step, steps)))
     runs: list[Any] = []
     end_task = method.engine.end_task
     method.engine.end_task = lambda restore: runs.append(end_task(restore=restore)) or runs[-1]
@@ -321,5 +322,7 @@ def test_a_task_without_a_finite_loss_has_none() -> None:
 def test_a_run_says_how_many_steps_it_plans(epochs: int, expected: tuple[int, int]) -> None:
     planned: list[tuple[int, int]] = []
     method = made(**{"rounds": 1, "finetune.epochs": epochs})
-    Run(method.engine, method.config, Watch(planned=lambda *steps: planned.append(steps)), lambda row: None).run()
+    TrainingRun(
+        method.engine, method.config, Hooks(planned=lambda *steps: planned.append(steps)), lambda row: None
+    ).run()
     assert planned == [expected]

@@ -18,8 +18,8 @@ from avil_fast.console import Console
 from avil_fast.engine.base import Evaluation
 from avil_fast.engine.losses import Losses
 from avil_fast.errors import Diverged
-from avil_fast.methods.diw import reweighted
 from avil_fast.methods.forkmerge import search
+from avil_fast.methods.scalar_rules import reweighted
 from tests.methods.models import Case, linear
 
 PLAIN = {"finetune.epochs": 0, "optimizer.name": "sgd", "optimizer.lr": 0.05, "alpha.target_head": "trained"}

@@ -14,7 +14,7 @@ from avil_fast.engine.factory import make_engine
 from avil_fast.engine.ranks import ALONE
 from avil_fast.methods.data import TaskData
 from avil_fast.methods.taps import Taps
-from avil_fast.methods.turn import Watch
+from avil_fast.methods.turn import Hooks
 from tests.methods.models import CASES, LAYERS, in_float64, row_of
 from tests.methods.reference_avil import Wrapper
 
@@ -25,7 +25,7 @@ def made(name: str = "convolutional", **options: Any) -> Taps:
     config = from_dotted(given | options)
     case = in_float64(CASES[name]())
     engine = make_engine(copy.deepcopy(case.model), case.tasks(), 1, config, ALONE, Taps.granularity(config))
-    return Taps(engine, TaskData(case.tasks(), config), config, Watch())
+    return Taps(engine, TaskData(case.tasks(), config), config, Hooks())
 
 
 def theta(method: Taps) -> dict[str, torch.Tensor]:

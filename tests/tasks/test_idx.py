@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from avil_fast.config.model import ConvNetConfig
-from avil_fast.config.tasks import IdxConfig
+from avil_fast.config.pairs import IdxConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks import idx
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from avil_fast.config.model import ConvNetConfig
-from avil_fast.config.tasks import DigitsConfig
+from avil_fast.config.pairs import DigitsConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks import digits
 from avil_fast.tasks.pairs import Images, Pairs, build

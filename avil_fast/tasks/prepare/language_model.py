@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from avil_fast.config.tasks import SplitFiles, TextTaskConfig
+from avil_fast.config.text_tasks import SplitFiles, TextTaskConfig
 from avil_fast.errors import AvilError, reason
-from avil_fast.tasks.text import tables
+from avil_fast.tasks.text import sources
 from avil_fast.tasks.text.packages import require
 
 END = "<|end|>"
@@ -47,7 +47,7 @@ def prepare(
             multiple = f" and a multiple of {step}" if step > 1 else ""
             raise AvilError(f"{name} is {value}, but must be {least} or more{multiple}")
     task = TextTaskConfig(kind="language_modelling", files=SplitFiles(train=tuple(files)))
-    texts = tables.read("texts", task)["train"].column(column, "--column")
+    texts = sources.read("texts", task)["train"].column(column, "--column")
     pieces = ByteLevelBPETokenizer()
     pieces.train_from_iterator(
         (text for text in texts if isinstance(text, str)),

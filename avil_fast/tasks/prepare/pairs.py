@@ -6,10 +6,10 @@ import csv
 import random
 from pathlib import Path
 
-from avil_fast.config.tasks import TextTaskConfig
+from avil_fast.config.text_tasks import TextTaskConfig
 from avil_fast.errors import AvilError, reason
 from avil_fast.randomness import derive_seed
-from avil_fast.tasks.text import tables
+from avil_fast.tasks.text import sources
 
 COLUMNS = ("first", "second", "more_positive", "difference")
 
@@ -32,7 +32,7 @@ def prepare(source: Path, folder: Path) -> dict[str, int]:
         raise AvilError(f"{str(source)!r} holds no DOMAIN/train.csv; make it with: avil-fast prepare sentiment")
     counts = dict.fromkeys(domains, 0)
     for domain in domains:
-        for split, table in tables.read(domain, TextTaskConfig(files=source / domain)).items():
+        for split, table in sources.read(domain, TextTaskConfig(files=source / domain)).items():
             texts, ratings = (table.column(name, "the column") for name in ("text", "rating"))
             rows = list(zip(texts, map(float, ratings), strict=True))
             random.Random(derive_seed("pairs", domain, split)).shuffle(rows)
@@ -42,10 +42,10 @@ def prepare(source: Path, folder: Path) -> dict[str, int]:
     return counts
 
 
-Rated = tuple[str, float]
+TextAndRating = tuple[str, float]
 
 
-def _write(path: Path, pairs: list[tuple[Rated, Rated]]) -> None:
+def _write(path: Path, pairs: list[tuple[TextAndRating, TextAndRating]]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", newline="") as file:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Pass = Literal["training", "alpha", "evaluation"]
-"""Of task training; of an α step, which is forward and backward in eval mode; of an evaluation, forward alone."""
+"""Of a task's training; of an α step, forward and backward in eval mode; or of an evaluation, forward alone."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Sizes:
     frozen: int
     """Elements that are not trained."""
     buffers: int
-    """Bytes."""
+    """Bytes of the model's buffers."""
     element: int
     """Bytes of a parameter."""
     largest: int
@@ -30,6 +30,7 @@ class Sizes:
 
     @property
     def trained(self) -> int:
+        """Trainable elements of the model and of all heads."""
         return self.shared + sum(self.heads)
 
     @property
@@ -61,8 +62,13 @@ class Shape(ABC):
 
     @abstractmethod
     def kept(self, examples: int, kind: Pass) -> Kept:
-        """What a pass over so many examples takes."""
+        """What a pass of this kind over so many examples takes."""
 
     def changed(self, **settings: Any) -> Shape | None:
-        """With other settings of the model; None where it has no such settings, or has these already."""
+        """The shape with other settings of the model; None where it has no such settings, or has these already."""
         return None
+
+
+def in_gb(nbytes: float) -> str:
+    """Bytes for people, in 10^9: "1.23 GB"."""
+    return f"{nbytes / 1e9:.3g} GB"

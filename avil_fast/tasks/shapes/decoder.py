@@ -106,9 +106,9 @@ class Decoder:
     """Width of a head."""
     vocabulary: int
     tied: bool
-    """Input and output embeddings are one."""
+    """Whether input and output embeddings are one."""
     normed_heads: bool
-    """Queries and keys have a norm of their own."""
+    """Whether queries and keys have a norm of their own."""
     biased: tuple[bool, bool, bool]
     """Whether there are biases: of queries, keys and values; of attention's output; in the MLP."""
 

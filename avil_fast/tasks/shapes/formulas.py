@@ -8,15 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from avil_fast.config.model import CausalLMConfig, EncoderConfig
-from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes
+from avil_fast.config.model import CausalLMConfig, EncoderConfig, TextModelConfig
+from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes, in_gb
 from avil_fast.tasks.shapes.decoder import Decoder, read
 from avil_fast.tasks.text.model_path import HUB, resolve
 
 ELEMENT = {"fp32": 4, "bf16": 2}
 
 
-def by_formulas(model: EncoderConfig | CausalLMConfig) -> FormulaShape | None:
+def by_formulas(model: TextModelConfig) -> FormulaShape | None:
     """The shape of a model that the formulas surely cover; None for any other.
 
     Raises:
@@ -51,7 +51,7 @@ class FormulaShape(Shape):
             return Kept(self._evaluation(examples), f"of one layer, {what}")
         first, each = self._training(examples)
         layers = self._decoder.layers
-        return Kept(first + layers * each, f"{_gb(first)} and {_gb(each)} for each of {layers} layers, {what}")
+        return Kept(first + layers * each, f"{in_gb(first)} and {in_gb(each)} for each of {layers} layers, {what}")
 
     def _training(self, examples: int) -> tuple[int, int]:
         """What is taken once, and what each layer keeps. The most is taken where the backward pass goes through
@@ -101,7 +101,3 @@ class FormulaShape(Shape):
         decoder = self._decoder
         logits = t * decoder.vocabulary
         return max(12 * logits, self._e * (logits + decoder.embedding + t * decoder.hidden))
-
-
-def _gb(nbytes: float) -> str:
-    return f"{nbytes / 1e9:.3g} GB"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avil_fast.config.model import ConvNetConfig
-from avil_fast.config.tasks import DigitsConfig, IdxConfig
+from avil_fast.config.pairs import DigitsConfig, IdxConfig
 from avil_fast.tasks.convnet import ConvNet
 from avil_fast.tasks.pairs import TARGET
 from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes

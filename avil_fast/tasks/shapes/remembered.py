@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from avil_fast.config.model import CausalLMConfig, EncoderConfig
-from avil_fast.config.tasks import TextTaskConfig
+from avil_fast.config.model import TextModelConfig
+from avil_fast.config.text_tasks import TextTaskConfig
 from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes
 
 
@@ -29,9 +29,7 @@ class RememberedShape(Shape):
         AvilError: there is no such model, or a package is missing.
     """
 
-    def __init__(
-        self, tasks: Mapping[str, TextTaskConfig], target: str, model: EncoderConfig | CausalLMConfig
-    ) -> None:
+    def __init__(self, tasks: Mapping[str, TextTaskConfig], target: str, model: TextModelConfig) -> None:
         self._given = tasks, target, model
         self._counter: Shape | None = None
         self._file = _file_of(tasks, target, model)
@@ -69,9 +67,7 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "avil_fast" / "shapes"
 
 
-def _file_of(
-    tasks: Mapping[str, TextTaskConfig], target: str, model: EncoderConfig | CausalLMConfig
-) -> Path | None:
+def _file_of(tasks: Mapping[str, TextTaskConfig], target: str, model: TextModelConfig) -> Path | None:
     """Where a shape is remembered; None where it is not."""
     try:
         described = (Path(model.path) / "config.json").read_text(encoding="utf-8")

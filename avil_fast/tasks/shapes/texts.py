@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from avil_fast.config.model import CausalLMConfig, EncoderConfig
-from avil_fast.config.tasks import TextTaskConfig
-from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes
+from avil_fast.config.model import CausalLMConfig, EncoderConfig, TextModelConfig
+from avil_fast.config.text_tasks import TextTaskConfig
+from avil_fast.tasks.shapes.base import Kept, Pass, Shape, Sizes, in_gb
 from avil_fast.tasks.shapes.counting import count, traced
 from avil_fast.tasks.text import lora
-from avil_fast.tasks.text.loading import DTYPES, prepare_, settings_of
+from avil_fast.tasks.text.loading import DTYPES, settings_of
 from avil_fast.tasks.text.losses import next_token_loss
 from avil_fast.tasks.text.packages import quiet, require
+from avil_fast.tasks.text.training_options import prepare_
 
 Loss = Callable[[nn.Module], Tensor]
 
@@ -33,9 +34,7 @@ class TextShape(Shape):
         AvilError: there is no such model, or a package is missing.
     """
 
-    def __init__(
-        self, tasks: Mapping[str, TextTaskConfig], target: str, model: EncoderConfig | CausalLMConfig
-    ) -> None:
+    def __init__(self, tasks: Mapping[str, TextTaskConfig], target: str, model: TextModelConfig) -> None:
         require("transformers")
         self._given = tasks, target
         self._kept: dict[tuple[int, Pass], Kept] = {}
@@ -84,7 +83,7 @@ class TextShape(Shape):
         except Exception:  # a model whose steps depend on values, such as a mixture of experts
             return self._estimated(examples, kind, what)
         first, layer = 3 * two - 2 * three, three - two
-        formula = f"{_gb(first)} and {_gb(layer)} for each of {self.layers} layers, counted for {what}"
+        formula = f"{in_gb(first)} and {in_gb(layer)} for each of {self.layers} layers, counted for {what}"
         return Kept(first + self.layers * layer, formula)
 
     def _estimated(self, examples: int, kind: Pass, what: str) -> Kept:
@@ -175,7 +174,3 @@ def _with_layers(settings: Any, layers: int) -> Any:
             setattr(text, name, value[:layers])
     text.num_hidden_layers = layers
     return fewer
-
-
-def _gb(nbytes: float) -> str:
-    return f"{nbytes / 1e9:.3g} GB"

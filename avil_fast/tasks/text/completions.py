@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from avil_fast.errors import AvilError
 from avil_fast.tasks.text.examples import Examples
-from avil_fast.tasks.text.ragged import CHUNK, Ragged, fitting
+from avil_fast.tasks.text.ragged import TEXTS_AT_ONCE, Ragged, fitting
 
 IGNORED = -100
 """The label of a token that is not learned, as transformers has it."""
@@ -35,8 +35,8 @@ class Completions(Dataset[dict[str, list[int]]]):
         end = tokenizer.eos_token_id
         lengths: list[int] = []
         items: list[tuple[int, list[int], list[int]]] = []
-        for start in range(0, len(examples), CHUNK):
-            chosen = range(start, min(start + CHUNK, len(examples)))
+        for start in range(0, len(examples), TEXTS_AT_ONCE):
+            chosen = range(start, min(start + TEXTS_AT_ONCE, len(examples)))
             for index, (prompt, ids) in zip(chosen, _split(examples, chosen, tokenizer), strict=True):
                 prompt = prompt if prompt[: len(self.begin)] == self.begin else [*self.begin, *prompt]
                 if end is not None:

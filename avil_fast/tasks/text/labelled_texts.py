@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from avil_fast.tasks.text.examples import Examples
-from avil_fast.tasks.text.ragged import CHUNK, Ragged, fitting
+from avil_fast.tasks.text.ragged import TEXTS_AT_ONCE, Ragged, fitting
 
 
 class Texts(Dataset[dict[str, Any]]):
@@ -25,8 +25,8 @@ class Texts(Dataset[dict[str, Any]]):
     def __init__(self, examples: Examples, tokenizer: Any, max_length: int, too_long: str) -> None:
         lengths: list[int] = []
         columns: dict[str, list[Ragged]] = {}
-        for start in range(0, len(examples), CHUNK):
-            part = slice(start, start + CHUNK)
+        for start in range(0, len(examples), TEXTS_AT_ONCE):
+            part = slice(start, start + TEXTS_AT_ONCE)
             texts = [list(texts[part]) for texts in (examples.first, examples.second) if texts is not None]
             made = tokenizer(*texts, padding=False, return_attention_mask=False, verbose=False)
             own = [len(ids) for ids in made["input_ids"]]
@@ -40,7 +40,7 @@ class Texts(Dataset[dict[str, Any]]):
         self.cut = sum(length > max_length for length in lengths) if too_long == "cut" else 0
         self.examples = examples if len(kept) == len(examples) else examples.take(kept)
         self._columns = {
-            name: Ragged(chunks[index // CHUNK][index % CHUNK] for index in kept)
+            name: Ragged(chunks[index // TEXTS_AT_ONCE][index % TEXTS_AT_ONCE] for index in kept)
             for name, chunks in columns.items()
         }
         assert self.examples.labels is not None

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
-from avil_fast.config.model import CausalLMConfig, EncoderConfig
+from avil_fast.config.model import CausalLMConfig, EncoderConfig, TextModelConfig
 from avil_fast.errors import AvilError, reason
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.text import probe
@@ -26,14 +23,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A model, and which of its parameters the folder did not hold."""
 
     model: Any
     missing: frozenset[str]
 
 
-def load_tokenizer(config: EncoderConfig | CausalLMConfig) -> Any:
+def load_tokenizer(config: TextModelConfig) -> Any:
     """The tokenizer of a model.
 
     Raises:
@@ -51,7 +48,7 @@ def load_tokenizer(config: EncoderConfig | CausalLMConfig) -> Any:
     return tokenizer
 
 
-def settings_of(config: EncoderConfig | CausalLMConfig, tokenizer: Any = None, **more: Any) -> Any:
+def settings_of(config: TextModelConfig, tokenizer: Any = None, **more: Any) -> Any:
     """transformers' configuration of a model, before it is made.
 
     Args:
@@ -84,7 +81,7 @@ def settings_of(config: EncoderConfig | CausalLMConfig, tokenizer: Any = None, *
 
 def load_encoder(
     config: EncoderConfig, tokenizer: Any, classes: Sequence[str], outputs: int, seed: int, zero3: Zero3 = None
-) -> Loaded:
+) -> LoadedModel:
     """A model for classification with so many outputs.
 
     Its head is the folder's, if that has one for the same classes in the same order.
@@ -108,7 +105,7 @@ def load_encoder(
     named = [saved.id2label[number] for number in sorted(saved.id2label or {})]
     same = named == list(classes) if classes else saved.problem_type == "regression"
     heads = {name for name, _ in model.named_parameters() if not name.startswith(body)}
-    return loaded if same else Loaded(model, loaded.missing | heads)
+    return loaded if same else LoadedModel(model, loaded.missing | heads)
 
 
 def load_causal_lm(config: CausalLMConfig, tokenizer: Any, seed: int, zero3: Zero3 = None) -> Any:
@@ -138,46 +135,9 @@ def load_causal_lm(config: CausalLMConfig, tokenizer: Any, seed: int, zero3: Zer
     return model
 
 
-def prepare_(model: Any, config: EncoderConfig | CausalLMConfig) -> None:
-    """No cache of keys, which training has no use for; gradient checkpointing and compilation, if asked for."""
-    model.config.use_cache = False  # with one, transformers does not look for packed examples
-    if config.gradient_checkpointing:
-        how = {"use_reentrant": False}
-        if hasattr(model, "activation_checkpointing_enable"):  # its name from late releases of transformers 5 on
-            model.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
-        else:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
-        _in_eval_mode_too_(model)
-    if config.compile:
-        model.compile(dynamic=True)  # batches have all lengths
-
-
-def _in_eval_mode_too_(model: Any) -> None:
-    """Have layers compute their activations again in the α phase as well, which is backward in eval mode.
-
-    transformers looks at a layer's own `training`, so that stays on; its parts follow the model's mode. Layers
-    with a dropout of their own keep their activations there.
-    """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    for layer in model.modules():
-        if isinstance(layer, GradientCheckpointingLayer) and "self.training" not in inspect.getsource(
-            type(layer).forward
-        ):
-            layer.train = partial(_train_parts, layer)
-
-
-def _train_parts(layer: nn.Module, mode: bool = True) -> nn.Module:
-    """`train` of a layer that counts as training itself, whatever its parts do."""
-    layer.training = True
-    for part in layer.children():
-        part.train(mode)
-    return layer
-
-
 def _load(
-    config: EncoderConfig | CausalLMConfig, kind: Any, settings: Any, tokenizer: Any, seed: int, zero3: Zero3
-) -> Loaded:
+    config: TextModelConfig, kind: Any, settings: Any, tokenizer: Any, seed: int, zero3: Zero3
+) -> LoadedModel:
     source, options = _source(config)
     with torch.random.fork_rng(devices=[]), quiet(), _sharded(zero3), _as_sentence(config.path):
         torch.manual_seed(derive_seed(seed, "model"))
@@ -191,10 +151,12 @@ def _load(
             **options,
         )
     _check(config, model, tokenizer)
-    return Loaded(model, frozenset([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]))
+    return LoadedModel(
+        model, frozenset([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    )
 
 
-def _refuse_missing(config: EncoderConfig | CausalLMConfig, missing: Iterable[str]) -> None:
+def _refuse_missing(config: TextModelConfig, missing: Iterable[str]) -> None:
     if lost := sorted(missing):
         raise AvilError(
             f"model.path is {config.path!r}, but its file lacks {len(lost)} weights, {lost[0]} among them; "
@@ -202,12 +164,12 @@ def _refuse_missing(config: EncoderConfig | CausalLMConfig, missing: Iterable[st
         )
 
 
-def _source(config: EncoderConfig | CausalLMConfig) -> tuple[str, dict[str, Any]]:
+def _source(config: TextModelConfig) -> tuple[str, dict[str, Any]]:
     source, fetch = resolve(config.path)
     return source, {"local_files_only": not fetch, "trust_remote_code": False}
 
 
-def _check(config: EncoderConfig | CausalLMConfig, model: Any, tokenizer: Any) -> None:
+def _check(config: TextModelConfig, model: Any, tokenizer: Any) -> None:
     vocabulary = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > vocabulary:
         raise AvilError(
@@ -220,7 +182,7 @@ def _check(config: EncoderConfig | CausalLMConfig, model: Any, tokenizer: Any) -
             _check_length(config, table.num_embeddings - table.padding_idx - 1)  # positions count from there
 
 
-def _check_length(config: EncoderConfig | CausalLMConfig, longest: int) -> None:
+def _check_length(config: TextModelConfig, longest: int) -> None:
     if 0 < longest < config.max_length:
         raise AvilError(
             f"model.max_length is {config.max_length}, but {config.path!r} reads {longest} tokens at most; "

@@ -18,7 +18,7 @@ ADAPTER = "default"
 
 
 def peft_config(config: LoraConfig, base: str | None = None, task_type: str | None = None) -> Any:
-    """peft's own settings."""
+    """The settings of an adapter as peft takes them."""
     import peft
 
     targets = config.targets if isinstance(config.targets, str) else list(config.targets)

@@ -15,16 +15,17 @@ from avil_fast.tasks.text.losses import logits_of
 from avil_fast.tasks.text.packages import require
 
 FRACTIONS = ("accuracy", "f1", "auroc", "token_accuracy")
-"""That are told as percent."""
+"""Metrics shown as percentages."""
 
 LOWER_IS_BETTER = ("mse", "mae")
+"""Metrics of which less is better."""
 
 
 class TextMetric:
     """A metric of a whole dev or test set, a `Scorer`.
 
     Args:
-        name: see `config.tasks.METRICS`.
+        name: see `config.text_tasks.METRICS`.
         task: whose head it reads; None for a causal language model.
         classes: of the task.
     """

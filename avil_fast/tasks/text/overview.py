@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from avil_fast.config.model import TextModelConfig
 from avil_fast.tasks.text import splits
-from avil_fast.tasks.text.build import Model, TextData, encode, read_data
+from avil_fast.tasks.text.build import encode
 from avil_fast.tasks.text.completions import IGNORED
 from avil_fast.tasks.text.examples import Examples
+from avil_fast.tasks.text.text_data import TextData, read_data
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Overview:
         return asdict(self)
 
 
-def overview(configs: Any, model: Model, target: str, seed: int) -> Overview:
+def overview(configs: Any, model: TextModelConfig, target: str, seed: int) -> Overview:
     """Read and encode everything, train nothing.
 
     Raises:
@@ -78,7 +80,7 @@ def overview(configs: Any, model: Model, target: str, seed: int) -> Overview:
     return Overview(of_splits, leaks, model.max_length)
 
 
-def _of_task(task: str, data: TextData, model: Model, seed: int) -> list[SplitOverview]:
+def _of_task(task: str, data: TextData, model: TextModelConfig, seed: int) -> list[SplitOverview]:
     config = data.configs[task]
     sets = encode(task, config, data.read[task], data.tokenizer, model, seed)
     found = []

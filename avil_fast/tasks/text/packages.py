@@ -1,4 +1,4 @@
-"""The packages that texts need, and their voices."""
+"""Optional packages of text tasks: presence checks and silenced output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from avil_fast.errors import AvilError
 
 
 def require(*packages: str, extra: str = "text") -> None:
-    """Refuse to go on without a package that an extra brings."""
+    """Refuse to go on without a package that an extra brings.
+
+    Raises:
+        AvilError: one is not installed; says how to install it.
+    """
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise AvilError(
@@ -20,7 +24,7 @@ def require(*packages: str, extra: str = "text") -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and notes; what matters of them is checked here."""
+    """Silence transformers' progress bars and notes while this lasts; what matters of them is checked here."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -36,7 +40,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """Without the progress bars of datasets."""
+    """Silence the progress bars of the package datasets while this lasts."""
     import datasets
 
     bars = datasets.is_progress_bar_enabled()

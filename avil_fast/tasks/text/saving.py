@@ -31,7 +31,7 @@ def encoder(config: EncoderConfig, model: SharedBody, target: str, settings: Any
 
 
 def causal_lm(config: CausalLMConfig, model: Any, settings: Any, tokenizer: Any) -> ModelFormat:
-    """For AutoModelForCausalLM; adapters are merged into its weights, and beside it in the folder `adapter`."""
+    """A model for AutoModelForCausalLM; adapters are merged into its weights, and in the folder `adapter`, too."""
     settings.architectures = [type(model).__name__]
     kept: dict[str, Tensor] = {}
 

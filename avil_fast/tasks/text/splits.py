@@ -6,13 +6,13 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from avil_fast.config.tasks import HoldOut, Limits, TextTaskConfig
+from avil_fast.config.text_tasks import HoldOut, Limits, TextTaskConfig
 from avil_fast.errors import AvilError
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.text.examples import Examples
 
 Splits = dict[str, Examples]
-"""By name: train, dev, test."""
+"""The examples of a task by split: train, dev, test."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,11 @@ class Overlap:
     """Examples of the target's dev or test that stand somewhere else, too."""
 
     split: str
-    """Of the target: dev or test."""
+    """The target's split: dev or test."""
     task: str
-    """In whose other split they stand: train, or the target's own test."""
+    """Name of the task in whose split they stand, too."""
     other: str
+    """That split: train, or the target's own test."""
     count: int
     first: tuple[int, int]
     """One of them: its number here and there."""

@@ -1,34 +1,26 @@
-"""Rows from files or a data set, which know where they stand."""
+"""A table of rows that know where they stand: in which file and line, or which row of a data set."""
 
 from __future__ import annotations
 
 import bisect
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from avil_fast.config.tasks import SplitFiles, SplitNames, TextTaskConfig
-from avil_fast.errors import AvilError, reason
+from avil_fast.errors import AvilError
 from avil_fast.tasks.text import text_files
-from avil_fast.tasks.text.model_path import HUB
-from avil_fast.tasks.text.packages import quiet_datasets, require
-from avil_fast.yaml_text import NoYaml, parse
-
-KINDS = (".csv", ".tsv", *text_files.JSON_LINES, ".parquet")
-NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
-"""What a split's file in a folder may be called."""
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of one split.
+class SourceTable:
+    """Rows of one split, which know where they stand.
 
     Attributes:
         rows: columns by name; or a Dataset of the package datasets.
-        name: for people.
+        name: of the table, for people.
         files: whose rows these are, one file after the other; none for a data set.
         counts: rows of each file.
     """
@@ -43,7 +35,7 @@ class Table:
 
     @property
     def names(self) -> list[str]:
-        """Of the columns."""
+        """Names of the columns."""
         return list(self.rows) if isinstance(self.rows, dict) else list(self.rows.column_names)
 
     def column(self, name: str, setting: str) -> list[Any]:
@@ -62,6 +54,23 @@ class Table:
             raise AvilError(f"{self.name} has no column {name!r}, but {known}; set {hint}")
         return list(self.rows[name] if isinstance(self.rows, dict) else self.rows[name][:])
 
+    def texts(self, name: str, setting: str) -> list[str]:
+        """All values of a column of texts.
+
+        Raises:
+            AvilError: there is no such column, or a value is no text, or blank; names file and line.
+        """
+        values = self.column(name, setting)
+        for row, value in enumerate(values):
+            if not isinstance(value, str):
+                raise AvilError(
+                    f"{self.where(row)}: the {name} is {value!r}, but must be a text; correct it, or leave the "
+                    f"row out"
+                )
+            if not value.strip():
+                raise AvilError(f"{self.where(row)}: the {name} is empty; fill it in, or leave the row out")
+        return values
+
     def classes(self, column: str) -> tuple[str, ...] | None:
         """The names of the classes that a data set gives a column of numbers."""
         features = {} if isinstance(self.rows, dict) else self.rows.features
@@ -75,155 +84,3 @@ class Table:
             return f"{self.name}, row {row + 1}"
         file = bisect.bisect_right(ends, row)
         return text_files.where(self.files[file], row - (ends[file] - self.counts[file]))
-
-
-def read(task: str, config: TextTaskConfig, splits: Sequence[str] = tuple(NAMES)) -> dict[str, Table]:
-    """Train, and dev and test if they are asked for and the task has them.
-
-    Raises:
-        AvilError: something cannot be read; names the task, and file and line if that can be told.
-    """
-    require("datasets")
-    if config.dataset is not None:
-        return _data_set(task, config, splits)
-    named = config.files if isinstance(config.files, SplitFiles) else _in_folder(task, config.files or Path())
-    tables = {}
-    for split in splits:
-        files = getattr(named, split)
-        if files is not None:
-            tables[split] = _files(task, split, (files,) if isinstance(files, Path) else files)
-    return tables
-
-
-def _in_folder(task: str, folder: Path) -> SplitFiles:
-    if not folder.is_dir():
-        setting = f"tasks.{task}.files is {str(folder)!r}"
-        if folder.is_file():
-            raise AvilError(f"{setting}, which is a file; write files: {{train: {folder}}}, or name a folder")
-        raise AvilError(f"{setting}, but {str(Path.cwd())!r} has no such folder; check the path")
-    found: dict[str, Path] = {}
-    for split, names in NAMES.items():
-        paths = [path for name in names for kind in KINDS if (path := folder / (name + kind)).is_file()]
-        if len(paths) > 1:
-            raise AvilError(
-                f"tasks.{task}.files is {str(folder)!r}, where both {paths[0].name} and {paths[1].name} could be "
-                f"{split}; name the files"
-            )
-        if paths:
-            found[split] = paths[0]
-    if "train" not in found:
-        raise AvilError(
-            f"tasks.{task}.files is {str(folder)!r}, which has no train{', train'.join(KINDS)}; name the files"
-        )
-    return SplitFiles(**found)
-
-
-def _files(task: str, split: str, files: Sequence[Path]) -> Table:
-    parts = [_file(task, split, path) for path in files]
-    name = str(files[0]) if len(files) == 1 else f"{files[0]}, ..."
-    counts = [len(next(iter(part.values()))) if isinstance(part, dict) else len(part) for part in parts]
-    if len(parts) == 1:
-        return Table(parts[0], name, files, counts)
-    tables = [Table(part, str(path)) for part, path in zip(parts, files, strict=True)]
-    for table in tables[1:]:
-        if lacking := sorted(set(tables[0].names) ^ set(table.names)):
-            raise AvilError(
-                f"tasks.{task}.files.{split}: {tables[0].name} and {table.name} do not both have the column "
-                f"{lacking[0]!r}; give them the same columns"
-            )
-    joined = {
-        column: [value for table in tables for value in table.column(column, "")] for column in tables[0].names
-    }
-    return Table(joined, name, files, counts)
-
-
-def _file(task: str, split: str, path: Path) -> Any:
-    """A file's columns, or the Dataset that a parquet file is."""
-    setting = f"tasks.{task}.files.{split} is {str(path)!r}"
-    if not path.is_file():
-        where = "" if path.is_absolute() else f" in {str(Path.cwd())!r}"
-        raise AvilError(f"{setting}, but there is no such file{where}; check the path")
-    if path.suffix not in KINDS:
-        raise AvilError(f"{setting}, but its name must end in {', '.join(KINDS)}")
-    try:
-        if path.suffix in text_files.DELIMITERS:
-            return text_files.read_csv(path)
-        if path.suffix in text_files.JSON_LINES:
-            return text_files.read_json(path)
-        return _parquet(path)
-    except OSError as error:
-        raise AvilError(f"{setting}, but it cannot be read: {reason(error)}; check the file") from error
-
-
-def _parquet(path: Path) -> Any:
-    import datasets
-    from pyarrow import parquet
-
-    try:
-        rows = datasets.Dataset(parquet.read_table(path))  # which knows the classes that datasets wrote into it
-    except Exception as error:  # of all kinds, by what the file says about its columns
-        raise AvilError(f"{path} cannot be read as parquet: {_said(error)}; write it again") from error
-    if len(rows) == 0:
-        raise AvilError(f"{path} has no row; fill it")
-    return rows
-
-
-def _data_set(task: str, config: TextTaskConfig, splits: Sequence[str]) -> dict[str, Table]:
-    import datasets
-
-    given = str(config.dataset)
-    setting, source = f"tasks.{task}.dataset is {given!r}", given.removeprefix(HUB)
-    if not given.startswith(HUB):
-        if not Path(given).is_dir():
-            raise AvilError(f"{setting}, but there is no such folder; write {HUB}OWNER/NAME to fetch a data set")
-        _require_own_files(Path(given), setting)
-    tables = {}
-    for split in splits:
-        rows_of = getattr(config.splits or SplitNames(), split)
-        if rows_of is None:
-            continue
-        try:
-            with quiet_datasets():
-                rows = datasets.load_dataset(source, config.subset, split=rows_of)
-        except Exception as error:  # whatever a hub, a network or a reader raises
-            raise AvilError(
-                f"{setting}, whose split {rows_of!r} cannot be loaded: {_said(error)}; check its name, its subset "
-                f"and its splits"
-            ) from error
-        if len(rows) == 0:
-            raise AvilError(f"{setting}, whose split {rows_of!r} has no row; name another")
-        name = "/".join(part for part in (source, config.subset) if part)
-        tables[split] = Table(rows, f"{name}, {rows_of}")
-    return tables
-
-
-def _require_own_files(folder: Path, setting: str) -> None:
-    """Refuse a folder whose README sends datasets to files elsewhere, on a web site, say."""
-    readme = folder / "README.md"
-    if not readme.is_file():
-        return
-    _, _, rest = readme.read_text(encoding="utf-8", errors="replace").partition("---")
-    try:
-        front = parse(rest.partition("\n---")[0])
-    except NoYaml as error:
-        raise AvilError(
-            f"{setting}, whose README.md does not begin with YAML: {_said(error)}; correct it, or take it out"
-        ) from error
-    for text in _texts_in(front.get("configs") if isinstance(front, dict) else None):
-        if "://" in text or ".." in Path(text).parts or Path(text).is_absolute():
-            raise AvilError(f"{setting}, whose README.md names {text!r}, which is not within it; take it out")
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts_in(inner)
-
-
-def _said(error: BaseException) -> str:
-    """What went wrong at the bottom, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return reason(error)[:300]

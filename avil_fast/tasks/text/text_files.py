@@ -90,7 +90,7 @@ def _has_letters_only(value: Any) -> bool:
 
 
 def where(path: Path, row: int) -> str:
-    """For people: the file, and the line in which a row begins, counted from 0, or its number."""
+    """Where a row is, for people: the file, and the line in which a row begins, counted from 0, or its number."""
     if path.suffix in DELIMITERS:
         for number, (line, fields) in enumerate(_csv_rows(path)):
             if number == row + 1:  # the first one names the columns

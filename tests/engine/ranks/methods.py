@@ -10,7 +10,7 @@ from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
 from avil_fast.methods import find
 from avil_fast.methods.data import TaskData
-from avil_fast.methods.turn import RoundProgress, Watch
+from avil_fast.methods.turn import Hooks, RoundProgress
 from tests.engine.ranks.cases import TARGET, Case, tasks, theta
 from tests.engine.ranks.worker import engine_of
 
@@ -20,7 +20,7 @@ def after_rounds(engine: Engine, method: str) -> dict[str, Any]:
     granularity = "layer" if len(engine.groups) > 1 else "model"
     options = {"alpha": {"granularity": granularity}, "options": {"penalty": 0.07} if method == "taps" else {}}
     config = TrainConfig(method=method, steps_per_task=3, target="t", batch_size=8, **options)
-    run = find(method)(engine, TaskData(engine.tasks, config, engine.share), config, Watch())
+    run = find(method)(engine, TaskData(engine.tasks, config, engine.share), config, Hooks())
     found: dict[str, Any] = {"alpha": [], "layers": []}
     for round_ in (1, 2):
         record = run.round(round_)

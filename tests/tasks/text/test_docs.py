@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from avil_fast.config import from_settings, load
-from avil_fast.config.tasks import METRICS, TextTaskConfig, TextTasksConfig
+from avil_fast.config.text_tasks import METRICS, TextTaskConfig, TextTasksConfig
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -17,7 +17,7 @@ from avil_fast.tasks.text.demonstrations import Demonstrated
 from avil_fast.tasks.text.examples import Examples
 from avil_fast.tasks.text.labelled_texts import Texts
 from avil_fast.tasks.text.packing import Packed, pack, pad_packed
-from avil_fast.tasks.text.tables import Table
+from avil_fast.tasks.text.tables import SourceTable
 from tests.tasks import made_up
 
 CLS, SEP = (made_up.WORDS.index(word) for word in ("[CLS]", "[SEP]"))
@@ -38,7 +38,7 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def examples(first: Sequence[str], second: Sequence[str] | None = None) -> Examples:
-    table = Table(datasets.Dataset.from_dict({"text": list(first)}), "rows")
+    table = SourceTable(datasets.Dataset.from_dict({"text": list(first)}), "rows")
     return Examples(table, range(len(first)), first, second, list(range(len(first))))
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import datasets
 import pytest
 
-from avil_fast.config.tasks import TextTaskConfig
+from avil_fast.config.text_tasks import TextTaskConfig
 from avil_fast.errors import AvilError
-from avil_fast.tasks.text import examples, templates
+from avil_fast.tasks.text import examples, labels, templates
 from avil_fast.tasks.text.examples import Examples
-from avil_fast.tasks.text.tables import Table
+from avil_fast.tasks.text.tables import SourceTable
 
 CHATML = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"
@@ -38,17 +38,17 @@ class Tokenizer:
         raise ValueError(message)
 
 
-def table(rows: list[dict[str, Any]], **features: Any) -> Table:
+def table(rows: list[dict[str, Any]], **features: Any) -> SourceTable:
     given = datasets.Dataset.from_list(rows)
     for name, feature in features.items():
         given = given.cast_column(name, feature)
-    return Table(given, "rows")
+    return SourceTable(given, "rows")
 
 
 def read(rows: list[dict[str, Any]], tokenizer: Any = None, **settings: Any) -> Examples:
-    given = rows if isinstance(rows, Table) else table(rows)
+    given = rows if isinstance(rows, SourceTable) else table(rows)
     config = TextTaskConfig.model_validate({"files": "x"} | settings)
-    classes = examples.classes_of("news", config, given) if config.kind == "classification" else ()
+    classes = labels.classes_of("news", config, given) if config.kind == "classification" else ()
     return examples.read("news", config, given, classes, tokenizer)
 
 
@@ -86,7 +86,7 @@ def test_a_data_sets_own_classes_are_used() -> None:
     given = table(
         [{"text": "x", "label": 1}, {"text": "y", "label": 0}], label=datasets.ClassLabel(names=["z", "a"])
     )
-    assert examples.classes_of("news", TextTaskConfig(files=Path("x")), given) == ("z", "a")
+    assert labels.classes_of("news", TextTaskConfig(files=Path("x")), given) == ("z", "a")
     assert read(given).labels == [1, 0]  # type: ignore[arg-type]
     prompt = {"kind": "language_modelling", "prompt": "{text}", "completion": " {label}"}
     assert read(given, **prompt).second == [" a", " z"]  # type: ignore[arg-type]

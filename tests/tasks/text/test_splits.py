@@ -5,16 +5,16 @@ from typing import Any
 import datasets
 import pytest
 
-from avil_fast.config.tasks import HoldOut, Limits, TextTaskConfig
+from avil_fast.config.text_tasks import HoldOut, Limits, TextTaskConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks.text import splits
 from avil_fast.tasks.text.examples import Examples
-from avil_fast.tasks.text.tables import Table
+from avil_fast.tasks.text.tables import SourceTable
 from tests.tasks import made_up
 
 
 def examples(texts: list[str], name: str = "rows", groups: list[str] | None = None) -> Examples:
-    table = Table(datasets.Dataset.from_dict({"text": texts}), name)
+    table = SourceTable(datasets.Dataset.from_dict({"text": texts}), name)
     return Examples(table, range(len(texts)), texts, None, [0] * len(texts), groups)
 
 
@@ -132,6 +132,6 @@ def test_nothing_left_is_refused() -> None:
 
 
 def test_pairs_are_the_same_if_both_texts_are() -> None:
-    table = Table(datasets.Dataset.from_dict({"text": ["a", "a"]}), "rows")
+    table = SourceTable(datasets.Dataset.from_dict({"text": ["a", "a"]}), "rows")
     pairs = Examples(table, [0, 1], ["a", "a"], ["b", "c"], [0, 1])
     assert pairs.key(0) != pairs.key(1)

@@ -8,10 +8,10 @@ from typing import Any
 import datasets
 import pytest
 
-from avil_fast.config.tasks import TextTaskConfig
+from avil_fast.config.text_tasks import TextTaskConfig
 from avil_fast.errors import AvilError
-from avil_fast.tasks.text import tables
-from avil_fast.tasks.text.tables import Table
+from avil_fast.tasks.text import sources
+from avil_fast.tasks.text.tables import SourceTable
 from tests.tasks import made_up
 
 ROWS = [
@@ -21,11 +21,11 @@ ROWS = [
 ]
 
 
-def read(**settings: Any) -> dict[str, Table]:
-    return tables.read("news", TextTaskConfig.model_validate(settings))
+def read(**settings: Any) -> dict[str, SourceTable]:
+    return sources.read("news", TextTaskConfig.model_validate(settings))
 
 
-def rows(table: Table) -> list[dict[str, Any]]:
+def rows(table: SourceTable) -> list[dict[str, Any]]:
     columns = {name: table.column(name, "") for name in table.names}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
@@ -212,4 +212,4 @@ def test_files_of_a_split_have_the_same_columns(tmp_path: Path) -> None:
 def test_a_dev_set_of_an_auxiliary_is_not_read_if_it_is_not_asked_for(tmp_path: Path) -> None:
     made_up.write(tmp_path / "train.csv", ROWS)
     (tmp_path / "dev.csv").write_bytes(b"broken\n")
-    assert list(tables.read("news", TextTaskConfig(files=tmp_path), ("train",))) == ["train"]
+    assert list(sources.read("news", TextTaskConfig(files=tmp_path), ("train",))) == ["train"]

@@ -1,4 +1,4 @@
-"""Settings of the tasks that a run from a file trains on."""
+"""Settings of tasks on texts: their data, their kind, and what becomes of long or repeated rows."""
 
 from __future__ import annotations
 
@@ -9,95 +9,76 @@ from pydantic import ConfigDict, Discriminator, Tag, field_validator, model_vali
 from avil_fast.config.base import Count, DiskPath, Section, Whole
 from avil_fast.names import repeated
 
-
-class PairsConfig(Section):
-    """Sizes of the image-pair tasks."""
-
-    source: str
-    train: Count = 100
-    """Labelled pairs of the target."""
-    auxiliary_train: Count = 1000
-    """Labelled pairs of each auxiliary."""
-    dev: Count = 100
-    test: Count = 2000
-    auxiliaries: tuple[Literal["lower_right", "upper_left_high", "random_labels"], ...] = (
-        "lower_right",
-        "upper_left_high",
-        "random_labels",
-    )
-
-
-class DigitsConfig(PairsConfig):
-    """Pairs of overlapping handwritten digits, 8x8, from scikit-learn's bundled set."""
-
-    source: Literal["digits"] = "digits"
-
-
-class IdxConfig(PairsConfig):
-    """Pairs of overlapping images from idx files, such as MNIST and Fashion-MNIST."""
-
-    source: Literal["idx"] = "idx"
-    folder: DiskPath
-    """Holds train-images-idx3-ubyte and its three companions, plain or gzipped."""
-
-
-Files = DiskPath | tuple[DiskPath, ...]
+FilePaths = DiskPath | tuple[DiskPath, ...]
 
 
 class SplitFiles(Section):
-    """Files of a task, csv, tsv, jsonl or parquet; several of a split are read one after the other."""
+    """Files of a task by split: csv, tsv, jsonl or parquet; several of a split are read one after the other."""
 
-    train: Files
-    dev: Files | None = None
-    test: Files | None = None
+    train: FilePaths
+    """The file or files with the rows to train on."""
+    dev: FilePaths | None = None
+    """The file or files of the dev set; null: none."""
+    test: FilePaths | None = None
+    """The file or files of the test set; null: none."""
 
 
 class SplitNames(Section):
-    """Splits of a data set, in the notation of the package datasets: train, validation[:500]."""
+    """Which splits of a data set are train, dev and test, in the notation of the package datasets, such as
+    validation[:500]."""
 
     train: str = "train"
+    """The split to train on."""
     dev: str | None = None
+    """The split that is the dev set; null: none."""
     test: str | None = None
+    """The split that is the test set; null: none."""
 
 
 class Columns(Section):
-    """Names of a file's columns."""
+    """Names of the columns of a task's files or data set."""
 
     text: str = "text"
-    """What is read; in language modelling, where neither prompt nor messages are given, all of it is learned."""
+    """Column of the text that is read; in language modelling, where neither prompt nor messages are given, all of
+    it is learned."""
     pair: str | None = None
-    """A second text, for tasks on pairs."""
+    """Column of a second text, for tasks on pairs; null: no pairs."""
     label: str = "label"
-    """A class, or in regression a number."""
+    """Column of the label: a class, or in regression a number."""
     prompt: str | None = None
-    """What comes before a completion; not learned."""
+    """Column of what comes before a completion, and is not learned."""
     completion: str | None = None
-    """What is learned."""
+    """Column of what is learned after the prompt."""
     messages: str | None = None
-    """A chat: a list of {role, content}, of which the last message is the completion; the tokenizer's chat
-    template makes a text of it."""
+    """Column of chats: each is a list of {role, content}, of which the last message is the completion; the
+    tokenizer's chat template makes a text of it."""
 
 
 class Limits(Section):
-    """Rows at most; which ones is a draw with the run's seed."""
+    """Largest numbers of rows of a split; which rows are taken is drawn with the run's seed."""
 
     train: Count | None = None
+    """Rows of the train set at most; null: all."""
     dev: Count | None = None
+    """Rows of the dev set at most; null: all."""
     test: Count | None = None
+    """Rows of the test set at most; null: all."""
 
 
 class HoldOut(Section):
-    """Rows of train that become dev and test instead; which ones is a draw with the run's seed."""
+    """Rows of train that become dev and test instead; which rows is drawn with the run's seed."""
 
     dev: Count | None = None
+    """Rows that become the dev set; null: none."""
     test: Count | None = None
+    """Rows that become the test set; null: none."""
     by: str | None = None
-    """A column: rows with the same value stay together, so that no document, say, is in two splits. Rows with the
-    same text stay together anyway."""
+    """Column by which rows are grouped: those with the same value stay together, so that no document, say, is in
+    two splits. Rows with the same text stay together anyway."""
 
 
 Kind = Literal["classification", "regression", "language_modelling"]
-Metric = Literal[
+MetricName = Literal[
     "accuracy", "f1", "matthews", "auroc", "mse", "mae", "pearson", "spearman", "r2", "token_accuracy"
 ]
 
@@ -113,6 +94,7 @@ class TextTaskConfig(Section):
     """A task on texts, from files or from a data set."""
 
     kind: Kind = "classification"
+    """Kind of the task: a class or a number for each text, or the next tokens of a text."""
     files: (
         Annotated[
             Annotated[DiskPath, Tag("folder")] | Annotated[SplitFiles, Tag("splits")],
@@ -120,38 +102,42 @@ class TextTaskConfig(Section):
         ]
         | None
     ) = None
-    """A folder with train.csv, dev.csv and test.csv (or .tsv, .jsonl, .parquet; dev may be called validation), or
-    the files by split."""
+    """Where the rows are: a folder with train.csv, dev.csv and test.csv (or .tsv, .jsonl, .parquet; dev may be
+    called validation), or the files by split."""
     dataset: str | None = None
-    """A data set instead of files: a folder that the package datasets can load; or hub:OWNER/NAME, the only form
+    """Data set in place of files: a folder that the package datasets can load; or hub:OWNER/NAME, the only form
     for which anything is fetched."""
     subset: str | None = None
-    """Of a data set: its configuration."""
+    """Configuration name of the data set."""
     splits: SplitNames | None = None
-    """Of a data set."""
+    """Which of the data set's splits are train, dev and test."""
     columns: Columns = Columns()
     labels: tuple[str, ...] | None = None
-    """Classes in the order of the model's outputs; null: those of the train rows, in alphabetical order."""
+    """Classes in the order of the model's outputs; null: those that the data set names, or those of the train
+    rows, numbers in their order and names in alphabetical order."""
     prompt: str | None = None
-    """In language modelling: a template such as "Review: {text}", with names of columns in braces."""
+    """Template of the prompt in language modelling, with names of columns in braces, such as "Review: {text}"."""
     completion: str | None = None
-    """The same for what is learned, such as " {label}"."""
+    """Template of what is learned after the prompt in language modelling, such as " {label}"."""
     limits: Limits = Limits()
     hold_out: HoldOut | None = None
-    metric: Metric | None = None
-    """null: accuracy, mse, or in language modelling the dev loss."""
+    """What becomes dev and test out of the train rows; null: nothing."""
+    metric: MetricName | None = None
+    """What chooses the best round; null: accuracy, mse, or in language modelling the dev loss."""
     overlap: Literal["stop", "drop", "allow"] = "stop"
-    """What becomes of train rows that stand in the target's dev or test as well."""
+    """What becomes of train rows that stand in the target's dev or test set as well, and of its dev rows that
+    stand in test. stop: the run stops; drop: they are left out; allow: they stay."""
     too_long: Literal["cut", "drop", "stop"] = "cut"
-    """What becomes of examples of more than model.max_length tokens. Of a prompt the beginning is cut off, of a
-    text the end; a text for language modelling is cut into pieces."""
+    """What becomes of examples of more than model.max_length tokens. cut: of a prompt the beginning is cut off, of
+    a text the end, and a text for language modelling is cut into pieces; drop: they are left out; stop: the run
+    stops."""
     packing: bool = False
-    """In language modelling: several examples in one sequence, none of which sees another."""
+    """Put several examples into one sequence in language modelling; none sees another."""
     demonstrations: Whole = 0
-    """In language modelling: so many other train rows before each, drawn anew each time, and not learned (MetaICL,
-    arXiv 2110.15943)."""
+    """Number of other train rows before each example in language modelling, drawn anew each time, and not learned
+    (MetaICL, arXiv 2110.15943)."""
     separator: str = "\n\n"
-    """Between demonstrations."""
+    """Text between demonstrations."""
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -196,7 +182,9 @@ class TextTasksConfig(Section):
     __pydantic_extra__: dict[str, TextTaskConfig]
 
     source: Literal["texts"] = "texts"
+    """Where the tasks come from."""
 
     @property
     def by_name(self) -> dict[str, TextTaskConfig]:
+        """The tasks by their names, in the order of the file."""
         return self.__pydantic_extra__

@@ -29,7 +29,8 @@ from avil_fast.config import TrainConfig, dump, from_dotted
 from avil_fast.engine.base import Engine
 from avil_fast.engine.factory import make_engine, zero_of
 from avil_fast.engine.parameters import device_of
-from avil_fast.engine.ranks import ALONE, Ranks, together
+from avil_fast.engine.process_group import joined_ranks
+from avil_fast.engine.ranks import ALONE, Ranks
 from avil_fast.errors import AvilError, Stopped
 from avil_fast.methods import find
 from avil_fast.methods.loop import Outcome
@@ -113,7 +114,9 @@ def train(
     tasks = list(tasks)
     observer, baselines = observer or Observer(), baselines or {}
     with ExitStack() as scope:
-        ranks = scope.enter_context(together(device_of(model), config.deepspeed is not None, config.rank_timeout))
+        ranks = scope.enter_context(
+            joined_ranks(device_of(model), config.rank_timeout, always=config.deepspeed is not None)
+        )
         if home is None:
             ranks.on_first(lambda: require_free(config, resume))
         target = check_run(tasks, config, ranks)

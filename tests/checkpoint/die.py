@@ -18,7 +18,7 @@ import torch
 from avil_fast.checkpoint import files, manifest
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.saver import Saver
-from avil_fast.engine.ranks import together
+from avil_fast.engine.process_group import joined_ranks
 from tests.checkpoint.runs import fit, found
 
 MOMENTS: dict[str, tuple[Any, str, bool]] = {
@@ -63,7 +63,7 @@ def main(moment: str, number: int, victim: int, folder: Path) -> None:
         setattr(owner, name, wrapped)
         if name == "write" and owner is files:  # pending.py has it by name
             sys.modules["avil_fast.checkpoint.pending"].write = wrapped  # type: ignore[attr-defined]
-    with together(torch.device("cpu")) as ranks:
+    with joined_ranks(torch.device("cpu"), timeout=600) as ranks:
         resume = "auto" if (folder / "run").exists() else None
         result = fit(
             folder / "run", resume=ranks.on_first(lambda: resume), data="augmented", **{"checkpoints.minutes": 0}

@@ -13,7 +13,8 @@ from deepspeed.utils import safe_get_full_fp32_param
 
 from avil_fast.config import OptimizerConfig, TrainConfig
 from avil_fast.engine.data_parallel import DataParallelEngine
-from avil_fast.engine.ranks import Ranks, place, together
+from avil_fast.engine.process_group import joined_ranks, local_device
+from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.zero.config import resolve
 from avil_fast.engine.zero.engine import ZeroEngine
 from avil_fast.engine.zero.model_access import whole
@@ -91,7 +92,7 @@ def main(jobs: Path, out: Path, device: torch.device) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
     cases: dict[str, Any] = pickle.loads(jobs.read_bytes())
-    with together(place(device), always=True) as ranks:
+    with joined_ranks(local_device(device), timeout=600, always=True) as ranks:
         for name, case in cases.items():
             found = case(ranks) if callable(case) else run(case, ranks)
             (out / f"{name}.{ranks.rank}").write_bytes(pickle.dumps(found))

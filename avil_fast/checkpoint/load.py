@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,26 +23,8 @@ from avil_fast.errors import AvilError
 from avil_fast.ops.encoding import BLOCK as SCALED
 from avil_fast.ops.encoding import CHUNK, blocks, decode, encode_
 
-Value = TypeVar("Value")
-
 RANK = 3
 """The column that the ledger's tables of slices (deltas/ledger.py) have beside those of a `Placement`."""
-
-
-def on_all(ranks: Ranks, action: Callable[[], Value]) -> Value:
-    """What `action` returns; where it finds damage on one rank, all ranks learn of it.
-
-    Raises:
-        Damaged: the same on all ranks.
-    """
-    value, problem = None, ""
-    try:
-        value = action()
-    except Damaged as error:
-        problem = str(error)
-    if told := next(filter(None, ranks.gather(problem)), None):
-        raise Damaged(told)
-    return value  # type: ignore[return-value]  # there was no problem
 
 
 def load(engine: Engine, ranks: Ranks, folder: Path, manifest: Manifest) -> Snapshot | None:
@@ -82,8 +63,8 @@ def load(engine: Engine, ranks: Ranks, folder: Path, manifest: Manifest) -> Snap
         all_own = [] if as_many else [_under("own/", files.own(rank)) for rank in range(manifest.ranks)]
         return Loaded(_under("common/", files.own(0)), own, all_own)
 
-    loaded = on_all(ranks, fill)
-    on_all(ranks, lambda: files.check_rest(ranks))
+    loaded = ranks.on_all(fill, Damaged)
+    ranks.on_all(lambda: files.check_rest(ranks), Damaged)
     engine.adopt(loaded)
     return best
 

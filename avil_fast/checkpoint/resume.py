@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from avil_fast.checkpoint.files import Damaged
 from avil_fast.checkpoint.folder import Folder, named
-from avil_fast.checkpoint.load import load, on_all
+from avil_fast.checkpoint.load import load
 from avil_fast.checkpoint.manifest import NAME, Manifest
 from avil_fast.config import TrainConfig
 from avil_fast.config.settings import flat
@@ -107,7 +107,7 @@ def take_up(
     newest, late = "", None
     for path in paths:
         try:
-            manifest = on_all(ranks, lambda path=path: Manifest.read(path))  # type: ignore[misc]
+            manifest = ranks.on_all(lambda path=path: Manifest.read(path), Damaged)  # type: ignore[misc]
             _require_same_run(path, manifest, config, tasks)
             return path, manifest, load(engine, ranks, path, manifest)
         except TooLate as error:

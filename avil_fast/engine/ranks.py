@@ -71,6 +71,21 @@ class Ranks:
         value: Value = outcome[0]
         return value
 
+    def on_all(self, action: Callable[[], Value], problem: type[AvilError]) -> Value:
+        """What `action` returns on this rank; where it raises a `problem` on one rank, all ranks learn of it.
+
+        Raises:
+            AvilError: a `problem`, the same on all ranks.
+        """
+        value, told = None, ""
+        try:
+            value = action()
+        except problem as error:
+            told = str(error)
+        if first := next(filter(None, self.gather(told)), None):
+            raise problem(first)
+        return value  # type: ignore[return-value]  # there was no problem
+
     def gather(self, value: Value) -> list[Value]:
         """Every rank's value, on all ranks."""
         if self.size == 1:

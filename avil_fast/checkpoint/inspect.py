@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avil_fast.checkpoint.files import Damaged, Reader
+from avil_fast.checkpoint.file_format import Damaged
 from avil_fast.checkpoint.folder import named
 from avil_fast.checkpoint.manifest import Manifest
+from avil_fast.checkpoint.reading import Reader
 from avil_fast.errors import AvilError
 
 PARTS = {

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from avil_fast.checkpoint.files import Damaged
+from avil_fast.checkpoint.file_format import Damaged
 from avil_fast.checkpoint.folder import Folder, named
 from avil_fast.checkpoint.load import load
 from avil_fast.checkpoint.manifest import NAME, Manifest

@@ -1,4 +1,4 @@
-// The ledger as Python sees it: tables are int64 arrays, one row per slice, move or chunk.
+// The ledger as Python sees it: tables are int64 arrays, one row per slice or move.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -65,10 +65,6 @@ void bind_ledger(py::module_& module) {
             return as_table(std::move(moves));
         },
         py::arg("source"), py::arg("destination"), py::arg("rank"));
-    module.def(
-        "chunk_table",
-        [](const std::vector<std::int64_t>& sizes, std::int64_t chunk) { return as_table(chunk_table(sizes, chunk)); },
-        py::arg("sizes"), py::arg("chunk"));
 }
 
 }  // namespace avil

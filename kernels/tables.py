@@ -134,18 +134,15 @@ def _made(device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -
     addresses = [value for row in rows for value in (row[0], row[1] * size, *row[4:])]
     return Tables(
         torch.tensor([[*row, *[0] * (FIELDS - len(row))] for row in rows], device=device),
-        torch.as_tensor(_chunks(numels), dtype=torch.int64, device=device).view(-1, 3),
+        chunk_table(numels).to(device),
         all(address % VECTOR == 0 for address in addresses),
     )
 
 
-def _chunks(numels: Row) -> object:
-    try:
-        from avil_fast._C import chunk_table
-    except ImportError:
-        return [
-            (p, start, min(CHUNK, numel - start))
-            for p, numel in enumerate(numels)
-            for start in range(0, numel, CHUNK)
-        ]
-    return chunk_table(numels, CHUNK)
+def chunk_table(numels: Sequence[int]) -> Tensor:
+    """[chunks, 3] int64, as `Tables.chunks`, over partitions of so many elements, in their order."""
+    sizes = torch.tensor(numels, dtype=torch.int64)
+    counts = (sizes + CHUNK - 1) // CHUNK
+    partition = torch.repeat_interleave(torch.arange(len(sizes)), counts)
+    first = (torch.arange(len(partition)) - (counts.cumsum(0) - counts)[partition]) * CHUNK
+    return torch.stack([partition, first, (sizes[partition] - first).clamp(max=CHUNK)], 1)

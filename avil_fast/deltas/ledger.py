@@ -28,9 +28,6 @@ MOVE = (
 )
 """Columns of a copy plan."""
 
-CHUNK = ("partition", "offset", "length")
-"""Columns of a chunk table."""
-
 Table = NDArray[np.int64]
 Groups = Sequence[Sequence[str]]
 
@@ -122,11 +119,6 @@ def copy_plan(source: Layout, destination: Layout, rank: int | None = None) -> T
         if a != b:
             raise ValueError(f"parameter {index} is {a!r} in the source, but {b!r} in the destination")
     return _C.copy_plan(source.ledger, destination.ledger, -1 if rank is None else rank)
-
-
-def chunk_table(sizes: Sequence[int], chunk: int) -> Table:
-    """One launch over many partitions: [chunks, 3], the columns of `CHUNK`, with length ≤ `chunk`."""
-    return _C.chunk_table(sizes, chunk)
 
 
 def _indices(names: tuple[str, ...], groups: Groups | None) -> list[list[int]]:

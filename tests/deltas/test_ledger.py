@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avil_fast.deltas.ledger import Layout, chunk_table, copy_plan
+from avil_fast.deltas.ledger import Layout, copy_plan
 
 Memory = list[list[np.ndarray]]  # [rank][partition]
 
@@ -133,12 +133,6 @@ def test_moves_are_joined() -> None:
     assert copy_plan(flat, halves).tolist() == [[0, 0, 0, 0, 0, 0, 500], [0, 0, 500, 1, 0, 0, 500]]
     sharded = Layout.sharded(parameters, 5)
     assert len(copy_plan(sharded, sharded)) == 5
-
-
-def test_chunk_table() -> None:
-    assert chunk_table([5, 0, 4], 4).tolist() == [[0, 0, 4], [0, 4, 1], [2, 0, 4]]
-    with pytest.raises(ValueError, match="chunk is 0, but must be 1 or more"):
-        chunk_table([5], 0)
 
 
 def test_large_layouts_are_planned() -> None:

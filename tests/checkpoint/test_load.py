@@ -18,10 +18,10 @@ from avil_fast.checkpoint.plan import plan_reads
 from avil_fast.checkpoint.writing import Entry, write
 from avil_fast.deltas.base import Stored
 from avil_fast.deltas.codec import CODECS
-from avil_fast.deltas.ledger import Layout
 from avil_fast.engine.ranks import ALONE
 from avil_fast.engine.state import Placement
 from avil_fast.ops.encoding import decode, encode_
+from tests.deltas.layouts import Slices, flat, local, sharded
 
 SHAPES = {"embedding": [70, 12], "weight": [40, 30], "bias": [30], "gain": [1], "head": [30, 5]}
 SIZES = {name: int(np.prod(shape)) for name, shape in SHAPES.items()}
@@ -29,11 +29,11 @@ GROUPS = [["embedding", "weight", "bias", "gain"], ["head"]]
 BLOCK = 512
 
 LAYOUTS = {
-    "local": Layout.local(SIZES, GROUPS),
-    "flat-2": Layout.flat(SIZES, 2, GROUPS, alignment=64),
-    "flat-3": Layout.flat(SIZES, 3, GROUPS, alignment=64),
-    "sharded-2": Layout.sharded(SIZES, 2, GROUPS),
-    "sharded-4": Layout.sharded(SIZES, 4, GROUPS),
+    "local": local(SIZES, GROUPS),
+    "flat-2": flat(SIZES, 2, GROUPS, alignment=64),
+    "flat-3": flat(SIZES, 3, GROUPS, alignment=64),
+    "sharded-2": sharded(SIZES, 2, GROUPS),
+    "sharded-4": sharded(SIZES, 4, GROUPS),
 }
 
 
@@ -42,9 +42,9 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_format, "CHECKSUM_BLOCK", BLOCK)
 
 
-def placements(layout: Layout) -> list[Placement]:
+def placements(layout: Slices) -> list[Placement]:
     return [
-        Placement(SHAPES, sizes, torch.from_numpy(np.delete(layout.slices(rank), 3, axis=1)))
+        Placement(SHAPES, sizes, torch.from_numpy(np.delete(layout.of_rank(rank), 3, axis=1)))
         for rank, sizes in enumerate(layout.sizes)
     ]
 

@@ -28,7 +28,7 @@ FIELDS = 8
 VECTOR = 16
 """Bytes of the widest load and store; only addresses that are multiples of it allow them."""
 
-KEPT = 1 << 26
+CACHE_BYTES = 1 << 26
 """Bytes of tables kept at most: for each operation a streamed bank takes 24 for every chunk, and for every window
 of 64 MiB another kilobyte."""
 
@@ -57,8 +57,8 @@ class Tables:
         return sum(-(-table.nbytes // GRAIN) * GRAIN for table in (self.partitions, self.chunks))
 
 
-class Kept:
-    """What `_made` made, by its arguments; the least recently used go first when there is too much of it.
+class TableCache:
+    """What `_build` made, by its arguments; the least recently used go first when there is too much of it.
 
     What a CUDA graph was captured with does not count, and stays.
     """
@@ -86,7 +86,7 @@ class Kept:
 
     def _make(self, key: object, device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -> Tables:
         self.misses += 1
-        made = self._tables[key] = _made(device, size, numels, rows)
+        made = self._tables[key] = _build(device, size, numels, rows)
         self.nbytes += made.nbytes
         while self.nbytes > self.limit and len(self) > 1:
             self._drop(next(iter(self._tables)))
@@ -103,7 +103,7 @@ class Kept:
         self.misses = self.nbytes = 0
 
 
-kept = Kept(KEPT)
+cache = TableCache(CACHE_BYTES)
 
 
 def tables(codes: Sequence[Tensor], scales: Sequence[Tensor], *flats: Sequence[Tensor]) -> Tables:
@@ -118,14 +118,14 @@ def tables(codes: Sequence[Tensor], scales: Sequence[Tensor], *flats: Sequence[T
         )
         for p, row in enumerate(codes)
     )
-    return kept.get(codes[0].device, size, tuple(row.shape[1] for row in codes), rows)
+    return cache.get(codes[0].device, size, tuple(row.shape[1] for row in codes), rows)
 
 
 def _capturing(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
-def _made(device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -> Tables:
+def _build(device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -> Tables:
     if _capturing(device):
         raise RuntimeError(
             "an operation on deltas meets these tensors for the first time while a CUDA graph is captured; "

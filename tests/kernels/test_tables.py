@@ -67,7 +67,7 @@ def capturing(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether a CUDA graph is being captured, for tensors on the CPU: a list to set."""
     state = [False]
     monkeypatch.setattr(tables, "_capturing", lambda device: state[0])
-    monkeypatch.setattr(tables, "kept", tables.Kept(limit=1))
+    monkeypatch.setattr(tables, "cache", tables.TableCache(limit=1))
     return state
 
 
@@ -79,12 +79,12 @@ def test_tables_that_a_graph_reads_are_never_dropped(codes: list[torch.Tensor], 
     for i in range(3):
         tables.tables([torch.zeros(1, 8 + i)], [])
     assert tables.tables(codes, []) is first
-    assert len(tables.kept) == 1  # besides the captured one
-    assert tables.kept.misses == 4
+    assert len(tables.cache) == 1  # besides the captured one
+    assert tables.cache.misses == 4
 
 
 def test_tables_are_not_made_during_a_capture(codes: list[torch.Tensor], capturing: list[bool]) -> None:
     capturing[0] = True
     with pytest.raises(RuntimeError, match="call it once before the capture"):
         tables.tables(codes, [])
-    assert len(tables.kept) == 0
+    assert len(tables.cache) == 0

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avil_fast.deltas.codec import CODECS
+from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.optimizer import TaskOptimizer
 from avil_fast.engine.parameters import flatten
@@ -124,7 +125,7 @@ def avil(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
         alpha = [1 / options.tasks] * options.tasks
         for _ in range(options.alpha_steps):
             engine.apply(alpha)
-            gradient, _ = engine.target_gradient(dev)
+            gradient = over_groups(engine.target_gradient(dev)[0])
             alpha = [a - 0.01 * g for a, g in zip(alpha, gradient, strict=True)]
         engine.merge(alpha)
         rounds.append(engine.take_seconds() | {"total": time.perf_counter() - start})

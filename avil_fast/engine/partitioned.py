@@ -215,7 +215,7 @@ class PartitionedEngine(Engine):
             self._losses.look()
         return self._losses.in_a_row
 
-    def target_gradients(self, batches: Iterable[Batch]) -> tuple[Table, float]:
+    def target_gradient(self, batches: Iterable[Batch]) -> tuple[Table, float]:
         task = self.tasks[self.target]
         with self._clock.part("alpha_phase"):
             self.model.eval()

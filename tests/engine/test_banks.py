@@ -17,6 +17,7 @@ from avil_fast.deltas.codec import CODECS, Codec
 from avil_fast.deltas.streamed import HostMemoryError, StreamedBank
 from avil_fast.engine import banks, group
 from avil_fast.engine.banks import make_banks
+from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.parameters import Granularity
 from avil_fast.errors import AvilError
@@ -139,7 +140,7 @@ def run(
                 engine.train_step(batch)
             norms.append(engine.end_task().delta_norm)
         engine.apply([0.5] * len(case.losses))
-        gradient, _ = engine.target_gradient(case.dev)
+        gradient = over_groups(engine.target_gradient(case.dev)[0])
         gram = engine.gram()
         engine.merge([0.3] * len(case.losses))
     return norms, gradient, gram, engine.model

@@ -25,6 +25,7 @@ from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.optimizer import TaskOptimizer
 from avil_fast.engine.parameters import flatten
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.tasks.task import Task
 from benchmarks import command
 from benchmarks.kernels import about
@@ -111,7 +112,8 @@ def avil(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     forget(device)
     model = fresh(options, device)
     tasks = [Task(f"task{i}", [], next_token) for i in range(options.tasks)]
-    engine = LocalEngine(model, tasks, 0, OPTIMIZER, SimpleNamespace(dtype=options.codec, device="model"))
+    deltas = SimpleNamespace(dtype=options.codec, device="model")
+    engine = LocalEngine(model, tasks, 0, EngineSettings(OPTIMIZER, deltas))
     dev = list(batches(0, options, seed=-1))[: options.dev_batches]
     rounds = []
     for round_ in range(options.rounds):

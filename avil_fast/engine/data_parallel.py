@@ -42,7 +42,7 @@ class Slice:
 
 
 class DataParallelEngine(LocalEngine):
-    """`LocalEngine` on each of several ranks, with its arguments and `ranks`."""
+    """`LocalEngine` on each of several `ranks`, with its arguments."""
 
     name = "data parallel"
 

@@ -24,6 +24,7 @@ from avil_fast.engine.evaluation import Measure, require_examples
 from avil_fast.engine.group import Group, Shard, make_groups
 from avil_fast.engine.losses import Losses
 from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.snapshot_memory import SnapshotMemory
 from avil_fast.randomness import States, derive_seed
 from avil_fast.tasks.batch_sharding import Parts, Share, to_device
@@ -45,9 +46,9 @@ class PartitionedEngine(Engine):
         model: whose buffers take part in the rounds.
         tasks: at most 64.
         target: index of the target.
-        device: of the model and the batches.
+        settings: of the run.
         ranks: this process among those that train together.
-        parts: pieces in which a rank takes its share of a training batch.
+        device: of the model and the batches.
     """
 
     _groups: Sequence[Group]
@@ -64,16 +65,16 @@ class PartitionedEngine(Engine):
         model: nn.Module,
         tasks: Sequence[Task],
         target: int,
-        device: torch.device,
+        settings: EngineSettings,
         ranks: Ranks,
-        parts: int = 1,
+        device: torch.device,
     ) -> None:
         self.model = model
         self.tasks = list(tasks)
         self.target = target
         self.device = device
         self.ranks = ranks
-        self.share = Share(ranks.rank, ranks.size, parts)
+        self.share = Share(ranks.rank, ranks.size, settings.parts)
         self._was_training = model.training
         for tensor in (*model.parameters(), *model.buffers()):
             ranks.from_first_(tensor.detach())

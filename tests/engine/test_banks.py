@@ -20,6 +20,7 @@ from avil_fast.engine.banks import make_banks
 from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.parameters import Granularity
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.errors import AvilError
 from avil_fast.ops.encoding import CHUNK
 from tests.methods.models import CASES, Case
@@ -99,6 +100,7 @@ def test_another_error_is_none_of_these(place: str, monkeypatch: pytest.MonkeyPa
 def test_training_state_is_unharmed(which: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES["transformer"]()
     before = {name: p.detach().clone() for name, p in case.model.named_parameters()}
+    settings = EngineSettings(OptimizerConfig(), DeltasConfig(), scale_target_head=True)
     made: list[int] = []
 
     def fail(n: int, groups: list[list[int]], codec: Codec, device: torch.device, where: str) -> list[DeltaBank]:
@@ -109,7 +111,7 @@ def test_training_state_is_unharmed(which: int, error: BaseException, monkeypatc
 
     monkeypatch.setattr(group, "make_banks", fail)
     with pytest.raises(type(error)):
-        LocalEngine(case.model, case.tasks(), 1, OptimizerConfig(), DeltasConfig(), scale_target_head=True)
+        LocalEngine(case.model, case.tasks(), 1, settings)
     assert len(made) == which + 1
     storages = {p.untyped_storage().data_ptr() for p in case.model.parameters()}
     assert len(storages) == len(before)
@@ -122,15 +124,10 @@ def run(
     case: Case, codec: str, granularity: Granularity
 ) -> tuple[list[float], list[float], list[list[float]], nn.Module]:
     """Two rounds: the norms, the last α gradient, the gram and the model."""
-    engine = LocalEngine(
-        copy.deepcopy(case.model),
-        case.tasks(),
-        1,
-        OptimizerConfig(),
-        DeltasConfig(dtype=codec),
-        scale_target_head=True,
-        granularity=granularity,
+    settings = EngineSettings(
+        OptimizerConfig(), DeltasConfig(dtype=codec), scale_target_head=True, granularity=granularity
     )
+    engine = LocalEngine(copy.deepcopy(case.model), case.tasks(), 1, settings)
     for _ in range(2):
         engine.begin_round()
         norms = []

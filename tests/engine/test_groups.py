@@ -13,6 +13,7 @@ from torch.func import functional_call
 from avil_fast.config import DeltasConfig, OptimizerConfig
 from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.settings import EngineSettings
 from tests.engine.ranks.cases import Case, model, rounds
 from tests.engine.test_ranks import difference, local_engine
 from tests.methods.models import CASES, LAYERS, in_float64, row_of
@@ -23,7 +24,8 @@ def collected(name: str, **options: Any) -> LocalEngine:
     """An engine on a case in fp64 whose tasks have trained."""
     case = in_float64(CASES[name]())
     optimizer = OptimizerConfig(name="sgd", lr=0.1)
-    engine = LocalEngine(copy.deepcopy(case.model), case.tasks(), 1, optimizer, DeltasConfig(), **options)
+    settings = EngineSettings(optimizer, DeltasConfig(), **options)
+    engine = LocalEngine(copy.deepcopy(case.model), case.tasks(), 1, settings)
     engine.begin_round()
     for i, task in enumerate(engine.tasks):
         engine.begin_task(i, seed=i)

@@ -15,6 +15,7 @@ from avil_fast.config import DeltasConfig, OptimizerConfig, from_dotted
 from avil_fast.deltas.codec import Codec
 from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.errors import AvilError
 from avil_fast.methods.data import TaskData
 from tests.methods.models import CASES, NAMES, Case, convolutional, linear
@@ -22,7 +23,8 @@ from tests.methods.models import CASES, NAMES, Case, convolutional, linear
 
 def engine_of(case: Case, codec: str = "fp32", **optimizer: object) -> LocalEngine:
     model = copy.deepcopy(case.model)
-    return LocalEngine(model, case.tasks(), 1, OptimizerConfig(**optimizer), DeltasConfig(dtype=codec))
+    settings = EngineSettings(OptimizerConfig(**optimizer), DeltasConfig(dtype=codec))
+    return LocalEngine(model, case.tasks(), 1, settings)
 
 
 def collect(engine: LocalEngine, case: Case) -> None:
@@ -211,7 +213,7 @@ def test_a_bank_without_room_says_what_to_change(dtype: str, advice: str, monkey
 
     monkeypatch.setattr(Codec, "allocate", full)
     with pytest.raises(AvilError, match=rf"3 deltas in {dtype} take 0.0 GB, more than cpu has left; {advice}"):
-        LocalEngine(case.model, case.tasks(), 1, OptimizerConfig(), DeltasConfig(dtype=dtype))
+        LocalEngine(case.model, case.tasks(), 1, EngineSettings(OptimizerConfig(), DeltasConfig(dtype=dtype)))
     for parameter, value in zip(case.model.parameters(), before, strict=True):
         assert torch.equal(parameter, value)
         assert parameter.grad is None
@@ -250,7 +252,7 @@ def test_weights_of_examples_are_those_of_the_mean_in_training_alpha_and_evaluat
     task = avil.Task("t", train=data, loss=mean_square, dev=data, metric=Spread())
     config = from_dotted({"target": "t", "batch_size": 7, "eval_batch_size": 3})
     optimizer = OptimizerConfig(name="sgd", lr=0.1)
-    engine = LocalEngine(copy.deepcopy(model), [task], 0, optimizer, DeltasConfig(), parts=parts)
+    engine = LocalEngine(copy.deepcopy(model), [task], 0, EngineSettings(optimizer, DeltasConfig(), parts=parts))
     batches = TaskData([task], config, engine.share)
     whole = mean_square(model, [x, torch.tensor(Weighted.weights, dtype=torch.float64)])
     (gradient,) = torch.autograd.grad(whole, model.parameters())
@@ -281,6 +283,6 @@ def test_a_scorer_that_returns_no_rows_is_refused() -> None:
     scorer.predict = lambda model, batch: model(batch[0])[:, 0]  # type: ignore[method-assign]
     data = TensorDataset(torch.randn(4, 3), torch.ones(4))
     task = avil.Task("t", train=data, loss=mean_square, dev=data, metric=scorer)
-    engine = LocalEngine(model, [task], 0, OptimizerConfig(), DeltasConfig())
+    engine = LocalEngine(model, [task], 0, EngineSettings(OptimizerConfig(), DeltasConfig()))
     with pytest.raises(AvilError, match=r"predict\(\) of its metric returned shape \(4,\), but must return shape"):
         engine.evaluate(0, [data[:4]])

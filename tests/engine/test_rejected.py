@@ -13,6 +13,7 @@ from avil_fast import Task
 from avil_fast.config import DeltasConfig, OptimizerConfig
 from avil_fast.engine import losses
 from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.settings import EngineSettings
 from tests.engine.ranks.nan import POISONS, poisoned
 from tests.methods.models import convolutional
 
@@ -31,7 +32,7 @@ def trained(poison: Callable[[Tensor, nn.Module], Tensor] | None, at: int, optim
     tasks = case.tasks()
     bad: list[Any] = []
     tasks[0] = Task("a", tasks[0].train, poisoned(tasks[0].loss, poison, bad), head=tasks[0].head)
-    engine = LocalEngine(case.model, tasks, 1, OptimizerConfig(**optimizer), DeltasConfig())
+    engine = LocalEngine(case.model, tasks, 1, EngineSettings(OptimizerConfig(**optimizer), DeltasConfig()))
     runs = []
     for round_ in range(2):
         engine.begin_round()

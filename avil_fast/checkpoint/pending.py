@@ -45,9 +45,11 @@ class Pending:
 
     @property
     def writing(self) -> bool:
+        """Whether the thread still writes; False without one."""
         return self._thread is not None and self._thread.is_alive()
 
     def wait(self) -> None:
+        """Until this rank's files are written, or writing them has failed; see `problem`."""
         if self._thread is not None:
             self._thread.join()
 

@@ -66,6 +66,11 @@ shown = _Short().repr
 
 
 def require_ordered(name: str, bounds: tuple[float, float] | None) -> None:
+    """Refuse bounds whose first is not below the second; None means no bounds.
+
+    Raises:
+        ValueError: names the setting.
+    """
     if bounds is not None and bounds[0] >= bounds[1]:
         raise ValueError(f"{name} is {list(bounds)}, but the first must be below the second")
 

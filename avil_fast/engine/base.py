@@ -184,7 +184,7 @@ class Engine(ABC):
 
     @abstractmethod
     def placement(self) -> Placement:
-        """What of which parameter lies where in this rank's partitions."""
+        """Which elements of which parameters this rank's partitions hold."""
 
     @abstractmethod
     def buffers(self) -> list[list[Any]]:

@@ -86,7 +86,7 @@ class LocalEngine(SavedEngine):
         ):
             if shards and not low_of(shards):
                 for partition in partitions:
-                    partition.push()
+                    partition.write_low_precision()
 
     def end_task(self, *, restore: bool = True) -> TaskRun:
         self._optimizer.end_task()
@@ -94,7 +94,7 @@ class LocalEngine(SavedEngine):
 
     def _publish_all(self) -> None:
         for partition in self._parameters.all:
-            partition.push()
+            partition.write_low_precision()
 
     def placement(self) -> Placement:
         parameters = trainable(self.model)

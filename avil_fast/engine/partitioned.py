@@ -20,7 +20,7 @@ from avil_fast import randomness
 from avil_fast.engine.base import Alpha, Engine, Evaluation, Memory, Table, TaskRun
 from avil_fast.engine.buffers import RoundBuffers, StepBuffers
 from avil_fast.engine.clock import Clock
-from avil_fast.engine.evaluation import Measure, require_examples
+from avil_fast.engine.evaluation import Evaluator, require_examples
 from avil_fast.engine.group import Group, Shard, make_groups
 from avil_fast.engine.losses import Losses
 from avil_fast.engine.ranks import Ranks
@@ -78,7 +78,7 @@ class PartitionedEngine(Engine):
         self._was_training = model.training
         for tensor in (*model.parameters(), *model.buffers()):
             ranks.from_first_(tensor.detach())
-        self._measure = Measure(self._call, ranks, device)
+        self._evaluator = Evaluator(self._call, ranks, device)
         self._buffers = RoundBuffers(model, ranks.mean_)
         self._step_buffers = StepBuffers(model)
         self._clock = Clock(torch.cuda.synchronize if device.type == "cuda" else lambda: None)
@@ -175,7 +175,7 @@ class PartitionedEngine(Engine):
         self._step_buffers.keep()
         mean = torch.zeros((), device=self.device)
         for part, last in _with_last(parts):
-            loss = self._measure.loss(owner, part.batch)
+            loss = self._evaluator.loss(owner, part.batch)
             fraction = part.weight / part.total
             factor = loss_weight * fraction * self.ranks.size
             one = loss.detach() * 0 + 1  # NaN for a loss that is not finite: then no gradient is, on any rank
@@ -188,7 +188,7 @@ class PartitionedEngine(Engine):
 
     def end_task(self, *, restore: bool = True) -> TaskRun:
         task = self._training()
-        self._losses.look()
+        self._losses.synchronize()
         losses = self._losses.stacked().double()
         if len(losses):
             self.ranks.sum_(losses)
@@ -213,7 +213,7 @@ class PartitionedEngine(Engine):
 
     def rejected_in_a_row(self, *, wait: bool = False) -> Sequence[int]:
         if wait:
-            self._losses.look()
+            self._losses.synchronize()
         return self._losses.in_a_row
 
     def target_gradient(self, batches: Iterable[Batch]) -> tuple[Table, float]:
@@ -225,7 +225,7 @@ class PartitionedEngine(Engine):
             dots = torch.zeros(len(self.groups), len(self.tasks), dtype=torch.float64)
             for parts, last in _with_last(self._cut(batches)):
                 part = parts[0]
-                loss = self._measure.loss(task, part.batch)
+                loss = self._evaluator.loss(task, part.batch)
                 self._backward(loss * (part.weight * self.ranks.size), last or self._dots_of_each)
                 loss_sum += loss.detach() * part.weight
                 weight += part.total
@@ -263,7 +263,7 @@ class PartitionedEngine(Engine):
     def evaluate(self, task: int, batches: Iterable[Batch]) -> Evaluation:
         with self._clock.part("evaluation"):
             self.model.eval()
-            return self._measure.evaluate(self.tasks[task], self._cut(batches))
+            return self._evaluator.evaluate(self.tasks[task], self._cut(batches))
 
     def fetch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         iterator = iter(batches)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.data import Dataset, IterableDataset
 
-from avil_fast.checkpoint.folder import all_of
+from avil_fast.checkpoint.folder import finished
 from avil_fast.checkpoint.manifest import NAME
 from avil_fast.checkpoint.resume import Resume, as_resume
 from avil_fast.config import TrainConfig, from_dotted
@@ -157,7 +157,7 @@ def resume_of(given: str | Path | bool | None, folder: Path | None) -> Resume:
     if given is None or given is False:
         return None
     if given is True:
-        if folder is None or not all_of(folder / CHECKPOINTS):
+        if folder is None or not finished(folder / CHECKPOINTS):
             raise AvilError(
                 f"resume_from_checkpoint is True, but there is no checkpoint in {str(folder)!r}; pass None"
             )

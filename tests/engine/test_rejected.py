@@ -82,14 +82,14 @@ def test_what_is_in_a_row_goes_on_over_turns_and_ends_with_a_good_step() -> None
 
 
 def test_where_a_look_waits_for_the_device_it_is_taken_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "LOOK_EVERY", 3)
+    monkeypatch.setattr(losses, "SYNCHRONIZE_EVERY", 3)
     kept = losses.Losses(1, torch.device("cuda"))  # whose losses may lie anywhere
     found = []
     for _ in range(4):
         kept.add(0, torch.tensor(1.0), torch.tensor(True))
         found.append(kept.in_a_row[0])
     assert found == [0, 0, 3, 3]
-    kept.look()
+    kept.synchronize()
     assert kept.in_a_row == [4]
 
 

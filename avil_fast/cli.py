@@ -86,9 +86,9 @@ def _end(error: BaseException, code: int, message: str) -> NoReturn:
     if "WORLD_SIZE" not in os.environ:
         tells = True
     else:
-        from avil_fast.engine.ranks import speaks
+        from avil_fast.engine.lost_ranks import should_report
 
-        tells = speaks(error)
+        tells = should_report(error)
     if tells:
         print(message, file=sys.stderr, flush=True)
     sys.exit(code)

@@ -14,7 +14,7 @@ from avil_fast.config import Config, load
 from avil_fast.config.model import ConvNetConfig
 from avil_fast.config.text_tasks import TextTasksConfig
 from avil_fast.engine.base import Evaluation
-from avil_fast.engine.evaluation import Measure
+from avil_fast.engine.evaluation import Evaluator
 from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError
 from avil_fast.launch import pick_device
@@ -76,7 +76,7 @@ def evaluate(run: Path, overrides: Sequence[str] = (), test: Sequence[Path] = ()
         read_weights(run / MODEL.parent, model)
     model.to(device).eval()
     target = next(task for task in tasks if task.name == config.target)
-    measure = Measure(lambda function, batch: function(model, batch), ALONE, device)
+    measure = Evaluator(lambda function, batch: function(model, batch), ALONE, device)
     splits = {
         split: _measured(measure, target, data, config, device)
         for split, data in (("dev", target.dev), ("test", target.test))
@@ -125,6 +125,6 @@ def _alone(config: Config, run: Path) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=settings), "tasks": tasks})
 
 
-def _measured(measure: Measure, task: Task, data: Any, config: Config, device: torch.device) -> Evaluation:
+def _measured(measure: Evaluator, task: Task, data: Any, config: Config, device: torch.device) -> Evaluation:
     batches = in_order(data, config.eval_batch_size, task.collate, config.workers)
     return measure.evaluate(task, (ALL.cut(to_device(batch, device)) for batch in batches))

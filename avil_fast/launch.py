@@ -17,7 +17,7 @@ from avil_fast.checkpoint.resume import Resume
 from avil_fast.config import Config, load
 from avil_fast.console import Console
 from avil_fast.engine.factory import zero_of
-from avil_fast.engine.ranks import place, together
+from avil_fast.engine.process_group import joined_ranks, local_device
 from avil_fast.engine.zero.config import ZeroConfig
 from avil_fast.errors import AvilError
 from avil_fast.methods.finetune import trains_on_dev
@@ -53,8 +53,8 @@ def train(
     config = load(path, overrides)
     if deepspeed_config is not None:
         config = config.model_copy(update={"deepspeed": deepspeed_config})
-    device = place(pick_device(config.device, under_deepspeed=config.deepspeed is not None))
-    with together(device, config.deepspeed is not None, config.rank_timeout) as ranks:
+    device = local_device(pick_device(config.device, under_deepspeed=config.deepspeed is not None))
+    with joined_ranks(device, config.rank_timeout, always=config.deepspeed is not None) as ranks:
         console = Console(quiet=quiet or as_json or not ranks.first)
         zero3 = start_zero(zero_of(config, ranks.size), device)
         model, tasks, model_format = build(config, zero3)

@@ -20,7 +20,8 @@ from avil_fast.config import TrainConfig, dump
 from avil_fast.engine.base import Engine
 from avil_fast.engine.factory import make_engine
 from avil_fast.engine.parameters import device_of
-from avil_fast.engine.ranks import Ranks, together
+from avil_fast.engine.process_group import joined_ranks
+from avil_fast.engine.ranks import Ranks
 from avil_fast.errors import Stopped
 from avil_fast.methods import find
 from avil_fast.metric_loggers import loggers
@@ -104,7 +105,7 @@ def train(
     observer, baselines = observer or Observer(), baselines or {}
     device = device_of(model)
     with ExitStack() as scope:
-        ranks = scope.enter_context(together(device, config.deepspeed is not None, config.rank_timeout))
+        ranks = scope.enter_context(joined_ranks(device, config.rank_timeout, always=config.deepspeed is not None))
         if storage is None:
             ranks.on_first(lambda: require_free(config, resume))
         target = check_run(tasks, config, ranks)

@@ -27,6 +27,7 @@ from avil_fast.checkpoint.stop import Stop
 from avil_fast.config import CheckpointsConfig, DeltasConfig, OptimizerConfig
 from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.ranks import ALONE
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.tasks.task import Task
 from benchmarks import command
 
@@ -40,7 +41,7 @@ def engine_of(width: int, layers: int, tasks: int) -> LocalEngine:
 
     batches = [torch.randn(2, width)]
     made = [Task(f"task {i}", batches, loss, dev=batches) for i in range(tasks)]
-    engine = LocalEngine(model, made, 0, OptimizerConfig(), DeltasConfig())
+    engine = LocalEngine(model, made, 0, EngineSettings(OptimizerConfig(), DeltasConfig()))
     engine.begin_round()
     for task in range(tasks):
         engine.begin_task(task, seed=0)

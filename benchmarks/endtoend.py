@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avil_fast.deltas.codec import CODECS
+from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.optimizer import TaskOptimizer
 from avil_fast.engine.parameters import flatten
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.tasks.task import Task
 from benchmarks import command
 from benchmarks.kernels import about
@@ -110,7 +112,8 @@ def avil(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     forget(device)
     model = fresh(options, device)
     tasks = [Task(f"task{i}", [], next_token) for i in range(options.tasks)]
-    engine = LocalEngine(model, tasks, 0, OPTIMIZER, SimpleNamespace(dtype=options.codec, device="model"))
+    deltas = SimpleNamespace(dtype=options.codec, device="model")
+    engine = LocalEngine(model, tasks, 0, EngineSettings(OPTIMIZER, deltas))
     dev = list(batches(0, options, seed=-1))[: options.dev_batches]
     rounds = []
     for round_ in range(options.rounds):
@@ -124,7 +127,7 @@ def avil(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
         alpha = [1 / options.tasks] * options.tasks
         for _ in range(options.alpha_steps):
             engine.apply(alpha)
-            gradient, _ = engine.target_gradient(dev)
+            gradient = over_groups(engine.target_gradient(dev)[0])
             alpha = [a - 0.01 * g for a, g in zip(alpha, gradient, strict=True)]
         engine.merge(alpha)
         rounds.append(engine.take_seconds() | {"total": time.perf_counter() - start})

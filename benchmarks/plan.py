@@ -22,7 +22,8 @@ import torch
 from avil_fast.config import Config, load
 from avil_fast.engine.base import Engine
 from avil_fast.engine.factory import make_engine, zero_of
-from avil_fast.engine.ranks import Ranks, together
+from avil_fast.engine.process_group import joined_ranks
+from avil_fast.engine.ranks import Ranks
 from avil_fast.launch import start_zero
 from avil_fast.methods.data import TaskData
 from avil_fast.planning.describe import planned_run
@@ -55,7 +56,7 @@ def planned(config: Config, ranks: int) -> dict[str, float]:
 def measured(config: Config) -> dict[str, float]:
     """The same of this rank, as malloc has it."""
     device = torch.device("cpu")
-    with together(device, config.deepspeed is not None) as ranks:
+    with joined_ranks(device, config.rank_timeout, always=config.deepspeed is not None) as ranks:
         _once(config, device, ranks)  # so that everything is imported and known
         gc.collect()
         return _once(config, device, ranks)

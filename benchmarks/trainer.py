@@ -28,6 +28,7 @@ from transformers.utils import logging
 
 from avil_fast.config import DeltasConfig, OptimizerConfig, from_dotted
 from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.methods.data import TaskData
 from avil_fast.tasks.task import Task
 from benchmarks import command
@@ -105,7 +106,7 @@ def avil_seconds(options: argparse.Namespace, data: Tokens) -> float:
     task = Task("task", data, lambda model, batch: model(**batch).loss, dev=data, collate=default_data_collator)
     config = from_dotted({"target": "task", "batch_size": options.batch})
     optimizer = OptimizerConfig(lr=1e-4, clip_norm=1.0)
-    engine = LocalEngine(model, [task], 0, optimizer, DeltasConfig())
+    engine = LocalEngine(model, [task], 0, EngineSettings(optimizer, DeltasConfig()))
     batches = TaskData([task], config).cycle(0, options.steps + 1)
     engine.begin_round()
     engine.begin_task(0, seed=0)

@@ -1,4 +1,4 @@
-// The ledger as Python sees it: tables are int64 arrays, one row per slice, move or chunk.
+// The ledger as Python sees it: tables are int64 arrays, one row per slice or move.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -9,7 +9,6 @@
 
 #include "bind_ledger.h"
 #include "copy_plan.h"
-#include "layouts.h"
 
 namespace py = pybind11;
 
@@ -17,7 +16,6 @@ namespace avil {
 namespace {
 
 using Table = py::array_t<std::int64_t, py::array::c_style>;
-using GilFree = py::call_guard<py::gil_scoped_release>;
 
 /// The rows as an array [rows, columns] that owns them, without a copy.
 template <class Row>
@@ -45,15 +43,7 @@ Ledger from_slices(std::vector<std::int64_t> numels, std::vector<std::vector<std
 
 void bind_ledger(py::module_& module) {
     py::class_<Ledger>(module, "Ledger", "A layout of parameters in partitions on ranks.")
-        .def_static("flat", &flat_layout, py::arg("numels"), py::arg("groups"), py::arg("ranks"), py::arg("alignment"),
-                    GilFree())
-        .def_static("sharded", &sharded_layout, py::arg("numels"), py::arg("groups"), py::arg("ranks"), GilFree())
-        .def_static("from_slices", &from_slices, py::arg("numels"), py::arg("sizes"), py::arg("slices"))
-        .def_property_readonly("numels", &Ledger::numels)
-        .def_property_readonly("sizes", &Ledger::sizes)
-        .def(
-            "slices", [](const Ledger& ledger, std::int64_t rank) { return as_table(ledger.slices(rank)); },
-            py::arg("rank"));
+        .def_static("from_slices", &from_slices, py::arg("numels"), py::arg("sizes"), py::arg("slices"));
     module.def(
         "copy_plan",
         [](const Ledger& source, const Ledger& destination, std::int64_t rank) {
@@ -65,10 +55,6 @@ void bind_ledger(py::module_& module) {
             return as_table(std::move(moves));
         },
         py::arg("source"), py::arg("destination"), py::arg("rank"));
-    module.def(
-        "chunk_table",
-        [](const std::vector<std::int64_t>& sizes, std::int64_t chunk) { return as_table(chunk_table(sizes, chunk)); },
-        py::arg("sizes"), py::arg("chunk"));
 }
 
 }  // namespace avil

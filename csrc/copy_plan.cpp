@@ -75,13 +75,4 @@ std::vector<Move> copy_plan(const Ledger& source, const Ledger& destination, std
     return moves;
 }
 
-std::vector<Chunk> chunk_table(const std::vector<std::int64_t>& sizes, std::int64_t chunk) {
-    if (chunk < 1) throw std::invalid_argument("chunk is " + std::to_string(chunk) + ", but must be 1 or more");
-    std::vector<Chunk> table;
-    for (std::size_t p = 0; p < sizes.size(); ++p)
-        for (std::int64_t offset = 0; offset < sizes[p]; offset += chunk)
-            table.push_back({static_cast<std::int64_t>(p), offset, std::min(chunk, sizes[p] - offset)});
-    return table;
-}
-
 }  // namespace avil

@@ -20,11 +20,4 @@ struct Move {
 /// Throws std::invalid_argument, naming the first difference, for layouts of other parameters.
 std::vector<Move> copy_plan(const Ledger& source, const Ledger& destination, std::int64_t rank);
 
-/// A run of one partition, and the table of them that covers partitions of these sizes in order.
-struct Chunk {
-    std::int64_t partition, offset, length;
-};
-
-std::vector<Chunk> chunk_table(const std::vector<std::int64_t>& sizes, std::int64_t chunk);
-
 }  // namespace avil

@@ -13,8 +13,7 @@ std::string place(const Interval& at) {
            std::to_string(at.rank);
 }
 
-}  // namespace
-
+/// starts[i] = Σ numels[:i], with the total at the end.
 std::vector<std::int64_t> running_starts(const std::vector<std::int64_t>& numels) {
     std::vector<std::int64_t> starts{0};
     starts.reserve(numels.size() + 1);
@@ -27,6 +26,7 @@ std::vector<std::int64_t> running_starts(const std::vector<std::int64_t>& numels
     return starts;
 }
 
+/// Joins neighbours that are contiguous both in position and in place.
 void merge(std::vector<Interval>& intervals) {
     std::size_t kept = 0;
     for (const Interval& next : intervals) {
@@ -40,6 +40,8 @@ void merge(std::vector<Interval>& intervals) {
     }
     intervals.resize(kept);
 }
+
+}  // namespace
 
 Ledger::Ledger(std::vector<std::int64_t> numels, std::vector<std::vector<std::int64_t>> sizes,
                std::vector<Interval> intervals)
@@ -121,23 +123,6 @@ void Ledger::check_places() const {
         if (a.rank == b.rank && a.partition == b.partition && a.offset + a.length > b.offset)
             throw std::invalid_argument(element(a.position) + " and " + element(b.position) + " overlap at " + place(b));
     }
-}
-
-std::vector<Slice> Ledger::slices(std::int64_t rank) const {
-    std::vector<Slice> result;
-    std::size_t parameter = 0;
-    for (const Interval& run : intervals_) {
-        for (std::int64_t at = run.position; at < run.end();) {
-            while (starts_[parameter + 1] <= at) ++parameter;
-            const std::int64_t stop = std::min(run.end(), starts_[parameter + 1]);
-            if (rank < 0 || run.rank == rank)
-                result.push_back({static_cast<std::int64_t>(parameter), at - starts_[parameter],
-                                  stop - starts_[parameter], run.rank, run.partition,
-                                  run.offset + at - run.position});
-            at = stop;
-        }
-    }
-    return result;
 }
 
 }  // namespace avil

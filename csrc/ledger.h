@@ -25,9 +25,6 @@ struct Interval {
 class Ledger {
 public:
     /// Throws std::invalid_argument, naming the element, for a gap, an overlap or a slice out of bounds.
-    Ledger(std::vector<std::int64_t> numels, std::vector<std::vector<std::int64_t>> sizes,
-           std::vector<Interval> intervals);
-
     static Ledger from_slices(std::vector<std::int64_t> numels, std::vector<std::vector<std::int64_t>> sizes,
                               const std::vector<Slice>& slices);
 
@@ -38,10 +35,10 @@ public:
     /// Sorted by position, contiguous from 0 to the number of elements, longest possible.
     const std::vector<Interval>& intervals() const { return intervals_; }
 
-    /// One slice per parameter and run; of one rank, or of all with rank −1. In order of parameters.
-    std::vector<Slice> slices(std::int64_t rank) const;
-
 private:
+    Ledger(std::vector<std::int64_t> numels, std::vector<std::vector<std::int64_t>> sizes,
+           std::vector<Interval> intervals);
+
     void check_cover() const;
     void check_places() const;
     std::string element(std::int64_t position) const;
@@ -50,11 +47,5 @@ private:
     std::vector<std::vector<std::int64_t>> sizes_;
     std::vector<Interval> intervals_;
 };
-
-/// Joins neighbours that are contiguous both in position and in place.
-void merge(std::vector<Interval>& intervals);
-
-/// starts[i] = Σ numels[:i], with the total at the end.
-std::vector<std::int64_t> running_starts(const std::vector<std::int64_t>& numels);
 
 }  // namespace avil

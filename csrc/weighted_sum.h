@@ -2,17 +2,28 @@
 
 namespace avil::AVIL_ISA {
 
-/// sum ← [sum +] Σ over R rows from `first`, one fused multiply-add per row, in the order of the rows.
+/// α · scale of R rows from `first` in block b.
+template <int R, class Code>
+inline void load_factors(Vec (&factor)[R], const Rows<Code>& rows, const float* alpha, int first, std::int64_t b) {
+    for (int r = 0; r < R; ++r) factor[r] = broadcast(alpha[first + r] * scale(rows, first + r, b));
+}
+
+/// [sum +] Σ over R rows from `first` for the lanes at k: one fused multiply-add per row, in the order of the rows.
+template <int R, class Code>
+inline Vec total_at(std::int64_t k, const float* sum, const Rows<Code>& rows, const Vec (&factor)[R], int first) {
+    Vec total = first == 0 ? zero() : load(sum + k);
+    for (int r = 0; r < R; ++r) total = fma(factor[r], load(rows.codes[first + r] + k), total);
+    return total;
+}
+
+/// sum ← [sum +] Σ over R rows from `first`.
 template <int R, class Code>
 void add_rows(float* sum, const Rows<Code>& rows, const float* alpha, int first, std::int64_t blocks) {
     for (std::int64_t b = 0; b < blocks; ++b) {
         Vec factor[R];
-        for (int r = 0; r < R; ++r) factor[r] = broadcast(alpha[first + r] * scale(rows, first + r, b));
-        for (std::int64_t k = b * kBlock; k < (b + 1) * kBlock; k += kLanes) {
-            Vec total = first == 0 ? zero() : load(sum + k);
-            for (int r = 0; r < R; ++r) total = fma(factor[r], load(rows.codes[first + r] + k), total);
-            store(sum + k, total);
-        }
+        load_factors(factor, rows, alpha, first, b);
+        for (std::int64_t k = b * kBlock; k < (b + 1) * kBlock; k += kLanes)
+            store(sum + k, total_at(k, sum, rows, factor, first));
     }
 }
 
@@ -32,11 +43,9 @@ void finish_rows(const Target<LowType>& to, const float* sum, const Rows<Code>& 
                  std::int64_t blocks) {
     for (std::int64_t b = 0; b < blocks; ++b) {
         Vec factor[R];
-        for (int r = 0; r < R; ++r) factor[r] = broadcast(alpha[first + r] * scale(rows, first + r, b));
+        load_factors(factor, rows, alpha, first, b);
         for (std::int64_t k = b * kBlock; k < (b + 1) * kBlock; k += kLanes) {
-            Vec total = first == 0 ? zero() : load(sum + k);
-            for (int r = 0; r < R; ++r) total = fma(factor[r], load(rows.codes[first + r] + k), total);
-            const Vec result = add(load(to.base + k), total);
+            const Vec result = add(load(to.base + k), total_at(k, sum, rows, factor, first));
             if constexpr (Stream) stream(to.out + k, result);
             else store(to.out + k, result);
             if constexpr (!std::is_same_v<LowType, float>) {

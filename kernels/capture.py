@@ -83,7 +83,7 @@ def _capture_tile(
 
 
 @triton.jit(do_not_specialize=["count", "slot", "programs"])
-def kernel(
+def capture_kernel(
     partitions, chunks, count, partial, slot, programs,
     CODE: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, ALIGNED: tl.constexpr, ROWS: tl.constexpr,
     STAGES: tl.constexpr,
@@ -126,7 +126,7 @@ def capture_(
     if programs == 0:
         return torch.zeros((), dtype=torch.float64, device=codes[0].device)
     partial = torch.empty(programs, 1, dtype=torch.float64, device=codes[0].device)
-    kernel[(programs,)](
+    capture_kernel[(programs,)](
         made.partitions,
         made.chunks,
         made.count,

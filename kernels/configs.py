@@ -17,6 +17,8 @@ from triton import knobs
 
 @dataclass(frozen=True)
 class SumConfig:
+    """Of `weighted_sum_`: a program has one tile."""
+
     rows: int
     """Blocks of 256 elements in a tile."""
     warps: int
@@ -26,6 +28,8 @@ class SumConfig:
 
 @dataclass(frozen=True)
 class CaptureConfig:
+    """Of `capture_`: a program walks over the tiles of its chunks."""
+
     rows: int
     """Blocks of 256 elements in a tile."""
     warps: int
@@ -35,6 +39,8 @@ class CaptureConfig:
 
 @dataclass(frozen=True)
 class DotsConfig:
+    """Of `delta_dots`: a program walks over the tiles of its chunks, for some of the deltas."""
+
     rows: int
     """Blocks of 256 elements in a tile."""
     lane: int
@@ -44,6 +50,8 @@ class DotsConfig:
 
 @dataclass(frozen=True)
 class GramConfig:
+    """Of `delta_gram`: a program walks over the tiles of its chunks, for all pairs of deltas."""
+
     width: int
     """Elements of every delta in a tile; at most a block, where blocks have scales."""
     warps: int

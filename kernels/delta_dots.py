@@ -68,7 +68,7 @@ def _add_products(
 
 
 @triton.jit(do_not_specialize=["count", "n", "programs"])
-def kernel(
+def delta_dots_kernel(
     partitions, chunks, count, partial, n, programs,
     GRAD: tl.constexpr, CODE: tl.constexpr, SCALED: tl.constexpr, SM: tl.constexpr, ALIGNED: tl.constexpr,
     GROUP: tl.constexpr, ROWS: tl.constexpr, LANE: tl.constexpr,
@@ -117,7 +117,7 @@ def delta_dots(grad: Sequence[Tensor], codes: Sequence[Tensor], scales: Sequence
     if programs == 0:
         return torch.zeros(n, dtype=torch.float64, device=codes[0].device)
     partial = torch.empty(programs, n, dtype=torch.float64, device=codes[0].device)
-    kernel[(triton.cdiv(n, group), programs)](
+    delta_dots_kernel[(triton.cdiv(n, group), programs)](
         made.partitions,
         made.chunks,
         made.count,

@@ -43,7 +43,7 @@ def _products(
 
 
 @triton.jit(do_not_specialize=["count", "n", "programs"])
-def kernel(
+def delta_gram_kernel(
     partitions, chunks, count, partial, n, programs,
     CODE: tl.constexpr, FACTOR: tl.constexpr, SCALED: tl.constexpr, SM: tl.constexpr, ALIGNED: tl.constexpr,
     SIDE: tl.constexpr, WIDTH: tl.constexpr, STAGES: tl.constexpr,
@@ -85,7 +85,7 @@ def delta_gram(codes: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
     if programs == 0:
         return torch.zeros(n, n, dtype=torch.float64, device=codes[0].device)
     partial = torch.empty(programs, n * n, dtype=torch.float64, device=codes[0].device)
-    kernel[(programs,)](
+    delta_gram_kernel[(programs,)](
         made.partitions,
         made.chunks,
         made.count,

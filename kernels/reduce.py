@@ -16,7 +16,7 @@ ROWS, WIDTH = 64, 32
 
 
 @triton.jit(do_not_specialize=["count", "width"])
-def kernel(partial, totals, count, width, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+def reduce_kernel(partial, totals, count, width, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     column = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
     sums = tl.zeros((ROWS, WIDTH), tl.float64)
     for first in range(0, count, ROWS):
@@ -30,5 +30,5 @@ def columns(partial: Tensor) -> Tensor:
     """Sums [width] of the columns of partial [count, width] fp64."""
     count, width = partial.shape
     totals = torch.empty(width, dtype=torch.float64, device=partial.device)
-    kernel[(triton.cdiv(width, WIDTH),)](partial, totals, count, width, ROWS=ROWS, WIDTH=WIDTH)
+    reduce_kernel[(triton.cdiv(width, WIDTH),)](partial, totals, count, width, ROWS=ROWS, WIDTH=WIDTH)
     return totals

@@ -28,7 +28,7 @@ FIELDS = 8
 VECTOR = 16
 """Bytes of the widest load and store; only addresses that are multiples of it allow them."""
 
-KEPT = 1 << 26
+CACHE_BYTES = 1 << 26
 """Bytes of tables kept at most: for each operation a streamed bank takes 24 for every chunk, and for every window
 of 64 MiB another kilobyte."""
 
@@ -57,8 +57,8 @@ class Tables:
         return sum(-(-table.nbytes // GRAIN) * GRAIN for table in (self.partitions, self.chunks))
 
 
-class Kept:
-    """What `_made` made, by its arguments; the least recently used go first when there is too much of it.
+class TableCache:
+    """What `_build` made, by its arguments; the least recently used go first when there is too much of it.
 
     What a CUDA graph was captured with does not count, and stays.
     """
@@ -86,7 +86,7 @@ class Kept:
 
     def _make(self, key: object, device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -> Tables:
         self.misses += 1
-        made = self._tables[key] = _made(device, size, numels, rows)
+        made = self._tables[key] = _build(device, size, numels, rows)
         self.nbytes += made.nbytes
         while self.nbytes > self.limit and len(self) > 1:
             self._drop(next(iter(self._tables)))
@@ -103,7 +103,7 @@ class Kept:
         self.misses = self.nbytes = 0
 
 
-kept = Kept(KEPT)
+cache = TableCache(CACHE_BYTES)
 
 
 def tables(codes: Sequence[Tensor], scales: Sequence[Tensor], *flats: Sequence[Tensor]) -> Tables:
@@ -118,14 +118,14 @@ def tables(codes: Sequence[Tensor], scales: Sequence[Tensor], *flats: Sequence[T
         )
         for p, row in enumerate(codes)
     )
-    return kept.get(codes[0].device, size, tuple(row.shape[1] for row in codes), rows)
+    return cache.get(codes[0].device, size, tuple(row.shape[1] for row in codes), rows)
 
 
 def _capturing(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
-def _made(device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -> Tables:
+def _build(device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -> Tables:
     if _capturing(device):
         raise RuntimeError(
             "an operation on deltas meets these tensors for the first time while a CUDA graph is captured; "
@@ -134,18 +134,15 @@ def _made(device: torch.device, size: int, numels: Row, rows: tuple[Row, ...]) -
     addresses = [value for row in rows for value in (row[0], row[1] * size, *row[4:])]
     return Tables(
         torch.tensor([[*row, *[0] * (FIELDS - len(row))] for row in rows], device=device),
-        torch.as_tensor(_chunks(numels), dtype=torch.int64, device=device).view(-1, 3),
+        chunk_table(numels).to(device),
         all(address % VECTOR == 0 for address in addresses),
     )
 
 
-def _chunks(numels: Row) -> object:
-    try:
-        from avil_fast._C import chunk_table
-    except ImportError:
-        return [
-            (p, start, min(CHUNK, numel - start))
-            for p, numel in enumerate(numels)
-            for start in range(0, numel, CHUNK)
-        ]
-    return chunk_table(numels, CHUNK)
+def chunk_table(numels: Sequence[int]) -> Tensor:
+    """[chunks, 3] int64, as `Tables.chunks`, over partitions of so many elements, in their order."""
+    sizes = torch.tensor(numels, dtype=torch.int64)
+    counts = (sizes + CHUNK - 1) // CHUNK
+    partition = torch.repeat_interleave(torch.arange(len(sizes)), counts)
+    first = (torch.arange(len(partition)) - (counts.cumsum(0) - counts)[partition]) * CHUNK
+    return torch.stack([partition, first, (sizes[partition] - first).clamp(max=CHUNK)], 1)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from avil_fast.kernels import tables
+
 BLOCK = tl.constexpr(256)
-FIELDS = tl.constexpr(8)
+FIELDS = tl.constexpr(tables.FIELDS)
 
 
 @triton.jit

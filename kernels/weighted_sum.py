@@ -60,7 +60,7 @@ def _sum_tile(
 
 
 @triton.jit
-def kernel(
+def weighted_sum_kernel(
     partitions, chunks, alpha,
     N: tl.constexpr, CODE: tl.constexpr, LOW: tl.constexpr, SCALED: tl.constexpr, SM: tl.constexpr,
     ALIGNED: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr, UNROLL: tl.constexpr,
@@ -103,7 +103,7 @@ def weighted_sum_(
     made = tables(codes, scales, out, base, low)
     config = WEIGHTED_SUM[codes[0].dtype]
     if made.count:
-        kernel[(made.count * (CHUNK // (config.rows * 256)),)](
+        weighted_sum_kernel[(made.count * (CHUNK // (config.rows * BLOCK.value)),)](
             made.partitions,
             made.chunks,
             alpha,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from avil_fast.checkpoint.files import Entry
+from avil_fast.checkpoint.writing import Entry
 from avil_fast.deltas.base import Stored
 from avil_fast.engine.state import EngineState, Snapshot
 

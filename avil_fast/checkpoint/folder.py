@@ -29,7 +29,7 @@ class Folder:
 
     def all(self) -> list[Path]:
         """The finished checkpoints, oldest first."""
-        return all_of(self.path)
+        return finished(self.path)
 
     def begin(self) -> Path:
         """An empty folder for the next checkpoint; what an earlier attempt left is removed.
@@ -53,10 +53,10 @@ class Folder:
             OSError: the disk has gone.
         """
         _sync(partial)
-        finished = partial.with_name(partial.name.removeprefix(PARTIAL))
-        partial.rename(finished)
+        final = partial.with_name(partial.name.removeprefix(PARTIAL))
+        partial.rename(final)
         _sync(self.path)
-        return finished
+        return final
 
     def discard(self, path: Path) -> None:
         """Remove a folder; a checkpoint stops being one first."""
@@ -66,7 +66,7 @@ class Folder:
             shutil.rmtree(path)
 
 
-def all_of(path: Path) -> list[Path]:
+def finished(path: Path) -> list[Path]:
     """The finished checkpoints in a folder, oldest first."""
     found = [folder for folder in path.glob("checkpoint-*") if _number(folder) and (folder / NAME).is_file()]
     return sorted(found, key=_number)
@@ -75,14 +75,14 @@ def all_of(path: Path) -> list[Path]:
 def has_any(run: Path) -> bool:
     """Whether a run, or a baseline of it, has a finished checkpoint."""
     checkpoints = run / CHECKPOINTS
-    return any(map(all_of, (checkpoints, *checkpoints.glob("*"))))
+    return any(map(finished, (checkpoints, *checkpoints.glob("*"))))
 
 
-def named(path: Path) -> Path | None:
+def resolve(path: Path) -> Path | None:
     """The checkpoint that a path names: itself, or the newest of a folder of checkpoints, or of a run's folder."""
     if (path / NAME).is_file():
         return path
-    found = all_of(path) or all_of(path / CHECKPOINTS)
+    found = finished(path) or finished(path / CHECKPOINTS)
     return found[-1] if found else None
 
 

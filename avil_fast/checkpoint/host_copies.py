@@ -7,7 +7,7 @@ import os
 import torch
 from torch import Tensor
 
-from avil_fast.checkpoint.files import Entry
+from avil_fast.checkpoint.writing import Entry
 
 
 class HostCopies:

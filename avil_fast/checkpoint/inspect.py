@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avil_fast.checkpoint.files import Damaged, Reader
-from avil_fast.checkpoint.folder import CHECKPOINTS, named
+from avil_fast.checkpoint.file_format import Damaged
+from avil_fast.checkpoint.folder import CHECKPOINTS, resolve
 from avil_fast.checkpoint.manifest import Manifest
+from avil_fast.checkpoint.reading import Reader
 from avil_fast.errors import AvilError
 
 PARTS = {
@@ -62,12 +63,14 @@ class Inspection:
 def find(path: Path) -> Path:
     """The checkpoint that a path names: its own folder, or the newest one of a run or of a folder of checkpoints.
 
+    A run that was stopped in its baselines may have none of its own: then it is the newest one of a baseline.
+
     Raises:
         AvilError: there is none.
     """
     of_baselines = sorted((path / CHECKPOINTS).glob("*"))
     for folder in (path, *of_baselines):
-        if found := named(folder):
+        if found := resolve(folder):
             return found
     raise AvilError(
         f"{str(path)!r} is no checkpoint and holds none; name a folder such as "

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from avil_fast.checkpoint.files import Damaged, Record
+from avil_fast.checkpoint.file_format import Damaged, Record
 from avil_fast.errors import reason
 from avil_fast.names import is_plain
 from avil_fast.replacing import write_whole

@@ -6,9 +6,10 @@ import os
 import threading
 from pathlib import Path
 
-from avil_fast.checkpoint.files import Entry, Record, write
+from avil_fast.checkpoint.file_format import Record
 from avil_fast.checkpoint.host_copies import HostCopies
 from avil_fast.checkpoint.manifest import Manifest
+from avil_fast.checkpoint.writing import Entry, write
 from avil_fast.engine.state import Snapshot
 from avil_fast.errors import reason
 
@@ -44,9 +45,11 @@ class Pending:
 
     @property
     def writing(self) -> bool:
+        """Whether the thread still writes; False without one."""
         return self._thread is not None and self._thread.is_alive()
 
     def wait(self) -> None:
+        """Until this rank's files are written, or writing them has failed; see `problem`."""
         if self._thread is not None:
             self._thread.join()
 

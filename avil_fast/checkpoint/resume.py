@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from avil_fast.checkpoint.files import Damaged
-from avil_fast.checkpoint.folder import Folder, has_any, named
-from avil_fast.checkpoint.load import load, on_all
+from avil_fast.checkpoint.file_format import Damaged
+from avil_fast.checkpoint.folder import Folder, has_any, resolve
+from avil_fast.checkpoint.load import load
 from avil_fast.checkpoint.manifest import NAME, Manifest
 from avil_fast.config import TrainConfig
 from avil_fast.config.settings import flat
@@ -50,7 +50,7 @@ def as_resume(given: str | Path | None) -> Resume:
     """What somebody wrote, as a `Resume`: of a run's folder, or of its checkpoints', the newest one."""
     if given is None or given == "auto":
         return given  # type: ignore[return-value]  # mypy does not narrow by comparison
-    return named(Path(given)) or Path(given)
+    return resolve(Path(given)) or Path(given)
 
 
 class TooLate(AvilError):
@@ -107,7 +107,7 @@ def take_up(
     newest, late = "", None
     for path in paths:
         try:
-            manifest = on_all(ranks, lambda path=path: Manifest.read(path))  # type: ignore[misc]
+            manifest = ranks.on_all(lambda path=path: Manifest.read(path), Damaged)  # type: ignore[misc]
             _require_same_run(path, manifest, config, tasks)
             return path, manifest, load(engine, ranks, path, manifest)
         except TooLate as error:
@@ -149,13 +149,13 @@ def settings_that_differ(paths: Sequence[Path], config: TrainConfig) -> list[str
     manifest = first_manifest(paths)
     if manifest is None:
         return []
-    return list(told_differences(manifest.config, config.model_dump(mode="json")).values())
+    return list(setting_differences(manifest.config, config.model_dump(mode="json")).values())
 
 
 OPTIONS = "options"
 
 
-def told_differences(before: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+def setting_differences(before: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
     """The settings that make another result than those from before; a sentence for each name."""
     return {
         name: f"{name} is {here!r} and was {there!r}"
@@ -165,7 +165,7 @@ def told_differences(before: Mapping[str, Any], config: Mapping[str, Any]) -> di
 
 
 def _require_settings(path: Path, manifest: Manifest, config: Mapping[str, Any]) -> None:
-    told = told_differences(manifest.config, config)
+    told = setting_differences(manifest.config, config)
     if different := [sentence for name, sentence in told.items() if name not in UNTIL_FINETUNE]:
         raise AvilError(
             f"{str(path)!r} was made with other settings: {', '.join(different)}; set them as they were, or start "

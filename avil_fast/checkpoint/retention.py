@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avil_fast.checkpoint.files import Damaged
+from avil_fast.checkpoint.file_format import Damaged
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.manifest import Manifest
 

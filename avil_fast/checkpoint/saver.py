@@ -15,13 +15,14 @@ from weakref import ref
 import torch
 
 from avil_fast.checkpoint.entries import of_model, sharded
-from avil_fast.checkpoint.files import Entry, Record
+from avil_fast.checkpoint.file_format import Record
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.host_copies import HostCopies, fits
 from avil_fast.checkpoint.manifest import Manifest
 from avil_fast.checkpoint.pending import Pending
 from avil_fast.checkpoint.retention import Retention
 from avil_fast.checkpoint.stop import Stop
+from avil_fast.checkpoint.writing import Entry
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.state import EngineState, Snapshot

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from avil_fast.checkpoint.resume import told_differences
+from avil_fast.checkpoint.resume import setting_differences
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
 from avil_fast.replacing import write_whole
@@ -56,7 +56,7 @@ def note_divergence(folder: Path, config: TrainConfig, sentence: str) -> None:
 
 
 def _require_same(folder: Path, what: str, settings: Mapping[str, Any], config: TrainConfig) -> None:
-    if unlike := list(told_differences(settings, config.model_dump(mode="json")).values()):
+    if unlike := list(setting_differences(settings, config.model_dump(mode="json")).values()):
         raise AvilError(
             f"{str(folder)!r} holds {what}, but {unlike[0]}; name another folder with --to, or remove it"
         )

@@ -84,8 +84,8 @@ class Memory:
 class Engine(ABC):
     """Trains tasks from shared parameters θ and keeps the round's deltas.
 
-    The life of a round: `begin_round`; for each task `begin_task`, `train_step`..., `end_task`;
-    `target_gradient` and `apply` as often as the method likes; `merge`.
+    The life of a round: `begin_round`; for each task `begin_task`, `train_step`..., `end_task`; then `apply` and
+    `target_gradient` as often as the method likes; `merge`.
     """
 
     name: str
@@ -138,14 +138,12 @@ class Engine(ABC):
             wait: for the device. Otherwise a GPU's last steps may be missing, and count later.
         """
 
-    def target_gradient(self, batches: Iterable[Batch]) -> tuple[list[float], float]:
-        """(∂L/∂α_i for all i, L) of the target's mean loss over all examples, at the applied θ, in eval mode."""
-        table, loss = self.target_gradients(batches)
-        return over_groups(table), loss
-
     @abstractmethod
-    def target_gradients(self, batches: Iterable[Batch]) -> tuple[Table, float]:
-        """`target_gradient` by group: ∂L/∂α [groups, n], from the same passes."""
+    def target_gradient(self, batches: Iterable[Batch]) -> tuple[Table, float]:
+        """(∂L/∂α [groups, n], L) of the target's mean loss over all examples, at the applied θ, in eval mode.
+
+        The sum over groups (`over_groups`) is that of coefficients that all groups share.
+        """
 
     @abstractmethod
     def apply(self, alpha: Alpha) -> None:
@@ -186,7 +184,7 @@ class Engine(ABC):
 
     @abstractmethod
     def placement(self) -> Placement:
-        """What of which parameter lies where in this rank's partitions."""
+        """Which elements of which parameters this rank's partitions hold."""
 
     @abstractmethod
     def buffers(self) -> list[list[Any]]:

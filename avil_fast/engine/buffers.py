@@ -27,7 +27,7 @@ class RoundBuffers:
         self._base: list[Tensor] = []
         self._sums: list[Tensor] = []
         self.tasks = 0
-        """That have ended in this round."""
+        """Number of tasks that have ended in this round."""
 
     def begin_round(self) -> None:
         self._base = [buffer.clone() for buffer in self._buffers]

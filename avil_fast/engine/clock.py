@@ -33,6 +33,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
+        """Count the time within as a part's."""
         self.enter(name)
         try:
             yield
@@ -45,6 +46,7 @@ class Clock:
         self._stack.append(name)
 
     def leave(self) -> None:
+        """End the part that was entered last; what is around it goes on."""
         self._turn(self._stack[-1])
         self._stack.pop()
 

@@ -42,7 +42,7 @@ class Slice:
 
 
 class DataParallelEngine(LocalEngine):
-    """`LocalEngine` on each of several ranks, with its arguments and `ranks`."""
+    """`LocalEngine` on each of several `ranks`, with its arguments."""
 
     name = "data parallel"
 
@@ -75,4 +75,4 @@ class DataParallelEngine(LocalEngine):
         scaled = self._parameters.heads[self.target] if self._scaled_head else []
         for partition in (*self._parameters.shared, *scaled):
             self.ranks.gather_(partition.master)
-            partition.push()
+            partition.write_low_precision()

@@ -14,7 +14,7 @@ from avil_fast.tasks.batch_sharding import Parts
 from avil_fast.tasks.task import Batch, Scorer, Task
 
 
-class Measure:
+class Evaluator:
     """Calls what the tasks bring.
 
     Args:

@@ -13,6 +13,7 @@ from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.parameters import Granularity, device_of
 from avil_fast.engine.partitioned import PartitionedEngine
 from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.zero.config import ZeroConfig, read, resolve
 from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Task
@@ -61,34 +62,18 @@ def make_engine(
         AvilError: see `zero_of` and the engines.
     """
     zero = zero_of(config, ranks.size)
-    scaled, parts = config.alpha.target_head == "scaled", config.gradient_accumulation_steps
+    settings = EngineSettings(
+        optimizer=config.optimizer,
+        deltas=config.deltas,
+        scale_target_head=config.alpha.target_head == "scaled",
+        parts=config.gradient_accumulation_steps,
+        granularity=granularity,
+    )
     if zero is not None and zero.bf16:
         model.to(torch.bfloat16)  # with its buffers, on which DeepSpeed has no opinion
     if zero is not None and zero.stage > 0:
         from avil_fast.engine.zero.engine import ZeroEngine
 
-        return ZeroEngine(
-            model,
-            tasks,
-            target,
-            config.optimizer,
-            config.deltas,
-            device_of(model),
-            ranks,
-            zero,
-            scale_target_head=scaled,
-            parts=parts,
-            granularity=granularity,
-        )
+        return ZeroEngine(model, tasks, target, settings, ranks, device_of(model), zero)
     kind = LocalEngine if ranks.size == 1 else DataParallelEngine
-    return kind(
-        model,
-        tasks,
-        target,
-        config.optimizer,
-        config.deltas,
-        scale_target_head=scaled,
-        parts=parts,
-        ranks=ranks,
-        granularity=granularity,
-    )
+    return kind(model, tasks, target, settings, ranks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -11,16 +11,13 @@ from avil_fast.engine.base import TaskRun
 from avil_fast.engine.buffers import saved_buffers
 from avil_fast.engine.group import Shard, low_of
 from avil_fast.engine.optimizer import TaskOptimizer
-from avil_fast.engine.parameters import Granularity, device_of, flatten, trainable
+from avil_fast.engine.parameters import device_of, flatten, trainable
 from avil_fast.engine.partition import Partition
 from avil_fast.engine.ranks import ALONE, Ranks
 from avil_fast.engine.saved import SavedEngine
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.state import Placement, as_table
 from avil_fast.tasks.task import Batch, Task
-
-if TYPE_CHECKING:
-    from avil_fast.config import DeltasConfig, OptimizerConfig
-
 
 ROW = 64
 """Elements: every rank's slice of a partition starts at a multiple, so that kernels read it 16 bytes at a time."""
@@ -33,11 +30,8 @@ class LocalEngine(SavedEngine):
         model: any module; its parameters become views of flat partitions until `close`.
         tasks: at most 64.
         target: index of the target.
-        optimizer: the tasks' optimizer.
-        deltas: how the bank stores deltas.
-        scale_target_head: the target's head takes part in δ of the target, and so in α.
-        parts: pieces in which a training batch is taken (gradient accumulation).
-        granularity: what has coefficients of its own: the model, or each layer.
+        settings: of the run.
+        ranks: this process among those that train together; here it is alone.
     """
 
     name = "local"
@@ -47,23 +41,20 @@ class LocalEngine(SavedEngine):
         model: nn.Module,
         tasks: Sequence[Task],
         target: int,
-        optimizer: OptimizerConfig,
-        deltas: DeltasConfig,
-        *,
-        scale_target_head: bool = False,
-        parts: int = 1,
+        settings: EngineSettings,
         ranks: Ranks = ALONE,
-        granularity: Granularity = "model",
     ) -> None:
-        super().__init__(model, tasks, target, device_of(model), ranks, parts)
-        self._parameters = flatten(model, tasks, ROW * ranks.size if ranks.size > 1 else 1, granularity)
+        super().__init__(model, tasks, target, settings, ranks, device_of(model))
+        self._parameters = flatten(model, tasks, ROW * ranks.size if ranks.size > 1 else 1, settings.granularity)
         groups = self._parameters.groups
         self.groups = {name: sum(own.elements for own in partitions) for name, partitions in groups.items()}
         self._all, self._owners = self._shards(self._parameters.all), self._parameters.owners
         self._dots_of_each = any(partition.low for partition in self._parameters.all)
-        self._optimizer = TaskOptimizer(self._parameters.shared, self._parameters.heads, optimizer)
-        scaled_head = self._shards(self._parameters.heads[target]) if scale_target_head else []
-        self._make_groups([self._shards(partitions) for partitions in groups.values()], scaled_head, deltas)
+        self._optimizer = TaskOptimizer(self._parameters.shared, self._parameters.heads, settings.optimizer)
+        scaled_head = self._shards(self._parameters.heads[target]) if settings.scale_target_head else []
+        self._make_groups(
+            [self._shards(partitions) for partitions in groups.values()], scaled_head, settings.deltas
+        )
 
     def _shards(self, partitions: Sequence[Partition]) -> Sequence[Shard]:
         """What this process owns of the partitions: all."""
@@ -95,7 +86,7 @@ class LocalEngine(SavedEngine):
         ):
             if shards and not low_of(shards):
                 for partition in partitions:
-                    partition.push()
+                    partition.write_low_precision()
 
     def end_task(self, *, restore: bool = True) -> TaskRun:
         self._optimizer.end_task()
@@ -103,7 +94,7 @@ class LocalEngine(SavedEngine):
 
     def _publish_all(self) -> None:
         for partition in self._parameters.all:
-            partition.push()
+            partition.write_low_precision()
 
     def placement(self) -> Placement:
         parameters = trainable(self.model)

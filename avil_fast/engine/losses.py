@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-LOOK_EVERY = 64
-"""Steps between two looks where a look waits for the device."""
+SYNCHRONIZE_EVERY = 64
+"""Steps between two counts on a GPU, as a count waits for it."""
 
 
 class Losses:
@@ -21,24 +21,24 @@ class Losses:
 
     def __init__(self, tasks: int, device: torch.device) -> None:
         self.in_a_row = [0] * tasks
-        """How many of a task's last steps were rejected one after the other, as of the last look."""
-        self._every = 1 if device.type == "cpu" else LOOK_EVERY
+        """How many of a task's last steps were rejected one after the other, as of the last `synchronize`."""
+        self._every = 1 if device.type == "cpu" else SYNCHRONIZE_EVERY
         self.begin()
 
     def begin(self, losses: Sequence[Tensor] = ()) -> None:
-        """Begin a turn, or go on with one whose losses so far have been looked at."""
+        """Begin a turn, or go on with one whose losses so far have been counted."""
         self._losses = list(losses)
         self._unseen: list[int] = []
-        """Whose the last losses are, which no look has seen."""
+        """Task index of each loss added since the last `synchronize`."""
 
     def add(self, task: int, loss: Tensor, rejected: Tensor) -> None:
         """A step on a task's loss; both are scalars."""
         self._losses.append(torch.where(rejected, torch.nan, loss))
         self._unseen.append(task)
         if len(self._unseen) == self._every:
-            self.look()
+            self.synchronize()
 
-    def look(self) -> None:
+    def synchronize(self) -> None:
         """Wait for the device, and count."""
         if not self._unseen:
             return

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avil_fast.config import OptimizerConfig
 
 
-def of_torch(config: OptimizerConfig) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+def torch_optimizer(config: OptimizerConfig) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """torch's optimizer for these settings, and its options.
 
     Fused it takes one pass over a partition: AdamW on 22.7 million parameters 15 ms instead of 79 on two cores.
@@ -64,7 +64,7 @@ class TaskOptimizer:
         for moments in stepped:
             moments.step(lr_scale * self._config.lr, rejected)
         for partition in partitions:
-            partition.push()
+            partition.write_low_precision()
         return rejected
 
     def moments(self, task: int) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ class _Moments:
 
     def __init__(self, partitions: Sequence[Partition], config: OptimizerConfig) -> None:
         self.partitions = partitions
-        kind, options = of_torch(config)
+        kind, options = torch_optimizer(config)
         self._torch = kind([p.trained for p in partitions], **options) if partitions else None
 
     def step(self, lr: float, rejected: Tensor) -> None:

@@ -77,11 +77,11 @@ def assign(model: nn.Module, tasks: Sequence[Task]) -> tuple[list[nn.Parameter],
         AvilError: a head names no parameter, two heads share one, or nothing is left to share.
     """
     owner = _owners(model, tasks)
-    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    shared = [p for name, p in trainable if owner.get(id(p)) is None]
+    parameters = list(trainable(model).values())
+    shared = [p for p in parameters if owner.get(id(p)) is None]
     if not shared:
         raise AvilError("the model has no trainable parameter outside the tasks' heads; unfreeze some")
-    heads = [[p for _, p in trainable if owner.get(id(p)) == i] for i in range(len(tasks))]
+    heads = [[p for p in parameters if owner.get(id(p)) == i] for i in range(len(tasks))]
     return shared, heads
 
 

@@ -45,7 +45,7 @@ class Partition:
         """Show the gradient to an optimizer that steps `trained`."""
         self.trained.grad = self.grad.to(self.trained.dtype)
 
-    def push(self) -> None:
+    def write_low_precision(self) -> None:
         """Copy the master to the low-precision parameters, if there are any."""
         for low in self.low:
             low.copy_(self.master)

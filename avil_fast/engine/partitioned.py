@@ -11,26 +11,21 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from avil_fast import randomness
-from avil_fast.deltas.base import DeltaBank, Stored
-from avil_fast.deltas.codec import CODECS, FP64
-from avil_fast.engine.banks import make_banks
 from avil_fast.engine.base import Alpha, Engine, Evaluation, Memory, Table, TaskRun
 from avil_fast.engine.buffers import RoundBuffers, StepBuffers
 from avil_fast.engine.clock import Clock
-from avil_fast.engine.evaluation import Measure, require_examples
-from avil_fast.engine.group import Group, Shard
+from avil_fast.engine.evaluation import Evaluator, require_examples
+from avil_fast.engine.group import Group, Shard, make_groups
 from avil_fast.engine.losses import Losses
-from avil_fast.engine.parameters import assign, trainable
 from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.snapshot_memory import SnapshotMemory
-from avil_fast.engine.whole_tensors import whole_tensors
 from avil_fast.randomness import States, derive_seed
 from avil_fast.tasks.batch_sharding import Parts, Share, to_device
 from avil_fast.tasks.task import Batch, Task
@@ -51,9 +46,9 @@ class PartitionedEngine(Engine):
         model: whose buffers take part in the rounds.
         tasks: at most 64.
         target: index of the target.
-        device: of the model and the batches.
+        settings: of the run.
         ranks: this process among those that train together.
-        parts: pieces in which a rank takes its share of a training batch.
+        device: of the model and the batches.
     """
 
     _groups: Sequence[Group]
@@ -70,20 +65,20 @@ class PartitionedEngine(Engine):
         model: nn.Module,
         tasks: Sequence[Task],
         target: int,
-        device: torch.device,
+        settings: EngineSettings,
         ranks: Ranks,
-        parts: int = 1,
+        device: torch.device,
     ) -> None:
         self.model = model
         self.tasks = list(tasks)
         self.target = target
         self.device = device
         self.ranks = ranks
-        self.share = Share(ranks.rank, ranks.size, parts)
+        self.share = Share(ranks.rank, ranks.size, settings.parts)
         self._was_training = model.training
         for tensor in (*model.parameters(), *model.buffers()):
             ranks.from_first_(tensor.detach())
-        self._measure = Measure(self._call, ranks, device)
+        self._evaluator = Evaluator(self._call, ranks, device)
         self._buffers = RoundBuffers(model, ranks.mean_)
         self._step_buffers = StepBuffers(model)
         self._clock = Clock(torch.cuda.synchronize if device.type == "cuda" else lambda: None)
@@ -110,22 +105,11 @@ class PartitionedEngine(Engine):
             scaled_head: partitions of the target's head, if α scales it; else none.
         """
         try:
-            self._groups = self._grouped(len(self.tasks), shared, deltas)
-            (self._head,) = self._grouped(1, [scaled_head], deltas)
+            self._groups = make_groups(len(self.tasks), shared, deltas, self.device)
+            (self._head,) = make_groups(1, [scaled_head], deltas, self.device)
         except BaseException:
             self.abandon()  # the model is as it was
             raise
-
-    def _grouped(self, n: int, parts: Sequence[Sequence[Shard]], deltas: DeltasConfig) -> list[Group]:
-        """Groups of n deltas, kept beside the masters, which ZeRO may have in CPU memory."""
-        bases = [[torch.empty_like(shard.master) for shard in shards] for shards in parts]
-        every = [base for own in bases for base in own]
-        device = every[0].device if every else self.device
-        exact = deltas.dtype == "fp32" and any(base.dtype == torch.float64 for base in every)
-        codec = FP64 if exact else CODECS[deltas.dtype]
-        sizes = [[base.numel() for base in own] for own in bases]
-        banks = make_banks(n, sizes, codec, device, deltas.device)
-        return [Group(*own) for own in zip(parts, bases, banks, strict=True)]
 
     @property
     def _shared(self) -> list[Shard]:
@@ -161,14 +145,6 @@ class PartitionedEngine(Engine):
     def _publish(self) -> None:
         """Make the model's parameters those of the partitions, whose masters have been written."""
 
-    @abstractmethod
-    def _bases(self) -> dict[int, Tensor]:
-        """The round's base by partition, as `placement` counts these, of those that have one."""
-
-    @abstractmethod
-    def _slots(self) -> Iterator[tuple[str, DeltaBank, int, list[int]]]:
-        """(name, bank, slot in it, indices of its partitions in `placement`) of every delta."""
-
     def begin_round(self) -> None:
         with self._clock.part("delta_ops"):
             self._take_base()
@@ -199,7 +175,7 @@ class PartitionedEngine(Engine):
         self._step_buffers.keep()
         mean = torch.zeros((), device=self.device)
         for part, last in _with_last(parts):
-            loss = self._measure.loss(owner, part.batch)
+            loss = self._evaluator.loss(owner, part.batch)
             fraction = part.weight / part.total
             factor = loss_weight * fraction * self.ranks.size
             one = loss.detach() * 0 + 1  # NaN for a loss that is not finite: then no gradient is, on any rank
@@ -212,14 +188,15 @@ class PartitionedEngine(Engine):
 
     def end_task(self, *, restore: bool = True) -> TaskRun:
         task = self._training()
-        self._losses.look()
+        self._losses.synchronize()
         losses = self._losses.stacked().double()
         if len(losses):
             self.ranks.sum_(losses)
         self._scope.close()
         with self._clock.part("delta_ops"):
             if not restore:
-                norm = self._distance_from_base()
+                squares = [square for group in self._groups for square in group.squared_distances()]
+                norm = float(torch.stack(squares).sum().sqrt())
                 self._take_base()
                 self._buffers.agree()
                 self._open = False
@@ -236,10 +213,10 @@ class PartitionedEngine(Engine):
 
     def rejected_in_a_row(self, *, wait: bool = False) -> Sequence[int]:
         if wait:
-            self._losses.look()
+            self._losses.synchronize()
         return self._losses.in_a_row
 
-    def target_gradients(self, batches: Iterable[Batch]) -> tuple[Table, float]:
+    def target_gradient(self, batches: Iterable[Batch]) -> tuple[Table, float]:
         task = self.tasks[self.target]
         with self._clock.part("alpha_phase"):
             self.model.eval()
@@ -248,7 +225,7 @@ class PartitionedEngine(Engine):
             dots = torch.zeros(len(self.groups), len(self.tasks), dtype=torch.float64)
             for parts, last in _with_last(self._cut(batches)):
                 part = parts[0]
-                loss = self._measure.loss(task, part.batch)
+                loss = self._evaluator.loss(task, part.batch)
                 self._backward(loss * (part.weight * self.ranks.size), last or self._dots_of_each)
                 loss_sum += loss.detach() * part.weight
                 weight += part.total
@@ -286,7 +263,7 @@ class PartitionedEngine(Engine):
     def evaluate(self, task: int, batches: Iterable[Batch]) -> Evaluation:
         with self._clock.part("evaluation"):
             self.model.eval()
-            return self._measure.evaluate(self.tasks[task], self._cut(batches))
+            return self._evaluator.evaluate(self.tasks[task], self._cut(batches))
 
     def fetch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         iterator = iter(batches)
@@ -303,45 +280,10 @@ class PartitionedEngine(Engine):
             grams = torch.tensor([group.bank.gram() for group in self._groups], dtype=torch.float64)
             return self.ranks.sum_(grams.sum(0).to(self.device)).tolist()
 
-    @property
-    def has_deltas(self) -> bool:
-        banks = (group.bank for group in (*self._groups, self._head) if group.shards)
-        return all(captured for bank in banks for captured in bank.captured)
-
-    def base(self) -> Iterator[tuple[str, Tensor]]:
-        bases = self._bases()
-        found = self._whole([Stored(k, base) for k, base in bases.items()], with_head=bool(self._scaled_head))
-        following = next(found, None)
-        for name, tensor in self.weights():
-            if following is not None and following[0] == name:
-                yield following
-                following = next(found, None)
-            else:
-                yield name, tensor
-
-    def deltas(self, task: int) -> Iterator[tuple[str, Tensor]]:
-        with_head = task == self.target and bool(self._scaled_head)
-        wanted = {f"delta/{task}", "delta/head"} if with_head else {f"delta/{task}"}
-        rows = [
-            replace(stored, partition=indices[stored.partition])
-            for name, bank, slot, indices in self._slots()
-            if name in wanted
-            for stored in bank.row(slot)
-        ]
-        return self._whole(rows, with_head)
-
-    def _whole(self, rows: Sequence[Stored], with_head: bool) -> Iterator[tuple[str, Tensor]]:
-        """The shared parameters, and those of the target's head if it is in, as the ranks have them in `rows`."""
-        shared, heads = assign(self.model, self.tasks)
-        wanted = {id(parameter) for parameter in (*shared, *(heads[self.target] if with_head else ()))}
-        names = {name for name, parameter in trainable(self.model).items() if id(parameter) in wanted}
-        dtype = self._groups[0].base[0].dtype
-        return whole_tensors(names, rows, self.placement(), self.ranks, dtype, self.device)
-
     def memory(self) -> Memory:
         groups = (*self._groups, self._head)
         return Memory(
-            base=sum(base.numel() * base.element_size() for group in groups for base in group.base),
+            base=sum(base.nbytes for group in groups for base in group.base),
             bank=sum(group.bank.nbytes for group in groups),
         )
 
@@ -371,14 +313,6 @@ class PartitionedEngine(Engine):
             return norm
         square = torch.tensor(norm**2, dtype=torch.float64, device=self.device)
         return float(self.ranks.sum_(square).sqrt())
-
-    def _distance_from_base(self) -> float:
-        differences = [
-            (shard.master - base).double().square().sum()
-            for group in self._groups
-            for shard, base in zip(group.shards, group.base, strict=True)
-        ]
-        return float(torch.stack(differences).sum().sqrt())
 
     def _take_base(self) -> None:
         for group in (*self._groups, self._head):

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import zlib
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from avil_fast import randomness
-from avil_fast.deltas.base import DeltaBank, Stored
-from avil_fast.engine.group import Shard
-from avil_fast.engine.partitioned import PartitionedEngine
+from avil_fast.deltas.base import Stored
+from avil_fast.engine.readout import ReadableEngine
 from avil_fast.engine.state import EngineState, Loaded, Snapshot
 
 SAMPLES = 256
 """Elements of a frozen parameter that are looked at: enough to tell one model from another, whatever its size."""
 
 
-class SavedEngine(PartitionedEngine):
+class SavedEngine(ReadableEngine):
     """Knows which tensors count at a point of a round.
 
     While a round is open these are the base, the deltas that are there, and, as long as a task trains, what it
@@ -30,18 +27,9 @@ class SavedEngine(PartitionedEngine):
     The start of the run is one more model, as long as it is kept.
     """
 
-    _all: Sequence[Shard]
-    """Partitions of all trainable parameters: the shared ones first, then heads in the order of tasks."""
-    _owners: Sequence[int | None]
-    """Of each of them the task whose head it is; None if it is shared."""
-
     _prepared: dict[str, Any]
     _start: Snapshot | None = None
     """Of `keep_start`."""
-
-    @abstractmethod
-    def _publish_all(self) -> None:
-        """`_publish`, where any partition may have been written."""
 
     @abstractmethod
     def _moments(self, task: int) -> dict[int, dict[str, Any]]:
@@ -58,19 +46,6 @@ class SavedEngine(PartitionedEngine):
 
     def _agree_on_moments(self) -> None:
         """Give every rank what it needs of the moments that all of them have filled."""
-
-    def snapshot(self) -> Snapshot:
-        with self._clock.part("checkpoints"):
-            masters = [shard.master for shard in self._all]
-            return self._snapshot_memory.snapshot(masters, list(self.model.buffers()))
-
-    def restore(self, snapshot: Snapshot) -> None:
-        for shard, saved in zip(self._all, snapshot.masters, strict=True):
-            shard.master.copy_(saved)
-        self._publish_all()
-        for buffer, saved in zip(self.model.buffers(), snapshot.buffers, strict=True):
-            buffer.copy_(saved)
-        self._open = False
 
     def keep_start(self) -> None:
         self._start = self.snapshot()
@@ -126,10 +101,9 @@ class SavedEngine(PartitionedEngine):
             state.facts["captured"] = [*self._groups[0].bank.captured, *self._head.bank.captured]
             state.facts["buffer_tasks"] = self._buffers.tasks
             state.common = self._buffers.state()
-            for name, bank, slot, indices in self._slots():
-                if bank.captured[slot]:
-                    rows = [replace(s, partition=indices[s.partition]) for s in bank.row(slot)]
-                    state.sharded.setdefault(name, []).extend(rows)
+            for slot in self._slots():
+                if slot.captured:
+                    state.sharded.setdefault(slot.name, []).extend(slot.rows())
         state.facts["start"] = self._start is not None
         if self._start is not None:
             state.sharded["start"] = [Stored(k, master) for k, master in enumerate(self._start.masters)]
@@ -193,24 +167,6 @@ class SavedEngine(PartitionedEngine):
             randomness.restore(_without("random/", loaded.own), self.device)
         elif not training:  # a rank that was not there draws in a task as one that has just begun it
             randomness.restore(_without("random/", loaded.all_own[0]), self.device)
-
-    def _bases(self) -> dict[int, Tensor]:
-        """The round's base by partition, of those that have one."""
-        scaled = self.target if self._scaled_head else -1
-        indices = [k for k, owner in enumerate(self._owners) if owner is None]
-        indices += [k for k, owner in enumerate(self._owners) if owner == scaled]
-        bases = [base for group in (*self._groups, self._head) for base in group.base]
-        return dict(zip(indices, bases, strict=True))
-
-    def _slots(self) -> Iterator[tuple[str, DeltaBank, int, list[int]]]:
-        """(name, bank, slot in it, indices of its partitions among all) of every delta, group by group."""
-        indices = iter(self._bases())
-        for group in self._groups:
-            own = list(islice(indices, len(group.base)))
-            for task in range(len(self.tasks)):
-                yield f"delta/{task}", group.bank, task, own
-        if self._scaled_head:
-            yield "delta/head", self._head.bank, 0, list(indices)
 
 
 def _number(step: Any) -> int | None:

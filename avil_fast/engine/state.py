@@ -60,7 +60,8 @@ class EngineState:
     sharded: dict[str, list[Stored]] = field(default_factory=dict)
     """By what it is: "theta", "trained", "delta/0", "moment/0/exp_avg"; in the order of partitions."""
     common: dict[str, Tensor] = field(default_factory=dict)
-    """The same on all ranks: what buffers were, and what they add up to."""
+    """The same on all ranks: buffers, or what they were and what they add up to in a round; those of the start, if
+    it is kept."""
     own: dict[str, Tensor] = field(default_factory=dict)
     """Of this rank alone: losses, buffers and random numbers of the task that trains."""
 

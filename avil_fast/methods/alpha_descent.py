@@ -67,7 +67,7 @@ def dev_gradient_at(method: Method, alpha: Alpha) -> tuple[Table, str]:
     finite."""
     engine = method.engine
     engine.apply(alpha)
-    gradients, loss = engine.target_gradients(method.data.dev_draw(engine.target))
+    gradients, loss = engine.target_gradient(method.data.dev_draw(engine.target))
     gradient = over_groups(gradients)
     finite = all(map(math.isfinite, (loss, *gradient)))
     return gradients if finite else [], f"dev loss is {loss} with α gradient {gradient}"

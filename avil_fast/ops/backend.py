@@ -31,7 +31,7 @@ MISSING = {
     "cpu": ("the C++ extension is not built", "the CPU"),
     "triton": ("triton is missing", "the GPU"),
 }
-"""What is amiss then, and the device that it is for."""
+"""For the warning: what is missing, and which device it concerns."""
 
 
 forked = False

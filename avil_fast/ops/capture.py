@@ -65,7 +65,7 @@ def _checked(
     return result
 
 
-def _shapes(
+def _fake(
     codes: list[Tensor],
     scales: list[Tensor],
     slot: int,
@@ -76,7 +76,7 @@ def _shapes(
     return theta[0].new_empty((), dtype=torch.float64)
 
 
-_op = register("capture_", _checked, _shapes, mutates=("codes", "scales", "theta", "low"))
+_op = register("capture_", _checked, _fake, mutates=("codes", "scales", "theta", "low"))
 
 
 def reference(

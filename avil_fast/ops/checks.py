@@ -87,6 +87,11 @@ def check_update(
 
 
 def check_alpha(alpha: Tensor, n: int, device: torch.device) -> None:
+    """[n] floats, contiguous, on the device of the deltas.
+
+    Raises:
+        ValueError: it is something else; says what.
+    """
     _check_like("alpha", alpha, (n,), FLOAT_DTYPES, device)
     if not alpha.is_contiguous():
         _fail("alpha.stride()", alpha.stride(), "(1,) (contiguous)")
@@ -149,6 +154,6 @@ def _check_like(
 def _extent(tensor: Tensor) -> tuple[int, int]:
     """First byte of a tensor and the one after its last."""
     if tensor.is_contiguous():
-        return tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size()
+        return tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()

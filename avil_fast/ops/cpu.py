@@ -28,6 +28,7 @@ DTYPES = frozenset({*CODECS, *LOWS})
 
 
 def obstacle(device: torch.device) -> str | None:
+    """What keeps this backend from running on a device; nothing does."""
     return None
 
 

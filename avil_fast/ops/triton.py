@@ -25,6 +25,7 @@ CAPABILITY = (8, 0)
 
 @cache
 def obstacle(device: torch.device) -> str | None:
+    """What keeps this backend from running on a device, for people; None if it can."""
     if device.type != "cuda":
         return None
     major, minor = torch.cuda.get_device_capability(device)

@@ -21,6 +21,7 @@ def is_dataset(data: Data) -> bool:
 
 
 def length_of(data: Data) -> int | None:
+    """Its `len`; None if it has none."""
     try:
         return len(cast(Sized, data))
     except TypeError:

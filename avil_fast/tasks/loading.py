@@ -165,6 +165,7 @@ def _as_it_is(batch: Batch) -> Batch:
 
 
 def chunks(order: list[int], size: int) -> Iterator[list[int]]:
+    """The indices in lists of `size`, the last one as it falls."""
     iterator = iter(order)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk

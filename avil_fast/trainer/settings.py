@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from avil_fast.checkpoint.folder import CHECKPOINTS, all_of
+from avil_fast.checkpoint.folder import CHECKPOINTS, finished
 from avil_fast.checkpoint.manifest import NAME
 from avil_fast.checkpoint.resume import Resume, as_resume
 from avil_fast.config import TrainConfig, from_dotted
@@ -153,7 +153,7 @@ def resume_of(given: str | Path | bool | None, folder: Path | None) -> Resume:
     if given is None or given is False:
         return None
     if given is True:
-        if folder is None or not all_of(folder / CHECKPOINTS):
+        if folder is None or not finished(folder / CHECKPOINTS):
             raise AvilError(
                 f"resume_from_checkpoint is True, but there is no checkpoint in {str(folder)!r}; pass None"
             )

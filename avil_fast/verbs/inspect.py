@@ -22,7 +22,7 @@ def inspect(
 
     Example: avil-fast inspect runs/digits
     """
-    from avil_fast.checkpoint.files import Damaged
+    from avil_fast.checkpoint.file_format import Damaged
     from avil_fast.checkpoint.inspect import find
     from avil_fast.checkpoint.inspect import inspect as look
     from avil_fast.console import Console

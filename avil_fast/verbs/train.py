@@ -42,7 +42,7 @@ def train(
 
 def _is_finished(path: Path | None, overrides: Sequence[str], as_json: bool) -> bool:
     """Whether this very run is there, finished; then that is told. On many ranks the run itself finds out."""
-    from avil_fast.checkpoint.resume import told_differences
+    from avil_fast.checkpoint.resume import setting_differences
     from avil_fast.config import load
     from avil_fast.progress import JsonLines
     from avil_fast.report.folder import MODEL, SUMMARY
@@ -53,7 +53,7 @@ def _is_finished(path: Path | None, overrides: Sequence[str], as_json: bool) -> 
     if folder is None or "WORLD_SIZE" in os.environ or not (folder / SUMMARY).is_file():
         return False
     found = read(folder)
-    if told_differences(found.settings, config.model_dump(mode="json")):
+    if setting_differences(found.settings, config.model_dump(mode="json")):
         return False
     if not any((folder / MODEL.parent).glob("*.safetensors")):
         return False

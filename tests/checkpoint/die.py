@@ -15,17 +15,17 @@ from typing import Any
 
 import torch
 
-from avil_fast.checkpoint import files, manifest
+from avil_fast.checkpoint import manifest, writing
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.saver import Saver
-from avil_fast.engine.ranks import together
+from avil_fast.engine.process_group import joined_ranks
 from tests.checkpoint.runs import fit, found
 
 MOMENTS: dict[str, tuple[Any, str, bool]] = {
     "point": (Saver, "point", True),
-    "file begun": (files, "write", False),
-    "half a file": (files._Summed, "write", True),
-    "file written": (files, "write", True),
+    "file begun": (writing, "write", False),
+    "half a file": (writing._Summed, "write", True),
+    "file written": (writing, "write", True),
     "before the manifest": (manifest.Manifest, "write", False),
     "half the manifest": (Path, "replace", False),
     "before the name": (Folder, "finish", False),
@@ -61,9 +61,9 @@ def main(moment: str, number: int, victim: int, folder: Path) -> None:
         owner, name, called = MOMENTS[moment]
         wrapped = killing(getattr(owner, name), number, called)
         setattr(owner, name, wrapped)
-        if name == "write" and owner is files:  # pending.py has it by name
+        if name == "write" and owner is writing:  # pending.py has it by name
             sys.modules["avil_fast.checkpoint.pending"].write = wrapped  # type: ignore[attr-defined]
-    with together(torch.device("cpu")) as ranks:
+    with joined_ranks(torch.device("cpu"), timeout=600) as ranks:
         resume = "auto" if (folder / "run").exists() else None
         result = fit(
             folder / "run", resume=ranks.on_first(lambda: resume), data="augmented", **{"checkpoints.minutes": 0}

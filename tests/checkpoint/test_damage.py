@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from avil_fast.checkpoint.files import write
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.inspect import inspect
 from avil_fast.checkpoint.manifest import Manifest
+from avil_fast.checkpoint.writing import write
 from avil_fast.errors import AvilError
 from tests.checkpoint.runs import EVERY_POINT, fit, found
 

@@ -10,15 +10,17 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from avil_fast.checkpoint import files
-from avil_fast.checkpoint.files import Damaged, Entry, Reader, Record, write
+from avil_fast.checkpoint import file_format
+from avil_fast.checkpoint.file_format import Damaged, Record
+from avil_fast.checkpoint.reading import Reader
+from avil_fast.checkpoint.writing import Entry, write
 
 BLOCK = 256
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "BLOCK", BLOCK)
+    monkeypatch.setattr(file_format, "CHECKSUM_BLOCK", BLOCK)
 
 
 def tensors() -> dict[str, Tensor]:

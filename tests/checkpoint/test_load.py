@@ -10,17 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from avil_fast.checkpoint import files as module
-from avil_fast.checkpoint import load
-from avil_fast.checkpoint.files import Entry, Record, write
-from avil_fast.checkpoint.load import Files, make_plan
+from avil_fast.checkpoint import file_format, load
+from avil_fast.checkpoint.file_format import Record
 from avil_fast.checkpoint.manifest import Manifest
+from avil_fast.checkpoint.opened import Files
+from avil_fast.checkpoint.plan import plan_reads
+from avil_fast.checkpoint.writing import Entry, write
 from avil_fast.deltas.base import Stored
 from avil_fast.deltas.codec import CODECS
-from avil_fast.deltas.ledger import Layout
 from avil_fast.engine.ranks import ALONE
 from avil_fast.engine.state import Placement
 from avil_fast.ops.encoding import decode, encode_
+from tests.deltas.layouts import Slices, flat, local, sharded
 
 SHAPES = {"embedding": [70, 12], "weight": [40, 30], "bias": [30], "gain": [1], "head": [30, 5]}
 SIZES = {name: int(np.prod(shape)) for name, shape in SHAPES.items()}
@@ -28,23 +29,22 @@ GROUPS = [["embedding", "weight", "bias", "gain"], ["head"]]
 BLOCK = 512
 
 LAYOUTS = {
-    "local": Layout.local(SIZES, GROUPS),
-    "flat-2": Layout.flat(SIZES, 2, GROUPS, alignment=64),
-    "flat-3": Layout.flat(SIZES, 3, GROUPS, alignment=64),
-    "sharded-2": Layout.sharded(SIZES, 2, GROUPS),
-    "sharded-4": Layout.sharded(SIZES, 4, GROUPS),
+    "local": local(SIZES, GROUPS),
+    "flat-2": flat(SIZES, 2, GROUPS, alignment=64),
+    "flat-3": flat(SIZES, 3, GROUPS, alignment=64),
+    "sharded-2": sharded(SIZES, 2, GROUPS),
+    "sharded-4": sharded(SIZES, 4, GROUPS),
 }
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for user in (module, load):
-        monkeypatch.setattr(user, "BLOCK", BLOCK)
+    monkeypatch.setattr(file_format, "CHECKSUM_BLOCK", BLOCK)
 
 
-def placements(layout: Layout) -> list[Placement]:
+def placements(layout: Slices) -> list[Placement]:
     return [
-        Placement(SHAPES, sizes, torch.from_numpy(np.delete(layout.slices(rank), 3, axis=1)))
+        Placement(SHAPES, sizes, torch.from_numpy(np.delete(layout.of_rank(rank), 3, axis=1)))
         for rank, sizes in enumerate(layout.sizes)
     ]
 
@@ -109,7 +109,7 @@ def test_every_rank_gets_its_elements_and_reads_little_more(source: str, to: str
     here, files = placements(LAYOUTS[to]), saved(tmp_path, placements(LAYOUTS[source]))
     for rank, placement in enumerate(here):
         opened = Files(tmp_path, files._manifest)
-        plan = make_plan(opened.placements(), here, rank)
+        plan = plan_reads(opened.placements(), here, rank)
         small = BLOCK * sum(map(len, opened.seen.values()))
         stored = [Stored(k, torch.zeros(size)) for k, size in enumerate(placement.sizes)]
         load._fill("theta", stored, plan, opened.of_rank)
@@ -129,7 +129,7 @@ def test_codes_with_scales_are_kept_or_encoded_again(codec: str, to: str, tmp_pa
     source, here = placements(LAYOUTS["flat-2"]), placements(LAYOUTS[to])
     files = saved(tmp_path, source, codec)
     for rank, placement in enumerate(here):
-        plan = make_plan(files.placements(), here, rank)
+        plan = plan_reads(files.placements(), here, rank)
         for k, size in enumerate(placement.sizes):
             codes, scales = encoded(torch.ones(size), codec)
             load._fill("theta", [Stored(k, codes, scales)], plan, files.of_rank)
@@ -152,5 +152,5 @@ def test_blocks_that_no_rank_needs_are_checked_too(tmp_path: Path) -> None:
     (tmp_path / "rank-00001.safetensors").write_bytes(content)
     again = Files(tmp_path, files._manifest)
     again.of_rank(0).tensor("theta.0")
-    with pytest.raises(module.Damaged, match="rank-00001"):
+    with pytest.raises(file_format.Damaged, match="rank-00001"):
         again.check_rest(ALONE)

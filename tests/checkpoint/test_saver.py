@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from avil_fast.checkpoint import pending, saver
-from avil_fast.checkpoint.files import Entry, Record, write
+from avil_fast.checkpoint.file_format import Record
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.inspect import inspect
 from avil_fast.checkpoint.manifest import Manifest
+from avil_fast.checkpoint.writing import Entry, write
 from avil_fast.engine.state import Snapshot
 from avil_fast.errors import AvilError
 from tests.checkpoint import runs

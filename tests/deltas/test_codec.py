@@ -15,6 +15,7 @@ from avil_fast.config import DeltasConfig, OptimizerConfig, load
 from avil_fast.deltas.bank import Bank
 from avil_fast.deltas.codec import CODECS, Codec
 from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.methods.data import TaskData
 from avil_fast.tasks.from_config import build
 
@@ -65,7 +66,7 @@ def digits() -> tuple[nn.Module, list[avil.Task]]:
 
 def trained(model: nn.Module, tasks: list[avil.Task]) -> tuple[LocalEngine, TaskData]:
     """An engine whose bank holds, in fp32, what some steps of every task made."""
-    engine = LocalEngine(copy.deepcopy(model), tasks, 0, OptimizerConfig(), DeltasConfig())
+    engine = LocalEngine(copy.deepcopy(model), tasks, 0, EngineSettings(OptimizerConfig(), DeltasConfig()))
     data = TaskData(tasks, load(None))
     engine.begin_round()
     for task in range(len(tasks)):

@@ -267,7 +267,7 @@ def test_memory_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.MonkeyPat
 )
 def test_the_kernels_tables_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """More windows than a cache of some entries would hold: later rounds find all that the first one made."""
-    from avil_fast.kernels.tables import kept
+    from avil_fast.kernels.tables import cache
 
     monkeypatch.setenv("AVIL_BACKEND", "triton")
     monkeypatch.setattr("avil_fast.deltas.windows.CHUNK", BLOCK)  # the interpreter is slow
@@ -275,17 +275,17 @@ def test_the_kernels_tables_are_made_once(monkeypatch: pytest.MonkeyPatch) -> No
     sizes = (windows * BLOCK,)
     bank = StreamedBank(1, sizes, CODECS["int8"], torch.device("cpu"), 1)
     base, theta, grad = [torch.zeros(sizes)], [torch.ones(sizes)], [torch.ones(sizes)]
-    kept.clear()
+    cache.clear()
     misses = []
     for _ in range(2):
         bank.capture_(0, theta, base)
         bank.weighted_sum_(theta, base, [1.0])
         bank.dots(grad)
         bank.gram()
-        misses.append(kept.misses)
+        misses.append(cache.misses)
     # capture_ and weighted_sum_ of the same θ and base share theirs; gram reads nothing but the staging buffers.
     assert misses == [2 * windows + 2] * 2
-    kept.clear()
+    cache.clear()
 
 
 def delayed(operation: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,10 +15,12 @@ from avil_fast.deltas.bank import Bank
 from avil_fast.deltas.base import DeltaBank
 from avil_fast.deltas.codec import CODECS, Codec
 from avil_fast.deltas.streamed import HostMemoryError, StreamedBank
-from avil_fast.engine import banks, partitioned
+from avil_fast.engine import banks, group
 from avil_fast.engine.banks import make_banks
+from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.parameters import Granularity
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.errors import AvilError
 from avil_fast.ops.encoding import CHUNK
 from tests.methods.models import CASES, Case
@@ -98,6 +100,7 @@ def test_another_error_is_none_of_these(place: str, monkeypatch: pytest.MonkeyPa
 def test_training_state_is_unharmed(which: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES["transformer"]()
     before = {name: p.detach().clone() for name, p in case.model.named_parameters()}
+    settings = EngineSettings(OptimizerConfig(), DeltasConfig(), scale_target_head=True)
     made: list[int] = []
 
     def fail(n: int, groups: list[list[int]], codec: Codec, device: torch.device, where: str) -> list[DeltaBank]:
@@ -106,9 +109,9 @@ def test_training_state_is_unharmed(which: int, error: BaseException, monkeypatc
             raise error
         return [Bank(n, sizes, codec, device) for sizes in groups]
 
-    monkeypatch.setattr(partitioned, "make_banks", fail)
+    monkeypatch.setattr(group, "make_banks", fail)
     with pytest.raises(type(error)):
-        LocalEngine(case.model, case.tasks(), 1, OptimizerConfig(), DeltasConfig(), scale_target_head=True)
+        LocalEngine(case.model, case.tasks(), 1, settings)
     assert len(made) == which + 1
     storages = {p.untyped_storage().data_ptr() for p in case.model.parameters()}
     assert len(storages) == len(before)
@@ -121,15 +124,10 @@ def run(
     case: Case, codec: str, granularity: Granularity
 ) -> tuple[list[float], list[float], list[list[float]], nn.Module]:
     """Two rounds: the norms, the last α gradient, the gram and the model."""
-    engine = LocalEngine(
-        copy.deepcopy(case.model),
-        case.tasks(),
-        1,
-        OptimizerConfig(),
-        DeltasConfig(dtype=codec),
-        scale_target_head=True,
-        granularity=granularity,
+    settings = EngineSettings(
+        OptimizerConfig(), DeltasConfig(dtype=codec), scale_target_head=True, granularity=granularity
     )
+    engine = LocalEngine(copy.deepcopy(case.model), case.tasks(), 1, settings)
     for _ in range(2):
         engine.begin_round()
         norms = []
@@ -139,7 +137,7 @@ def run(
                 engine.train_step(batch)
             norms.append(engine.end_task().delta_norm)
         engine.apply([0.5] * len(case.losses))
-        gradient, _ = engine.target_gradient(case.dev)
+        gradient = over_groups(engine.target_gradient(case.dev)[0])
         gram = engine.gram()
         engine.merge([0.3] * len(case.losses))
     return norms, gradient, gram, engine.model
@@ -154,7 +152,7 @@ def test_a_run_is_the_same_with_a_streamed_bank(
     resident = run(case, codec, granularity)
     monkeypatch.setattr(banks, "StreamedBank", partial(StreamedBank, window_bytes=1))
     monkeypatch.setattr(
-        partitioned,
+        group,
         "make_banks",
         lambda n, groups, codec, device, where: banks._streamed(n, groups, codec, device),
     )

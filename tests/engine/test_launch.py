@@ -118,7 +118,7 @@ import torch
 from torch import nn
 import avil_fast as avil
 from avil_fast import cli
-from avil_fast.engine.ranks import together
+from avil_fast.engine.process_group import joined_ranks
 
 where = sys.argv[1]
 
@@ -143,7 +143,7 @@ def loss(model, batch):
 
 
 def main():
-    with together(torch.device("cpu"), timeout=5 if where in ("hangs", "stopped") else 600) as ranks:
+    with joined_ranks(torch.device("cpu"), timeout=5 if where in ("hangs", "stopped") else 600) as ranks:
         target = "aux" if where == "differ" and ranks.rank == 1 else "main"
         data = Data()
         if where == "content":
@@ -333,8 +333,8 @@ def wait_for_training(folder: Path) -> None:
 LEAVING = """
 import atexit, os, time
 import torch
-from avil_fast.engine.ranks import together
-with together(torch.device("cpu")) as ranks:
+from avil_fast.engine.process_group import joined_ranks
+with joined_ranks(torch.device("cpu"), timeout=600) as ranks:
     ranks.max(0)
 if os.environ["RANK"] == "1":
     atexit.register(time.sleep, 2.5)  # called before this rank leaves the others

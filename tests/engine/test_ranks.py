@@ -19,6 +19,7 @@ from torch import Tensor
 
 from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.parameters import Granularity
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.methods import find
 from avil_fast.tasks.task import Task
 from tests.engine.ranks.cases import TARGET, Case, Encoder, model, repeated, rounds, tasks
@@ -175,8 +176,10 @@ def alone(optimizer: str, bf16: bool, scale_target_head: bool, granularity: Gran
 
 def local_engine(case: Case, network: Encoder, trained: list[Task] | None = None) -> LocalEngine:
     config, deltas = case.optimizer_config(), case.deltas_config()
-    options: dict[str, Any] = {"scale_target_head": case.scale_target_head, "granularity": case.granularity}
-    return LocalEngine(network, trained or tasks(), TARGET, config, deltas, **options)
+    settings = EngineSettings(
+        config, deltas, scale_target_head=case.scale_target_head, granularity=case.granularity
+    )
+    return LocalEngine(network, trained or tasks(), TARGET, settings)
 
 
 def flat(value: Any) -> Tensor:

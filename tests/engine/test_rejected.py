@@ -13,6 +13,7 @@ from avil_fast import Task
 from avil_fast.config import DeltasConfig, OptimizerConfig
 from avil_fast.engine import losses
 from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.settings import EngineSettings
 from tests.engine.ranks.nan import POISONS, poisoned
 from tests.methods.models import convolutional
 
@@ -31,7 +32,7 @@ def trained(poison: Callable[[Tensor, nn.Module], Tensor] | None, at: int, optim
     tasks = case.tasks()
     bad: list[Any] = []
     tasks[0] = Task("a", tasks[0].train, poisoned(tasks[0].loss, poison, bad), head=tasks[0].head)
-    engine = LocalEngine(case.model, tasks, 1, OptimizerConfig(**optimizer), DeltasConfig())
+    engine = LocalEngine(case.model, tasks, 1, EngineSettings(OptimizerConfig(**optimizer), DeltasConfig()))
     runs = []
     for round_ in range(2):
         engine.begin_round()
@@ -81,14 +82,14 @@ def test_what_is_in_a_row_goes_on_over_turns_and_ends_with_a_good_step() -> None
 
 
 def test_where_a_look_waits_for_the_device_it_is_taken_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "LOOK_EVERY", 3)
+    monkeypatch.setattr(losses, "SYNCHRONIZE_EVERY", 3)
     kept = losses.Losses(1, torch.device("cuda"))  # whose losses may lie anywhere
     found = []
     for _ in range(4):
         kept.add(0, torch.tensor(1.0), torch.tensor(True))
         found.append(kept.in_a_row[0])
     assert found == [0, 0, 3, 3]
-    kept.look()
+    kept.synchronize()
     assert kept.in_a_row == [4]
 
 

@@ -13,7 +13,7 @@ import torch
 from avil_fast import AvilError
 from avil_fast.config import TrainConfig
 from avil_fast.engine.factory import zero_of
-from avil_fast.engine.ranks import place, together
+from avil_fast.engine.process_group import joined_ranks, local_device
 from avil_fast.engine.zero import setup
 from avil_fast.engine.zero.config import read, resolve
 from avil_fast.launch import pick_device
@@ -132,7 +132,7 @@ def test_in_bf16_gradients_add_up_in_fp32_and_stage_1_is_stage_2() -> None:
 )
 def test_what_deepspeed_refuses_is_a_sentence(settings: dict[str, Any], named: str) -> None:
     pytest.importorskip("deepspeed")
-    with together(torch.device("cpu"), always=True):
+    with joined_ranks(torch.device("cpu"), timeout=600, always=True):
         setup.join(torch.device("cpu"))
         with pytest.raises(AvilError) as error:
             setup.check(resolve(settings, run_config(), 1, "zero.json").settings, "zero.json")
@@ -175,7 +175,7 @@ def test_more_ranks_than_gpus_are_refused_on_all(
     if size:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", size)
     with pytest.raises(AvilError, match="2 ranks were started on this machine, but it has 1 GPUs"):
-        place(torch.device("cuda"))
+        local_device(torch.device("cuda"))
 
 
 def test_missing_deepspeed_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

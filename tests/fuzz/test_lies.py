@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from avil_fast.checkpoint.files import Record
+from avil_fast.checkpoint.file_format import Record
 from avil_fast.checkpoint.inspect import inspect
 from avil_fast.checkpoint.manifest import Manifest
 from tests.checkpoint.runs import fit

@@ -88,7 +88,7 @@ def configurations(capability: int, aligned: bool = True) -> Iterator[tuple[Code
                     code(
                         "weighted_sum_", codec, config.warps, config.rows * 256, low=low, n=n, unroll=config.unroll
                     ),
-                    weighted_sum.kernel,
+                    weighted_sum.weighted_sum_kernel,
                     constants | {"N": n},
                     config.warps,
                 )
@@ -96,7 +96,7 @@ def configurations(capability: int, aligned: bool = True) -> Iterator[tuple[Code
             constants = common | named | {"ROWS": config.rows, "STAGES": config.stages}
             yield (
                 code("capture_", codec, config.warps, config.rows * 256, low=low, unroll=config.stages),
-                capture.kernel,
+                capture.capture_kernel,
                 constants,
                 config.warps,
             )
@@ -106,7 +106,7 @@ def configurations(capability: int, aligned: bool = True) -> Iterator[tuple[Code
                 constants |= {"ROWS": config.rows, "LANE": config.lane}
                 yield (
                     code("delta_dots", codec, config.warps, group * config.rows * 256, grad=grad, n=group),
-                    delta_dots.kernel,
+                    delta_dots.delta_dots_kernel,
                     constants,
                     config.warps,
                 )
@@ -115,12 +115,12 @@ def configurations(capability: int, aligned: bool = True) -> Iterator[tuple[Code
             constants |= {"STAGES": config.stages}
             yield (
                 code("delta_gram", codec, config.warps, side * config.width, n=side, unroll=config.stages),
-                delta_gram.kernel,
+                delta_gram.delta_gram_kernel,
                 constants,
                 config.warps,
             )
     constants = {"ROWS": reduce.ROWS, "WIDTH": reduce.WIDTH}
-    yield Code("reduce", "", None, None, 0, aligned, 0, 1, {}, {}, 0, 0), reduce.kernel, constants, 4
+    yield Code("reduce", "", None, None, 0, aligned, 0, 1, {}, {}, 0, 0), reduce.reduce_kernel, constants, 4
 
 
 def compiled(kernel: Any, constants: dict[str, Any], warps: int, capability: int) -> Any:

@@ -1,7 +1,5 @@
 """What a launch over many partitions reads on the device."""
 
-import sys
-
 import pytest
 import torch
 
@@ -16,14 +14,6 @@ def codes() -> list[torch.Tensor]:
     return [torch.zeros(2, size) for size in SIZES]
 
 
-@pytest.fixture(params=["extension", "no extension"])
-def extension(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    tables.kept.clear()
-    if request.param == "no extension":
-        monkeypatch.setitem(sys.modules, "avil_fast._C", None)
-
-
-@pytest.mark.usefixtures("extension")
 def test_chunks_cover_every_element_once(codes: list[torch.Tensor]) -> None:
     made = tables.tables(codes, [])
     seen = [torch.zeros(size, dtype=torch.int64) for size in SIZES]
@@ -33,6 +23,22 @@ def test_chunks_cover_every_element_once(codes: list[torch.Tensor]) -> None:
         seen[partition][start : start + length] += 1
     assert all(torch.all(count == 1) for count in seen)
     assert made.count == 1 + 1 + 1 + 2 + 4
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ((CHUNK + 1, 0, CHUNK), [[0, 0, CHUNK], [0, CHUNK, 1], [2, 0, CHUNK]]),
+        ((0, 5), [[1, 0, 5]]),
+        ((0, 0), []),
+        ((), []),
+    ],
+)
+def test_chunks_are_in_the_order_of_partitions(sizes: tuple[int, ...], expected: list[list[int]]) -> None:
+    table = tables.chunk_table(sizes)
+    assert table.dtype == torch.int64
+    assert table.shape == (len(expected), 3)
+    assert table.tolist() == expected
 
 
 def test_a_partition_s_row_holds_addresses_and_strides(codes: list[torch.Tensor]) -> None:
@@ -61,7 +67,7 @@ def capturing(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether a CUDA graph is being captured, for tensors on the CPU: a list to set."""
     state = [False]
     monkeypatch.setattr(tables, "_capturing", lambda device: state[0])
-    monkeypatch.setattr(tables, "kept", tables.Kept(limit=1))
+    monkeypatch.setattr(tables, "cache", tables.TableCache(limit=1))
     return state
 
 
@@ -73,12 +79,12 @@ def test_tables_that_a_graph_reads_are_never_dropped(codes: list[torch.Tensor], 
     for i in range(3):
         tables.tables([torch.zeros(1, 8 + i)], [])
     assert tables.tables(codes, []) is first
-    assert len(tables.kept) == 1  # besides the captured one
-    assert tables.kept.misses == 4
+    assert len(tables.cache) == 1  # besides the captured one
+    assert tables.cache.misses == 4
 
 
 def test_tables_are_not_made_during_a_capture(codes: list[torch.Tensor], capturing: list[bool]) -> None:
     capturing[0] = True
     with pytest.raises(RuntimeError, match="call it once before the capture"):
         tables.tables(codes, [])
-    assert len(tables.kept) == 0
+    assert len(tables.cache) == 0

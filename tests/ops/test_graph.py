@@ -31,7 +31,7 @@ def test_a_replay_does_what_a_call_does(codec: str, monkeypatch: pytest.MonkeyPa
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         results = run()
-    monkeypatch.setattr(tables.kept, "limit", 1)
+    monkeypatch.setattr(tables.cache, "limit", 1)
     tables.tables([torch.zeros(1, 8, device="cuda")], [])  # what the graph reads must outlive this
     change()
     graph.replay()

@@ -9,24 +9,22 @@ gradient shards before `step`, which then, with an optimizer that steps nothing,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from avil_fast.engine.base import TaskRun
 from avil_fast.engine.buffers import saved_buffers
-from avil_fast.engine.parameters import Granularity, assign, grouped, trainable
+from avil_fast.engine.parameters import assign, grouped, trainable
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.saved import SavedEngine
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.state import Placement, as_table
 from avil_fast.engine.zero import model_access, optimizer, setup, shards
 from avil_fast.engine.zero.config import ZeroConfig
 from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Batch, Task
-
-if TYPE_CHECKING:
-    from avil_fast.config import DeltasConfig, OptimizerConfig
 
 
 class Caller(nn.Module):
@@ -47,14 +45,10 @@ class ZeroEngine(SavedEngine):
         model: any module; under stage 3 also one that was made within `deepspeed.zero.Init`.
         tasks: at most 64.
         target: index of the target.
-        optimizer_config: the tasks' optimizer.
-        deltas: how the bank stores deltas.
+        settings: of the run.
+        ranks: this process among those that train together.
         device: of this rank.
-        ranks: all that train together.
         zero: DeepSpeed's settings.
-        scale_target_head: the target's head takes part in δ of the target, and so in α.
-        parts: pieces in which a rank takes its share of a training batch (gradient accumulation).
-        granularity: what has coefficients of its own: the model, or each layer.
 
     Raises:
         AvilError: DeepSpeed is missing or cannot train this model.
@@ -67,42 +61,37 @@ class ZeroEngine(SavedEngine):
         model: nn.Module,
         tasks: Sequence[Task],
         target: int,
-        optimizer_config: OptimizerConfig,
-        deltas: DeltasConfig,
-        device: torch.device,
+        settings: EngineSettings,
         ranks: Ranks,
+        device: torch.device,
         zero: ZeroConfig,
-        *,
-        scale_target_head: bool = False,
-        parts: int = 1,
-        granularity: Granularity = "model",
     ) -> None:
         deepspeed = setup.join(device)
-        super().__init__(model, tasks, target, device, ranks, parts)
+        super().__init__(model, tasks, target, settings, ranks, device)
         shared, heads = assign(model, tasks)
         _require_one_dtype([*shared, *(p for head in heads for p in head)])
         self.name = f"ZeRO {zero.stage}"
-        self._lr = optimizer_config.lr
+        self._lr = settings.optimizer.lr
         self._came_whole = not any(model_access.is_partitioned(parameter) for parameter in model.parameters())
         self._attributes = model_access.attributes(model)
-        layers = grouped(model, shared, granularity)
+        layers = grouped(model, shared, settings.granularity)
         self.groups = {name: sum(map(model_access.numel, own)) for name, own in layers.items()}
         groups: list[optimizer.Group] = [{"params": own, "task": None} for own in layers.values()]
         groups += [{"params": head, "task": i} for i, head in enumerate(heads) if head]
         base = None
-        if optimizer_config.backend == "deepspeed":
+        if settings.optimizer.backend == "deepspeed":
             base = setup.deepspeed_adam(zero.offload or device.type == "cpu")
-        self._client = optimizer.make(groups, optimizer_config, base)
+        self._client = optimizer.make(groups, settings.optimizer, base)
         setup.check(zero.settings, zero.name)
         elements = sum(model_access.numel(p) for group in groups for p in group["params"])
-        settings = zero.with_buckets(elements)
+        config = zero.with_buckets(elements)
         self._zero, *_ = deepspeed.initialize(
-            model=Caller(model), optimizer=self._client, config=settings, dist_init_required=False
+            model=Caller(model), optimizer=self._client, config=config, dist_init_required=False
         )
         self._partitions = shards.partitions_of(self._zero, zero.stage)
         owners = [group["task"] for group in groups]
         scaled_head: list[shards.ZeroShard] = []
-        if scale_target_head and target in owners:
+        if settings.scale_target_head and target in owners:
             scaled_head = self._partitions.of_group(owners.index(target))
         of_groups = [(owner, self._partitions.of_group(group)) for group, owner in enumerate(owners)]
         self._all = [shard for _, shards in of_groups for shard in shards]
@@ -110,7 +99,7 @@ class ZeroEngine(SavedEngine):
         self._gradient_pending = False
         # Where DeepSpeed would hold the sum of gradients and the next one at a time.
         self._dots_of_each = zero.stage == 2 and not zero.offload
-        self._make_groups([shards for owner, shards in of_groups if owner is None], scaled_head, deltas)
+        self._make_groups([shards for owner, shards in of_groups if owner is None], scaled_head, settings.deltas)
 
     def begin_task(self, task: int, seed: int) -> None:
         super().begin_task(task, seed)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from avil_fast.engine.optimizer import new_moments, of_torch
+from avil_fast.engine.optimizer import new_moments, torch_optimizer
 
 if TYPE_CHECKING:
     from avil_fast.config import OptimizerConfig
@@ -131,7 +131,7 @@ def make(
     Args:
         deepspeed_base: FusedAdam or DeepSpeedCPUAdam, in place of torch's Adam and AdamW.
     """
-    base, options = of_torch(config)
+    base, options = torch_optimizer(config)
     if deepspeed_base is not None and config.name != "sgd":
         base = deepspeed_base
         del options["fused"]

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import avil_fast as avil
 from avil_fast.config import DeltasConfig, OptimizerConfig
-from avil_fast.engine.base import Engine
+from avil_fast.engine.base import Engine, over_groups
 from avil_fast.engine.parameters import Granularity
 
 NAMES = ("a", "t", "b")
@@ -116,7 +116,7 @@ def rounds(engine: Engine, count: int = 2, look: Callable[[], object] = lambda: 
         alpha = torch.tensor([1.0, 0.7, 0.4], dtype=torch.float64).repeat(len(engine.groups), 1)
         for _ in range(3):
             engine.apply(alpha.tolist())
-            gradient, loss = engine.target_gradients(engine.tasks[TARGET].dev)
+            gradient, loss = engine.target_gradient(engine.tasks[TARGET].dev)
             found["gradients"].append(gradient)
             found["losses"].append(loss)
             alpha -= 0.3 * torch.tensor(gradient, dtype=torch.float64)
@@ -164,4 +164,4 @@ def repeated(engine: Engine) -> list[list[float]]:
     """The α gradient on a dev set of one batch, and of that batch many times over: the mean is the same."""
     one_step_each(engine)
     dev = engine.tasks[TARGET].dev[:1]
-    return [engine.target_gradient(dev * times)[0] for times in (1, 600)]
+    return [over_groups(engine.target_gradient(dev * times)[0]) for times in (1, 600)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from avil_fast import Task
-from avil_fast.engine.base import Engine
+from avil_fast.engine.base import Engine, over_groups
 from avil_fast.engine.ranks import Ranks
 from tests.engine.ranks.cases import TARGET, Case, one_step_each, tasks, theta
 from tests.engine.ranks.worker import engine_of
@@ -56,7 +56,7 @@ def after_nan(engine: Engine) -> dict[str, Tensor]:
     one_step_each(engine)
     engine.tasks[TARGET] = with_nan(engine.tasks[TARGET], 0)
     gradient, loss = engine.target_gradient(engine.tasks[TARGET].dev)
-    assert all(value != value for value in (*gradient, loss))
+    assert all(value != value for value in (*over_groups(gradient), loss))
     engine.apply([1.0, 0.7, 0.4])
     return theta(engine)
 

@@ -13,7 +13,9 @@ from deepspeed.utils import safe_get_full_fp32_param
 
 from avil_fast.config import OptimizerConfig, TrainConfig
 from avil_fast.engine.data_parallel import DataParallelEngine
-from avil_fast.engine.ranks import Ranks, place, together
+from avil_fast.engine.process_group import joined_ranks, local_device
+from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.zero.config import resolve
 from avil_fast.engine.zero.engine import ZeroEngine
 from avil_fast.engine.zero.model_access import whole
@@ -34,18 +36,17 @@ def engine_of(
     network, trained = network or model(), trained or tasks()
     optimizer, deltas = optimizer or case.optimizer_config(), case.deltas_config()
     target = next(i for i, task in enumerate(trained) if task.dev is not None)
-    options: dict[str, Any] = {"scale_target_head": case.scale_target_head, "parts": case.parts}
-    options["granularity"] = case.granularity
+    settings = EngineSettings(optimizer, deltas, case.scale_target_head, case.parts, case.granularity)
     if case.stage == 0:
         if case.bf16:
             network = network.bfloat16()
-        return DataParallelEngine(network, trained, target, optimizer, deltas, ranks=ranks, **options)
+        return DataParallelEngine(network, trained, target, settings, ranks)
     # Buckets of the usual size would take 2 GB each, and the NaNs in them minutes.
     zero_optimization = {"stage": case.stage, "reduce_bucket_size": 10_000} | case.zero
-    settings = {"zero_optimization": zero_optimization} | case.settings
+    of_file = {"zero_optimization": zero_optimization} | case.settings
     run = TrainConfig(optimizer=optimizer, gradient_accumulation_steps=case.parts)
-    zero = resolve(settings, run, ranks.size)
-    return ZeroEngine(network, trained, target, optimizer, deltas, CPU, ranks, zero, **options)
+    zero = resolve(of_file, run, ranks.size)
+    return ZeroEngine(network, trained, target, settings, ranks, CPU, zero)
 
 
 def is_cast(engine: Any) -> bool:
@@ -91,7 +92,7 @@ def main(jobs: Path, out: Path, device: torch.device) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
     cases: dict[str, Any] = pickle.loads(jobs.read_bytes())
-    with together(place(device), always=True) as ranks:
+    with joined_ranks(local_device(device), timeout=600, always=True) as ranks:
         for name, case in cases.items():
             found = case(ranks) if callable(case) else run(case, ranks)
             (out / f"{name}.{ranks.rank}").write_bytes(pickle.dumps(found))

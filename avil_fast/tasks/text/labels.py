@@ -52,8 +52,8 @@ def class_number(table: SourceTable, row: int, column: str, value: Any, number: 
     """The number of a row's class.
 
     Args:
-        value: that stands in the row.
-        number: by name of the class.
+        value: what the row has in the column, by name if the column holds numbers of classes.
+        number: numbers of the classes, by name.
 
     Raises:
         AvilError: there is no such class; names file and line.

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from avil_fast.errors import AvilError
 from avil_fast.verbs.arguments import AsJson, completions, show
+
+if TYPE_CHECKING:
+    from avil_fast.comparing.comparison import Comparison
+    from avil_fast.comparing.configs import Compared
+    from avil_fast.console import Console
 
 
 def compare(
@@ -47,7 +52,7 @@ def compare(
         if as_json:
             show({"runs": {name: run.summary for name, run in found.runs.items()}, "report": str(found.report)})
         else:
-            Console().compared(found)
+            _print_runs(Console(), found)
         return
     from avil_fast.comparing import over_seeds as of_methods
     from avil_fast.comparing.entrants import parse
@@ -62,4 +67,32 @@ def compare(
     if as_json:
         show(compared.as_json() | {"page": str(compared.page)})
     else:
-        Console().methods(compared)
+        _print_methods(Console(), compared)
+
+
+def _print_runs(console: Console, compared: Compared) -> None:
+    """Runs side by side."""
+    from avil_fast.console import figures
+
+    rows = []
+    for name, run in compared.runs.items():
+        summary = run.summary
+        steps = str(sum(summary["steps"].values()))
+        values = figures(summary, summary["metric"], [summary])
+        rows.append([name, summary["method"], *values, steps, f"{summary['seconds']:.1f}"])
+    console.table(["run", "method", "test", "dev", "steps", "seconds"], rows, left=["run", "method"])
+    console.say(f"report: {compared.report}")
+
+
+def _print_methods(console: Console, comparison: Comparison) -> None:
+    """Methods side by side."""
+    from avil_fast.comparing.page import budgets, results
+
+    for table in (results(comparison), budgets(comparison)):
+        console.table(table.head, table.rows, left=["method", "against"])
+    console.say(
+        f"p: paired t-test over {len(comparison.seeds)} seeds against the best other method, corrected (Holm)"
+        if len(comparison.seeds) > 1
+        else "one seed tells little; give --seeds 5 or more"
+    )
+    console.say(f"page: {comparison.page}")

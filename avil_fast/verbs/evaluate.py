@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from avil_fast.verbs.arguments import AsJson, RunArgument, show
+
+if TYPE_CHECKING:
+    from avil_fast.console import Console
+    from avil_fast.evaluating import Evaluated
 
 
 def evaluate(
@@ -33,4 +37,19 @@ def evaluate(
     if as_json:
         show(found.as_json())
     else:
-        Console().evaluated(found)
+        _print(Console(), found)
+
+
+def _print(console: Console, evaluated: Evaluated) -> None:
+    """A run's model, measured again, beside what the run itself found."""
+    from avil_fast.report.formatting import number
+    from avil_fast.report.headline_metric import shown
+
+    metric, summary = evaluated.metric, evaluated.run.summary
+    rows = []
+    for split, measured in evaluated.splits.items():
+        again = [shown(measured.metric, metric, [summary])] if metric else []
+        before = shown(summary[f"{split}_{'metric' if metric else 'loss'}"], metric, [summary])
+        rows.append([split, number(measured.loss), *again, before])
+    head = ["split", "loss", *([metric["name"]] if metric else []), "the run's own"]
+    console.table(head, rows, left=["split"], title=f"target {summary['target']}")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.filesize import decimal
 
 from avil_fast.errors import AvilError
 from avil_fast.verbs.arguments import AsJson, show
+
+if TYPE_CHECKING:
+    from avil_fast.checkpoint.inspect import Inspection
+    from avil_fast.console import Console
 
 WHAT_NEXT = "go on from another checkpoint with --resume auto"
 
@@ -35,6 +40,29 @@ def inspect(
     if as_json:
         show({"checkpoint": str(path)} | found.as_json())
     else:
-        Console().checkpoint(path, found, check)
+        _print(Console(), path, found, check)
     if found.damage:
         raise AvilError(f"{', '.join(found.damage)}; {WHAT_NEXT}")
+
+
+def _print(console: Console, path: Path, inspection: Inspection, checked: bool) -> None:
+    """What a checkpoint is."""
+    from avil_fast.progress import in_words
+
+    manifest, config = inspection.manifest, inspection.manifest.config
+    tasks = ", ".join(task["name"] for task in manifest.tasks if task["name"] != config["target"])
+    ranks = "1 process" if manifest.ranks == 1 else f"{manifest.ranks} ranks"
+    parts = sorted(inspection.parts.items(), key=lambda part: -part[1])
+    sizes = [decimal(inspection.nbytes), *(f"{decimal(nbytes)} {part}" for part, nbytes in parts)]
+    whole = "yes" if checked else "sizes are right; contents were not checked"
+    console.say(str(path))
+    console.facts(
+        {
+            "run": f"{config['method']} for {config['target']}, with {tasks or 'no auxiliary'}",
+            "saved": f"{manifest.saved} by avil_fast {manifest.version}",
+            "where": f"{in_words(manifest.where)}, of {config['rounds']} rounds",
+            "trained by": f"{ranks}, {manifest.engine}",
+            "size": "\n".join(sizes),
+            "whole": "no" if inspection.damage else whole,
+        }
+    )

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from avil_fast.api import fit
     from avil_fast.errors import AvilError, Stopped
+    from avil_fast.run.training import Result
     from avil_fast.tasks.task import Task
     from avil_fast.trainer.trainer import AvilTrainer
-    from avil_fast.training import Result
 
 __all__ = ["AvilError", "AvilTrainer", "Result", "Stopped", "Task", "fit"]
 
 _HOMES = {
     "AvilError": "avil_fast.errors",
     "AvilTrainer": "avil_fast.trainer.trainer",
-    "Result": "avil_fast.training",
+    "Result": "avil_fast.run.training",
     "Stopped": "avil_fast.errors",
     "Task": "avil_fast.tasks.task",
     "fit": "avil_fast.api",

@@ -10,8 +10,8 @@ from torch import nn
 
 from avil_fast.checkpoint.resume import as_resume
 from avil_fast.config import from_dotted
+from avil_fast.run.training import Result, train
 from avil_fast.tasks.task import Task
-from avil_fast.training import Result, train
 
 __all__ = ["Result", "Task", "fit"]
 

@@ -20,7 +20,7 @@ from avil_fast.report.formatting import rejected
 from avil_fast.report.headline_metric import SEEN, held_out, shown
 
 if TYPE_CHECKING:
-    from avil_fast.training import Result
+    from avil_fast.run.training import Result
 
 
 class Console:

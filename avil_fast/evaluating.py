@@ -17,11 +17,11 @@ from avil_fast.engine.base import Evaluation
 from avil_fast.engine.evaluation import Evaluator
 from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError
-from avil_fast.launch import pick_device
 from avil_fast.report.folder import CONFIG, MODEL
 from avil_fast.report.run import FinishedRun, read
 from avil_fast.report.summary import metric_of
 from avil_fast.report.weights import read_weights
+from avil_fast.run.launch import pick_device
 from avil_fast.tasks.batch_sharding import ALL, to_device
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.loading import in_order

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 
 from avil_fast.config import TrainConfig, from_dotted, from_settings
 from avil_fast.errors import AvilError, reason
+from avil_fast.files.replacing import replace_folder
 from avil_fast.model_copies import CARD, copy_model, copy_vectors
 from avil_fast.names import is_plain
-from avil_fast.replacing import replace_folder
 from avil_fast.report.card import MARK, render
 from avil_fast.report.exported_run import ExportedRun
 from avil_fast.report.folder import CONFIG, METRICS, MODEL, SUMMARY

@@ -10,10 +10,10 @@ from typing import Any
 
 from safetensors import safe_open
 
+from avil_fast.files.yaml_text import to_yaml
 from avil_fast.report.folder import MODEL
 from avil_fast.report.redaction import without_folders
 from avil_fast.report.vectors import BASE, FOLDER, TASKS
-from avil_fast.yaml_text import to_yaml
 
 CARD, MERGE = "README.md", "merge.yaml"
 

@@ -24,10 +24,10 @@ from avil_fast.engine.base import Engine
 from avil_fast.engine.factory import make_engine, zero_of
 from avil_fast.engine.process_group import joined_ranks
 from avil_fast.engine.ranks import Ranks
-from avil_fast.launch import start_zero
 from avil_fast.methods.data import TaskData
 from avil_fast.planning.describe import planned_run
 from avil_fast.planning.memory import PASSES, parts
+from avil_fast.run.launch import start_zero
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.shapes.base import Pass
 from avil_fast.tasks.task import Task

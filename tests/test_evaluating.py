@@ -11,7 +11,7 @@ import yaml
 
 from avil_fast.errors import AvilError
 from avil_fast.evaluating import evaluate
-from avil_fast.launch import train
+from avil_fast.run.launch import train
 from tests.tasks import made_up
 
 

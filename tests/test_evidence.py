@@ -9,9 +9,9 @@ import torch
 import yaml
 from torch import nn
 
-from avil_fast import training
 from avil_fast.comparing.entrants import parse
 from avil_fast.config import load
+from avil_fast.run import training
 from benchmarks.evidence.__main__ import METHODS, RESULTS, SETTINGS
 from benchmarks.evidence.domains import DOMAINS, Domains, build
 from benchmarks.evidence.earlier import beside

@@ -20,11 +20,12 @@ import transformers
 import yaml
 from torch import Tensor
 
-from avil_fast import exporting, launch, training
+from avil_fast import exporting
 from avil_fast.config import Config, from_settings
 from avil_fast.errors import AvilError
 from avil_fast.exporting import export
 from avil_fast.report import vectors
+from avil_fast.run import launch, training
 from avil_fast.tasks.from_config import build
 from tests.checkpoint import runs as made_runs
 from tests.report.test_folder import TINY

@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from avil_fast.checkpoint.file_format import Damaged, Record
 from avil_fast.errors import reason
+from avil_fast.files.replacing import write_whole
 from avil_fast.names import is_plain
-from avil_fast.replacing import write_whole
 
 NAME = "manifest.json"
 

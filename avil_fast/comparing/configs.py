@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avil_fast import launch
 from avil_fast.comparing.finished import is_done
 from avil_fast.config import load
 from avil_fast.errors import AvilError
@@ -14,6 +13,7 @@ from avil_fast.names import repeated
 from avil_fast.report.folder import REPORT
 from avil_fast.report.run import FinishedRun, read
 from avil_fast.report.write import write
+from avil_fast.run import launch
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from avil_fast.errors import AvilError, Diverged
 from avil_fast.report.folder import SUMMARY
 
 PRELOAD = (
-    "avil_fast.launch",
+    "avil_fast.run.launch",
     "avil_fast.tasks.digits",
     "sklearn.datasets",
     "avil_fast.report.page",
@@ -48,7 +48,7 @@ class FromFile:
         return load(self.path, overrides)
 
     def train(self, overrides: Sequence[str]) -> None:
-        from avil_fast import launch
+        from avil_fast.run import launch
 
         launch.train(self.path, overrides, resume="auto", quiet=True)
 

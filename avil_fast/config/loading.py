@@ -19,7 +19,7 @@ from avil_fast.config.run import Config
 from avil_fast.config.settings import assign, is_known, known_names, merge
 from avil_fast.config.train import TrainConfig
 from avil_fast.errors import AvilError, reason
-from avil_fast.yaml_text import NoYaml, parse, to_yaml
+from avil_fast.files.yaml_text import NoYaml, parse, to_yaml
 
 AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
 

@@ -12,12 +12,12 @@ import jinja2
 from avil_fast.config import Config
 from avil_fast.config.model import CausalLMConfig
 from avil_fast.config.text_tasks import TextTasksConfig
+from avil_fast.files.yaml_text import to_yaml
 from avil_fast.report.exported_run import ExportedRun
 from avil_fast.report.formatting import NONE, number
 from avil_fast.report.front_matter import front_matter, title
 from avil_fast.report.headline_metric import SEEN, held_out, shown
 from avil_fast.report.redaction import hidden, plain
-from avil_fast.yaml_text import to_yaml
 
 MARK = "<!-- Written by avil-fast export. -->"
 """By which an export knows an earlier one."""

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from avil_fast.checkpoint.folder import CHECKPOINTS, has_any
 from avil_fast.errors import AvilError, reason
-from avil_fast.folder_lock import FolderLock
-from avil_fast.replacing import write_whole
+from avil_fast.files.lock import FolderLock
+from avil_fast.files.replacing import write_whole
 from avil_fast.report.weights import write_weights
 from avil_fast.tasks.model_format import ModelFormat
 

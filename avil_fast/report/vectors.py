@@ -20,7 +20,7 @@ from torch import Tensor
 
 from avil_fast.engine.base import Engine
 from avil_fast.errors import reason
-from avil_fast.replacing import replace_folder
+from avil_fast.files.replacing import replace_folder
 from avil_fast.report.weights import write_weights
 from avil_fast.tasks.model_format import ModelFormat, Named
 

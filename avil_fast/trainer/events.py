@@ -13,9 +13,9 @@ from avil_fast.config import TrainConfig
 from avil_fast.methods import find
 from avil_fast.methods.data import TaskData
 from avil_fast.methods.finetune import finetune_data
-from avil_fast.metric_loggers import scalars
 from avil_fast.observer import Observer, Rows
 from avil_fast.randomness import derive_seed, isolated
+from avil_fast.run.metric_loggers import scalars
 from avil_fast.tasks.task import Task
 
 STATE = "trainer_state.json"

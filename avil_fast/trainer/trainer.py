@@ -13,6 +13,8 @@ from transformers import EvalPrediction, Trainer, TrainerCallback
 
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
+from avil_fast.run.training import Result
+from avil_fast.run.training import train as train_tasks
 from avil_fast.tasks.task import Batch, Task
 from avil_fast.trainer.datasets import IndexedDataset, label_counts, require_datasets
 from avil_fast.trainer.events import Events
@@ -24,8 +26,6 @@ from avil_fast.trainer.settings import (
     require_supported,
     resume_of,
 )
-from avil_fast.training import Result
-from avil_fast.training import train as train_tasks
 
 
 class AvilTrainer(Trainer):  # type: ignore[misc]  # transformers is not type-checked

@@ -31,8 +31,8 @@ def train(
 
     Example: avil-fast train configs/digits.yaml rounds=10
     """
-    from avil_fast import launch
     from avil_fast.checkpoint.resume import as_resume
+    from avil_fast.run import launch
 
     path, overrides = split(arguments)
     if resume == "auto" and _is_finished(path, overrides, as_json):

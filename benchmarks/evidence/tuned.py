@@ -18,8 +18,8 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 import avil_fast as avil
-from avil_fast import training
 from avil_fast.randomness import derive_seed
+from avil_fast.run import training
 from benchmarks.evidence.domains import DOMAINS, Domains, encoder
 
 TOKENS = 32

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from avil_fast import launch
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.saver import Saver
 from avil_fast.errors import AvilError, Stopped
 from avil_fast.methods import loop
 from avil_fast.methods.single import Single
+from avil_fast.run import launch
 
 SMALL = [
     "rounds=2",

@@ -81,7 +81,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypa
             if where["round"] == 2:
                 release.set()
 
-    monkeypatch.setattr("avil_fast.checkpointed_run.Saver", Watched)
+    monkeypatch.setattr("avil_fast.run.checkpointed.Saver", Watched)
     fit(tmp_path / "run", **{"checkpoints.minutes": 0, "checkpoints.keep": 1000})
     first = Manifest.read(checkpoints(tmp_path / "run")[0])
     assert first.where == {"round": 1, "phase": "training", "turn": 0, "task": "a", "step": 1}
@@ -119,7 +119,7 @@ def test_a_best_model_is_written_as_it_was_though_better_ones_come_meanwhile(
                 release.set()
 
     monkeypatch.setattr(pending, "write", slowly)
-    monkeypatch.setattr("avil_fast.checkpointed_run.Saver", Watching)
+    monkeypatch.setattr("avil_fast.run.checkpointed.Saver", Watching)
     fit(tmp_path / "run", **{"checkpoints.minutes": 0, "keep": "last", "rounds": 5})
     assert len(before) == len(after) > 0
     assert all(map(torch.equal, before, after))
@@ -266,7 +266,7 @@ def test_a_best_model_that_is_no_longer_the_best_is_not_kept(tmp_path: Path) -> 
             alive.append(sum(one() is not None for one in seen))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("avil_fast.checkpointed_run.Saver", Watching)
+        patch.setattr("avil_fast.run.checkpointed.Saver", Watching)
         settings = {"checkpoints.minutes": 0, "checkpoints.background": False, "keep": "last", "rounds": 4}
         fit(tmp_path / "run", **settings)
     assert len(seen) >= 4

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from avil_fast.engine.ranks import Ranks
-from avil_fast.launch import train
+from avil_fast.run.launch import train
 from tests.engine.ranks.cases import Case
 from tests.engine.ranks.launch import free_port, on_ranks
 from tests.engine.ranks.resume import EVERY_POINT, fit, points

@@ -16,7 +16,7 @@ from avil_fast.engine.factory import zero_of
 from avil_fast.engine.process_group import joined_ranks, local_device
 from avil_fast.engine.zero import setup
 from avil_fast.engine.zero.config import read, resolve
-from avil_fast.launch import pick_device
+from avil_fast.run.launch import pick_device
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

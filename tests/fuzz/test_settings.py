@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avil_fast.config import Config, dump, from_settings
-from avil_fast.run_storage import require_free
+from avil_fast.run.storage import require_free
 from tests.fuzz.conftest import Cases
 from tests.fuzz.ending import contents, ends, require_sentence
 from tests.fuzz.settings_values import Settings

@@ -19,14 +19,12 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import avil_fast as avil
-from avil_fast import training
 from avil_fast.config import AlphaConfig, from_dotted, load
 from avil_fast.engine.base import Evaluation
 from avil_fast.engine.factory import make_engine
 from avil_fast.engine.parameters import flatten
 from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError, Diverged
-from avil_fast.launch import baseline_methods, baseline_of
 from avil_fast.methods import METHODS, find
 from avil_fast.methods.base import Method
 from avil_fast.methods.data import TaskData
@@ -36,7 +34,9 @@ from avil_fast.methods.tartan import steps
 from avil_fast.methods.turn import Hooks, RoundProgress
 from avil_fast.observer import Observer
 from avil_fast.randomness import derive_seed, seeded
-from avil_fast.run_storage import RunStorage
+from avil_fast.run import training
+from avil_fast.run.launch import baseline_methods, baseline_of
+from avil_fast.run.storage import RunStorage
 from avil_fast.tasks.batches import Batches
 from avil_fast.tasks.train_and_dev import joined
 from tests.methods.models import CASES, LAYERS, NAMES, Case, in_float64
@@ -701,8 +701,8 @@ def test_rounds_are_logged_without_a_folder_but_not_those_of_baselines(monkeypat
         def close(self) -> None:
             logged.append(-1)
 
-    monkeypatch.setattr("avil_fast.metric_loggers.WandB", Logger)
-    monkeypatch.setattr("avil_fast.metric_loggers._has", lambda package: True)
+    monkeypatch.setattr("avil_fast.run.metric_loggers.WandB", Logger)
+    monkeypatch.setattr("avil_fast.run.metric_loggers._has", lambda package: True)
     case = CASES["linear"]()
     options = {"rounds": 2, "steps_per_task": 1, "log.wandb": "mine"}
     fit(case, case.tasks(), **options)

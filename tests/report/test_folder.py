@@ -14,10 +14,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from avil_fast import launch, training
 from avil_fast.config import load
 from avil_fast.errors import AvilError
 from avil_fast.report.folder import RunFolder
+from avil_fast.run import launch, training
 from avil_fast.tasks.from_config import build
 
 TINY = [

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from avil_fast import training
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
 from avil_fast.report import live as module
 from avil_fast.report.live import Live
 from avil_fast.report.summary import provisional_summary
+from avil_fast.run import training
 from tests.methods.models import linear
 from tests.report.test_page import Reader, make
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from avil_fast.config.text_tasks import SplitFiles, SplitNames, TextTaskConfig
 from avil_fast.errors import AvilError, reason
+from avil_fast.files.yaml_text import NoYaml, parse
 from avil_fast.tasks.text import text_files
 from avil_fast.tasks.text.model_path import HUB
 from avil_fast.tasks.text.packages import quiet_datasets, require
 from avil_fast.tasks.text.tables import SourceTable
-from avil_fast.yaml_text import NoYaml, parse
 
 KINDS = (".csv", ".tsv", *text_files.JSON_LINES, ".parquet")
 NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}

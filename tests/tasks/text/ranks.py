@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from avil_fast import launch
+from avil_fast.run import launch
 
 ZERO: dict[str, dict[str, Any]] = {
     "zero2": {"zero_optimization": {"stage": 2}},

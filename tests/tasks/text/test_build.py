@@ -13,11 +13,11 @@ import torch
 import transformers
 from torch import Tensor
 
-from avil_fast import training
 from avil_fast.config import Config, from_settings
 from avil_fast.engine.ranks import Ranks
 from avil_fast.errors import AvilError
-from avil_fast.run_checks import check_run
+from avil_fast.run import training
+from avil_fast.run.checks import check_run
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.text.heads import SharedBody
 from tests.speed import slow_but

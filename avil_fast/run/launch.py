@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from avil_fast import training
 from avil_fast.checkpoint.resume import Resume
 from avil_fast.config import Config, load
 from avil_fast.console import Console
@@ -25,8 +24,9 @@ from avil_fast.observer import Observers
 from avil_fast.progress import JsonLines
 from avil_fast.report.live import Live
 from avil_fast.report.summary import metric_of
-from avil_fast.run_checks import check_run, require_packages
-from avil_fast.run_storage import RunStorage, open_storage, require_free
+from avil_fast.run import training
+from avil_fast.run.checks import check_run, require_packages
+from avil_fast.run.storage import RunStorage, open_storage, require_free
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.task import Task
 

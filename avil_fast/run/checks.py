@@ -11,9 +11,9 @@ from avil_fast.engine.factory import zero_of
 from avil_fast.engine.ranks import ALONE, Ranks
 from avil_fast.errors import AvilError
 from avil_fast.methods import find
-from avil_fast.metric_loggers import require_loggers
 from avil_fast.names import repeated
 from avil_fast.ops.checks import MAX_TASKS
+from avil_fast.run.metric_loggers import require_loggers
 from avil_fast.tasks.data_fingerprint import fingerprint
 from avil_fast.tasks.data_kinds import about_data, length_of, require_data
 from avil_fast.tasks.task import Task

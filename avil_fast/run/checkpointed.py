@@ -16,7 +16,7 @@ from avil_fast.methods.loop import TrainingRun
 from avil_fast.methods.turn import Hooks
 from avil_fast.observer import Observer
 from avil_fast.report.vectors import TaskVectors
-from avil_fast.run_storage import RunStorage
+from avil_fast.run.storage import RunStorage
 from avil_fast.tasks.data_kinds import about_data
 from avil_fast.tasks.model_format import ModelFormat
 from avil_fast.tasks.task import Task

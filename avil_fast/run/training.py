@@ -15,7 +15,6 @@ from torch import nn
 
 from avil_fast.checkpoint.resume import Resume
 from avil_fast.checkpoint.stop import Stop, noting
-from avil_fast.checkpointed_run import CheckpointedRun
 from avil_fast.config import TrainConfig, dump
 from avil_fast.engine.base import Engine
 from avil_fast.engine.factory import make_engine
@@ -24,14 +23,15 @@ from avil_fast.engine.process_group import joined_ranks
 from avil_fast.engine.ranks import Ranks
 from avil_fast.errors import Stopped
 from avil_fast.methods import find
-from avil_fast.metric_loggers import loggers
 from avil_fast.observer import Observer, Observers
 from avil_fast.randomness import derive_seed, isolated
 from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
 from avil_fast.report.summary import final_summary, peak_bytes
-from avil_fast.run_checks import check_run
-from avil_fast.run_storage import RunStorage, open_storage, require_free
+from avil_fast.run.checkpointed import CheckpointedRun
+from avil_fast.run.checks import check_run
+from avil_fast.run.metric_loggers import loggers
+from avil_fast.run.storage import RunStorage, open_storage, require_free
 from avil_fast.tasks.model_format import ModelFormat
 from avil_fast.tasks.task import Task
 

@@ -1,0 +1,1 @@
+"""What is done with files and their text, whatever they hold."""

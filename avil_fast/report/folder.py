@@ -131,7 +131,17 @@ class RunFolder:
                 parent.rmdir()
 
     def write_config(self, text: str) -> None:
-        write_whole(self.path / CONFIG, text)
+        """Write the settings, by which a folder is known to be a run's.
+
+        Raises:
+            AvilError: the folder cannot be written.
+        """
+        try:
+            write_whole(self.path / CONFIG, text)
+        except OSError as error:
+            raise AvilError(
+                f"output_dir {str(self.path)!r} cannot be written: {reason(error)}; set another one, or make room"
+            ) from error
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add a round's line; a reader never sees half of one. Where the disk is full, a later call adds it."""
@@ -156,8 +166,8 @@ class RunFolder:
         Raises:
             AvilError: the disk is full, or the like.
         """
+        self.write_config(config)
         try:
-            self.write_config(config)
             self.write_metrics(rows)
             (self.path / SUMMARY).unlink(missing_ok=True)
         except OSError as error:

@@ -15,9 +15,12 @@ import safetensors.torch
 import torch
 
 from avil_fast.config import load
+from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError
+from avil_fast.report import folder as report_folder
 from avil_fast.report.folder import RunFolder
 from avil_fast.run import launch, training
+from avil_fast.run.storage import open_storage
 from avil_fast.tasks.from_config import build
 
 TINY = [
@@ -217,6 +220,26 @@ def test_what_failed_after_a_checkpoint_stays_even_if_that_is_not_whole(tmp_path
     with pytest.raises(AvilError, match="in the middle"):
         fail()
     assert (tmp_path / "run" / "checkpoints" / "checkpoint-000001").is_dir()
+
+
+def test_a_folder_that_cannot_be_written_is_told_of_and_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as an empty one of somebody else: root, who may write anywhere, sees none."""
+
+    def refuse(path: Path, text: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(report_folder, "write_whole", refuse)
+    path = tmp_path / "run"
+    path.mkdir()
+    config = load(None, [*TINY, f"output_dir={path}"])
+    with (
+        pytest.raises(AvilError, match=r"run' cannot be written: Permission denied; set another one"),
+        open_storage(config, ALONE, None),
+    ):
+        pass
+    assert not list(tmp_path.rglob("*.*"))
 
 
 def test_who_comes_second_into_an_empty_folder_is_refused(tmp_path: Path) -> None:

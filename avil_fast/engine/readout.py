@@ -14,7 +14,7 @@ from avil_fast.engine.group import Shard
 from avil_fast.engine.parameters import assign, trainable
 from avil_fast.engine.partitioned import PartitionedEngine
 from avil_fast.engine.state import Snapshot
-from avil_fast.engine.whole_tensors import whole_tensors
+from avil_fast.engine.whole_tensors import overlaid, whole_tensors
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,8 @@ class ReadableEngine(PartitionedEngine):
 
     def base(self) -> Iterator[tuple[str, Tensor]]:
         bases = self._bases()
-        found = self._whole([Stored(k, base) for k, base in bases.items()], with_head=bool(self._scaled_head))
-        following = next(found, None)
-        for name, tensor in self.weights():
-            if following is not None and following[0] == name:
-                yield following
-                following = next(found, None)
-            else:
-                yield name, tensor
+        in_bank = self._whole([Stored(k, base) for k, base in bases.items()], with_head=bool(self._scaled_head))
+        return overlaid(self.weights(), in_bank, lambda now, then: then)
 
     def deltas(self, task: int) -> Iterator[tuple[str, Tensor]]:
         with_head = task == self.target and bool(self._scaled_head)

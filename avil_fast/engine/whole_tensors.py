@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -37,6 +37,21 @@ def whole_tensors(
             for start, stop, partition, offset in slices.get(index, []):
                 _read_(whole[start:stop], rows, partition, offset)
             yield name, ranks.sum_(whole).view(shape)
+
+
+def overlaid(
+    under: Iterable[tuple[str, Tensor]],
+    over: Iterator[tuple[str, Tensor]],
+    combine: Callable[[Tensor, Tensor], Tensor],
+) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of `under`, combined with that of `over` where this has the name, in the same order."""
+    following = next(over, None)
+    for name, tensor in under:
+        if following is not None and following[0] == name:
+            yield name, combine(tensor, following[1])
+            following = next(over, None)
+        else:
+            yield name, tensor
 
 
 def _read_(out: Tensor, rows: Sequence[Stored], partition: int, offset: int) -> None:

@@ -15,10 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from avil_fast.engine.base import Engine
+from avil_fast.engine.whole_tensors import overlaid
 from avil_fast.errors import reason
 from avil_fast.files.replacing import replace_folder
 from avil_fast.report.weights import write_weights
@@ -115,14 +117,7 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 def _trained(engine: Engine, task: int | None) -> Iterator[tuple[str, Tensor]]:
     """The parameters as they were when the round began, or as a task left them: θ + δ_i."""
-    deltas = iter(()) if task is None else engine.deltas(task)
-    following = next(deltas, None)
-    for name, tensor in engine.base():
-        if following is not None and following[0] == name:
-            yield name, tensor + following[1]
-            following = next(deltas, None)
-        else:
-            yield name, tensor
+    return engine.base() if task is None else overlaid(engine.base(), engine.deltas(task), torch.add)
 
 
 def _in_fp32(tensors: Named) -> Iterator[tuple[str, Tensor]]:

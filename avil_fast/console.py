@@ -15,9 +15,9 @@ from rich.text import Text
 from avil_fast.engine.clock import PARTS
 from avil_fast.observer import Observer
 from avil_fast.progress import bar
-from avil_fast.report.folder import REPORT
 from avil_fast.report.formatting import rejected
 from avil_fast.report.headline_metric import SEEN, held_out, shown
+from avil_fast.report.place import REPORT
 
 if TYPE_CHECKING:
     from avil_fast.run.training import Result

@@ -17,7 +17,7 @@ from avil_fast.engine.base import Evaluation
 from avil_fast.engine.evaluation import Evaluator
 from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError
-from avil_fast.report.folder import CONFIG, MODEL
+from avil_fast.report.place import CONFIG, MODEL
 from avil_fast.report.run import FinishedRun, read
 from avil_fast.report.summary import metric_of
 from avil_fast.report.weights import read_weights

@@ -18,7 +18,7 @@ from avil_fast.model_copies import CARD, copy_model, copy_vectors
 from avil_fast.names import is_plain
 from avil_fast.report.card import MARK, render
 from avil_fast.report.exported_run import ExportedRun
-from avil_fast.report.folder import CONFIG, METRICS, MODEL, SUMMARY
+from avil_fast.report.place import CONFIG, METRICS, MODEL, SUMMARY
 from avil_fast.report.run import read
 from avil_fast.report.vectors import BASE, FOLDER, TASKS, read_about
 

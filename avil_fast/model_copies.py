@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import safe_open
 
 from avil_fast.files.yaml_text import to_yaml
-from avil_fast.report.folder import MODEL
+from avil_fast.report.place import MODEL
 from avil_fast.report.redaction import without_folders
 from avil_fast.report.vectors import BASE, FOLDER, TASKS
 

@@ -10,7 +10,7 @@ from avil_fast.comparing.finished import is_done
 from avil_fast.config import load
 from avil_fast.errors import AvilError
 from avil_fast.names import repeated
-from avil_fast.report.folder import REPORT
+from avil_fast.report.place import REPORT
 from avil_fast.report.run import FinishedRun, read
 from avil_fast.report.write import write
 from avil_fast.run import launch

@@ -11,7 +11,7 @@ from avil_fast.checkpoint.resume import setting_differences
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
 from avil_fast.files.replacing import write_whole
-from avil_fast.report.folder import SUMMARY
+from avil_fast.report.place import SUMMARY
 from avil_fast.report.run import read
 
 DIVERGED = "diverged.json"

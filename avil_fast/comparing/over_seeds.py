@@ -16,7 +16,7 @@ from avil_fast.comparing.pool import run_all
 from avil_fast.config import TrainConfig, load
 from avil_fast.environment import cpus
 from avil_fast.errors import AvilError, Diverged
-from avil_fast.report.folder import SUMMARY
+from avil_fast.report.place import SUMMARY
 
 PRELOAD = (
     "avil_fast.run.launch",

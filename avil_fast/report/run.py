@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, Val
 from avil_fast.checkpoint.folder import has_any
 from avil_fast.errors import AvilError, reason
 from avil_fast.files.yaml_text import NoYaml, parse
-from avil_fast.report.folder import CONFIG, METRICS, SUMMARY
+from avil_fast.report.place import CONFIG, METRICS, SUMMARY
 
 Numbers = dict[str, FiniteFloat | None]
 

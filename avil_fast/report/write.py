@@ -8,7 +8,7 @@ from pathlib import Path
 from avil_fast.errors import AvilError, reason
 from avil_fast.files.replacing import write_whole
 from avil_fast.report import page, several
-from avil_fast.report.folder import REPORT
+from avil_fast.report.place import REPORT
 from avil_fast.report.run import read
 
 

@@ -195,7 +195,8 @@ def _write_result(
 ) -> None:
     """Write model, report and summary, if the run has a folder. All ranks take part: the first gathers weights."""
     if storage.folder is not None:
-        report = page.render(summary, history, dump(config))
-        storage.folder.write_result(engine.weights(), report, summary, model_format)
+        storage.folder.write_result(
+            engine.weights(), lambda: page.render(summary, history, dump(config)), summary, model_format
+        )
     elif config.output_dir is not None:
         deque(engine.weights(), maxlen=0)

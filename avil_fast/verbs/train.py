@@ -45,7 +45,7 @@ def _is_finished(path: Path | None, overrides: Sequence[str], as_json: bool) -> 
     from avil_fast.checkpoint.resume import setting_differences
     from avil_fast.config import load
     from avil_fast.progress import JsonLines
-    from avil_fast.report.folder import MODEL, SUMMARY
+    from avil_fast.report.place import MODEL, SUMMARY
     from avil_fast.report.run import read
 
     config = load(path, overrides)

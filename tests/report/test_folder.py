@@ -19,6 +19,7 @@ from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError
 from avil_fast.report import folder as report_folder
 from avil_fast.report.folder import RunFolder
+from avil_fast.report.place import MARK
 from avil_fast.run import launch, training
 from avil_fast.run.storage import open_storage
 from avil_fast.tasks.from_config import build
@@ -132,7 +133,7 @@ FINISHED = {"config.yaml", "model", "report.html", "summary.json"}
 def finished(path: Path, word: str = "old") -> None:
     with RunFolder(path, overwrite=False) as folder:
         folder.write_config(word)
-        folder.write_result([], "", {"is": word})
+        folder.write_result([], str, {"is": word})
 
 
 def names(path: Path) -> set[str]:
@@ -180,7 +181,7 @@ def test_only_one_process_writes_into_a_folder_until_it_ends_or_is_killed(tmp_pa
         finished(path)
     if before == "a run to go on with":
         checkpoint(path).touch()
-        (path / "config.yaml").write_text("old", encoding="utf-8")
+        (path / "config.yaml").write_text(MARK, encoding="utf-8")
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", WRITES, str(path)], stdin=pipe, stdout=pipe, text=True) as other:
         assert other.stdout is not None
@@ -188,12 +189,12 @@ def test_only_one_process_writes_into_a_folder_until_it_ends_or_is_killed(tmp_pa
         for overwrite, resume in [(False, False), (True, False), (False, True)]:
             with pytest.raises(AvilError, match="another run is writing now; wait for its end, or name another"):
                 RunFolder(path, overwrite, resume)
-        assert (path / "config.yaml").read_text(encoding="utf-8") == "first"
+        assert (path / "config.yaml").read_text(encoding="utf-8").endswith("\nfirst")
         other.send_signal(signal.SIGKILL)
     with RunFolder(path, overwrite=True) as folder:
         folder.write_config("second")
-        folder.write_result([], "", {})
-    assert (path / "config.yaml").read_text(encoding="utf-8") == "second"
+        folder.write_result([], str, {})
+    assert (path / "config.yaml").read_text(encoding="utf-8").endswith("\nsecond")
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -203,7 +204,7 @@ def test_checkpoints_without_a_manifest_are_nothing_to_go_on_from_and_are_not_re
 ) -> None:
     path, held = tmp_path / "run", tmp_path / where
     manifest = checkpoint(held)
-    (held / "config.yaml").write_text("old", encoding="utf-8")
+    (held / "config.yaml").write_text(MARK, encoding="utf-8")
     with pytest.raises(AvilError, match=rf"{where}' holds a run whose checkpoints are not whole.*; move it"):
         RunFolder(path, overwrite=False, resume=resume)
     with pytest.raises(AvilError, match="in the middle"), RunFolder(path, overwrite=True, resume=resume):
@@ -249,7 +250,7 @@ def test_who_comes_second_into_an_empty_folder_is_refused(tmp_path: Path) -> Non
         folder.write_config("first")
         with pytest.raises(AvilError, match="another run is writing now"), second:
             pass
-        folder.write_result([], "", {"is": "first"})
+        folder.write_result([], str, {"is": "first"})
     assert names(tmp_path) == {"run"}
     assert names(path) == FINISHED
 
@@ -259,14 +260,14 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
     for _ in range(3):
         with RunFolder(tmp_path / "run", overwrite=True) as folder:
             folder.write_config("")
-            folder.write_result([], "", {})
+            folder.write_result([], str, {})
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_an_unfinished_run_and_an_empty_folder_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "half").mkdir()
-    (tmp_path / "half" / "config.yaml").touch()
+    (tmp_path / "half" / "config.yaml").write_text(MARK, encoding="utf-8")
     (tmp_path / "half" / "metrics.jsonl").write_text("old", encoding="utf-8")
     for name in ("empty", "half"):
         finished(tmp_path / name)
@@ -279,7 +280,7 @@ def test_a_new_run_replaces_the_old_one_only_when_it_is_finished(tmp_path: Path)
     finished(path)
     with RunFolder(path, overwrite=True) as folder:
         folder.write_config("new")
-        folder.write_result([], "", {"is": "new"})
+        folder.write_result([], str, {"is": "new"})
     assert json.loads((path / "summary.json").read_text(encoding="utf-8")) == {"is": "new"}
     assert names(tmp_path) == {"run"}
 
@@ -297,7 +298,7 @@ def test_the_old_run_comes_back_whatever_ends_the_new_one(tmp_path: Path, error:
 
     with pytest.raises(error):
         interrupted()
-    assert (path / "config.yaml").read_text(encoding="utf-8") == "old"
+    assert (path / "config.yaml").read_text(encoding="utf-8").endswith("\nold")
     assert names(path) == FINISHED
     assert names(tmp_path) == {"run"}
 
@@ -330,7 +331,7 @@ def test_a_result_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None
         with RunFolder(tmp_path / "run", overwrite=False) as folder:
             folder.write_config("new")
             (tmp_path / "run" / "report.html.partial").mkdir()
-            folder.write_result([("weight", torch.ones(3))], "", {})
+            folder.write_result([("weight", torch.ones(3))], str, {})
 
     with pytest.raises(AvilError, match=r"run' cannot be written: Is a directory; make room and run it again"):
         write()

@@ -15,6 +15,7 @@ from avil_fast.checkpoint.saver import Saver
 from avil_fast.errors import AvilError, Stopped
 from avil_fast.methods import loop
 from avil_fast.methods.single import Single
+from avil_fast.report.place import MARK
 from avil_fast.run import launch
 
 SMALL = [
@@ -153,7 +154,7 @@ def test_a_run_that_was_stopped_comes_back_if_the_one_over_it_is_killed_early(
     stop_at(30, monkeypatch, folder, "baselines=[]")
     shutil.move(folder, tmp_path / "run.previous")
     folder.mkdir()
-    (folder / "config.yaml").touch()
+    (folder / "config.yaml").write_text(MARK, encoding="utf-8")
     with pytest.raises(AvilError, match=r"run.previous' holds a run that a new one set aside"):
         train(folder, "baselines=[]", resume="auto")
     assert Folder(tmp_path / "run.previous" / "checkpoints").all()

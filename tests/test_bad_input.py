@@ -199,6 +199,6 @@ def test_a_folder_on_a_disk_that_cannot_be_written_is_a_sentence(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(Path, "mkdir", read_only)
-    told = r"^output_dir '.*run' cannot be made: Read-only file system; set another one$"
+    told = r"^output_dir '.*run' cannot be used: Read-only file system; set another one$"
     with pytest.raises(AvilError, match=told):
         fit([task()], output_dir=tmp_path / "run")

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from avil_fast.engine.clock import PARTS
 from avil_fast.observer import Observer
-from avil_fast.progress import bar
+from avil_fast.progress import reporting
 from avil_fast.report.folder import REPORT
 from avil_fast.report.formatting import rejected
 from avil_fast.report.headline_metric import SEEN, held_out, shown
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """Writes to stdout, unless it is `quiet`; the bar appears on a terminal only."""
+    """Writes to stdout, unless it is `quiet`."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._rich = rich.console.Console(highlight=False, markup=False, quiet=quiet)
 
     def running(self, method: str, rounds: int) -> AbstractContextManager[Observer]:
-        """Show a run's progress while it goes on."""
-        return bar(method, rounds, self._rich)
+        """Show a run's progress while it goes on: a bar on a terminal, else lines."""
+        return reporting(method, rounds, self._rich)
 
     def say(self, sentence: str | Text) -> None:
         """A line of its own, however long."""

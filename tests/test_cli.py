@@ -52,6 +52,8 @@ def test_train_ends_with_the_results_and_where_the_report_lies(tmp_path: Path) -
     run = started(tmp_path, "-m", "avil_fast.train", *TINY)
     assert (run.returncode, run.stderr) == (0, "")
     assert "report: runs/digits/report.html" in run.stdout
+    assert "single: 1 round of about " in run.stdout
+    assert "avil: round 1 of 1, dev loss " in run.stdout
     for word in ("avil", "single", "upper_left", "random_labels", "deltas", "memory beyond training: "):
         assert word in run.stdout
     summary = json.loads((tmp_path / "runs/digits/summary.json").read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ import typer
 
 from avil_fast import cli
 from avil_fast.config import Config
+from avil_fast.report.live import Live
 from avil_fast.verbs.arguments import completions
 from tests.speed import slow_but
 
@@ -207,6 +208,15 @@ def test_watching_serves_the_report_while_the_run_goes_on(tmp_path: Path) -> Non
         assert run.wait(60) == 0
     assert address.startswith("http://127.0.0.1:")
     assert "upper_left" in text
+
+
+def test_whoever_watches_is_told_of_the_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Live, "says_before", lambda live, sentence: said.append(sentence))
+    assert verb(monkeypatch, cli.main, "train", *TINY, "--watch") == 0
+    first = "The baseline single trains first: "
+    assert said == [f"{first}round 1 of 1.", f"{first}its last round is done.", ""]
 
 
 def test_comparing_again_trains_nothing_again(

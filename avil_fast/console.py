@@ -52,7 +52,9 @@ class Console:
         whole: Collection[str] = (),
     ) -> None:
         """Rows under their head: the columns of `left` begin at the left, and those of `whole` are not wrapped."""
-        table = Table(title=title, title_justify="left")
+        if title is not None:
+            self.say(Text(title, style="italic"))
+        table = Table()
         for name in head:
             table.add_column(name, justify="left" if name in left else "right", no_wrap=name in whole)
         for row in rows:

@@ -241,7 +241,7 @@ def test_comparing_again_trains_nothing_again(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["compare", "a.yaml"], "compare needs two configs or more, but was given 1; name another"),
+        (["compare", "a.yaml"], "compare needs two configs or more, but was given 1; name another, or --methods"),
         (
             ["compare", "a.yaml", "b/a.yaml"],
             "two configs are named 'a', and so would their folders be",
@@ -267,6 +267,26 @@ def test_a_mistake_is_one_sentence(
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train", "--rounds", "3"], "No such option: --rounds; settings are written rounds=3"),
+        (["plan", "--alpha.lr=0.1"], "No such option: --alpha.lr; settings are written alpha.lr=0.1"),
+        (["train", "--batch-size"], "No such option: --batch-size; settings are written batch_size=VALUE"),
+        (["compare", "a.yaml", "--seed", "--json"], "; settings are written seed=VALUE"),
+        (["inspect", "run", "--rounds", "3"], "No such option: --rounds"),
+    ],
+)
+def test_a_setting_that_is_written_as_an_option_is_told_how(
+    arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert verb(monkeypatch, cli.main, *arguments) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert ("settings are written" in said) == ("settings are written" in told)
 
 
 def test_a_model_is_measured_as_the_run_measured_it(

@@ -15,6 +15,7 @@ import typer
 
 from avil_fast.errors import AvilError, RankLost, Stopped
 from avil_fast.verbs import prepare
+from avil_fast.verbs.arguments import Verb
 from avil_fast.verbs.compare import compare
 from avil_fast.verbs.data import data
 from avil_fast.verbs.env import env
@@ -48,7 +49,7 @@ def _of_all(
 
 
 for verb in (train, evaluate, compare, plan, report, export, data, inspect, schema, env):
-    app.command()(verb)
+    app.command(cls=Verb)(verb)
 app.add_typer(prepare.app, name="prepare")
 
 

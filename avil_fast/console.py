@@ -14,7 +14,7 @@ from rich.text import Text
 
 from avil_fast.engine.clock import PARTS
 from avil_fast.observer import Observer
-from avil_fast.progress import bar
+from avil_fast.progress import reporting
 from avil_fast.report.formatting import rejected
 from avil_fast.report.headline_metric import SEEN, held_out, shown
 from avil_fast.report.place import REPORT
@@ -23,15 +23,21 @@ if TYPE_CHECKING:
     from avil_fast.run.training import Result
 
 
+WIDE = 10_000
+"""Columns of what is no terminal: no table is cut to fit."""
+
+
 class Console:
-    """Writes to stdout, unless it is `quiet`; the bar appears on a terminal only."""
+    """Writes to stdout, unless it is `quiet`."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._rich = rich.console.Console(highlight=False, markup=False, quiet=quiet)
+        if not self._rich.is_terminal:
+            self._rich.width = WIDE
 
     def running(self, method: str, rounds: int) -> AbstractContextManager[Observer]:
-        """Show a run's progress while it goes on."""
-        return bar(method, rounds, self._rich)
+        """Show a run's progress while it goes on: a bar on a terminal, else lines."""
+        return reporting(method, rounds, self._rich)
 
     def say(self, sentence: str | Text) -> None:
         """A line of its own, however long."""
@@ -46,7 +52,9 @@ class Console:
         whole: Collection[str] = (),
     ) -> None:
         """Rows under their head: the columns of `left` begin at the left, and those of `whole` are not wrapped."""
-        table = Table(title=title, title_justify="left")
+        if title is not None:
+            self.say(Text(title, style="italic"))
+        table = Table()
         for name in head:
             table.add_column(name, justify="left" if name in left else "right", no_wrap=name in whole)
         for row in rows:
@@ -76,12 +84,10 @@ class Console:
         measured = metric["name"] if metric else "loss"
         head = ["method", f"test {measured}", f"dev {measured}", "steps on target", "on auxiliaries", "seconds"]
         self.table(head, rows, left=["method"], title=f"target {result.target}")
+        columns = _learned(summary, result.history)
         self.table(
-            ["task", "mean α", "final weight"],
-            [
-                [name, f"{summary['alpha_mean'][name]:.2f}", f"{summary['weight_last'][name]:.2f}"]
-                for name in result.tasks
-            ],
+            ["task", *columns],
+            [[name, *(column[name] for column in columns.values())] for name in result.tasks],
             left=["task"],
             title="what was learned about the tasks",
         )
@@ -98,6 +104,19 @@ def figures(run: dict[str, Any], metric: dict[str, Any] | None, runs: Iterable[d
     kind = "metric" if metric else "loss"
     test, dev = (shown(run[f"{split}_{kind}"], metric, runs) for split in ("test", "dev"))
     return [test, dev if held_out(run) else SEEN]
+
+
+def _learned(summary: dict[str, Any], history: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Columns by their heads, each with a cell for every task."""
+    columns = {"mean α": {name: f"{alpha:.2f}" for name, alpha in summary["alpha_mean"].items()}}
+    weight = summary["weight_last"]
+    if summary["share_last"]:  # by α, as a part of the target's; weights decide, too
+        parts = {name: share * weight[name] for name, share in summary["share_last"].items()}
+        whole = sum(parts.values())
+        columns["share of steps"] = {name: f"{100 * part / whole:.0f} %" for name, part in parts.items()}
+    if any(value != 1.0 for row in history for value in row["weight"].values()):  # else weights.rule is off
+        columns["final weight"] = {name: f"{value:.2f}" for name, value in weight.items()}
+    return columns
 
 
 def _time(history: Sequence[dict[str, Any]]) -> str:

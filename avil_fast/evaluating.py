@@ -17,12 +17,14 @@ from avil_fast.engine.base import Evaluation
 from avil_fast.engine.evaluation import Evaluator
 from avil_fast.engine.ranks import ALONE
 from avil_fast.errors import AvilError
+from avil_fast.report.headline_metric import held_out
 from avil_fast.report.place import CONFIG, MODEL
 from avil_fast.report.run import FinishedRun, read
 from avil_fast.report.summary import metric_of
 from avil_fast.report.weights import read_weights
 from avil_fast.run.launch import pick_device
 from avil_fast.tasks.batch_sharding import ALL, to_device
+from avil_fast.tasks.data_kinds import is_dataset, length_of
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.loading import in_order
 from avil_fast.tasks.task import Task
@@ -36,15 +38,27 @@ class Evaluated:
         run: whose model it is.
         metric: what is known of the target's metric, as in summary.json.
         splits: "dev" and "test", where there is one.
+        examples: how many were measured, by split; none of data that has no length.
+        held_out: by split, whether the run was not trained on it.
     """
 
     run: FinishedRun
     metric: dict[str, Any] | None
     splits: dict[str, Evaluation]
+    examples: dict[str, int]
+    held_out: dict[str, bool]
 
     def as_json(self) -> dict[str, Any]:
-        """Loss and metric by split, in JSON's types."""
-        splits = {split: {"loss": of.loss, "metric": of.metric} for split, of in self.splits.items()}
+        """What was measured by split, in JSON's types."""
+        splits = {
+            split: {
+                "examples": self.examples.get(split),
+                "loss": of.loss,
+                "metric": of.metric,
+                "held_out": self.held_out[split],
+            }
+            for split, of in self.splits.items()
+        }
         return {"run": str(self.run.path), "target": self.run.summary["target"], "metric": self.metric, **splits}
 
 
@@ -77,12 +91,18 @@ def evaluate(run: Path, overrides: Sequence[str] = (), test: Sequence[Path] = ()
     model.to(device).eval()
     target = next(task for task in tasks if task.name == config.target)
     measure = Evaluator(lambda function, batch: function(model, batch), ALONE, device)
-    splits = {
-        split: _measured(measure, target, data, config, device)
-        for split, data in (("dev", target.dev), ("test", target.test))
-        if data is not None
-    }
-    return Evaluated(finished, metric_of(tasks, config.target), splits)
+    source = tuple(f"tasks.{config.target}.{setting}" for setting in ("files", "dataset"))
+    others = any(override.strip().startswith(source) for override in overrides)
+    found = {split: data for split, data in (("dev", target.dev), ("test", target.test)) if data is not None}
+    splits = {split: _measured(measure, target, data, config, device) for split, data in found.items()}
+    lengths = {split: length_of(data) for split, data in found.items() if is_dataset(data)}
+    return Evaluated(
+        finished,
+        metric_of(tasks, config.target),
+        splits,
+        {split: length for split, length in lengths.items() if length is not None},
+        {split: split != "dev" or others or held_out(finished.summary) for split in found},
+    )
 
 
 def _require_measuring(name: str, config: Config) -> None:

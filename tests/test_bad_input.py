@@ -15,6 +15,7 @@ from torch.utils.data import TensorDataset
 
 import avil_fast
 from avil_fast import AvilError, Task, cli
+from avil_fast.report.place import MARK
 
 Files = dict[str, bytes | None]
 
@@ -77,7 +78,7 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(
     for folder, names in {"foreign": ["photo.jpg"], "finished": ["config.yaml", "summary.json"]}.items():
         Path(folder).mkdir()
         for name in names:
-            Path(folder, name).write_text("mine", encoding="utf-8")
+            Path(folder, name).write_text(MARK, encoding="utf-8")
     Path("text.json").write_text("no json", encoding="utf-8")
     Path("list.yaml").write_text("- rounds", encoding="utf-8")
     Path("binary.yaml").write_bytes(b"\xff\xfe\x00")

@@ -16,6 +16,7 @@ import typer
 
 from avil_fast import cli
 from avil_fast.config import Config
+from avil_fast.report.live import Live
 from avil_fast.verbs.arguments import completions
 from tests.speed import slow_but
 
@@ -52,6 +53,8 @@ def test_train_ends_with_the_results_and_where_the_report_lies(tmp_path: Path) -
     run = started(tmp_path, "-m", "avil_fast.train", *TINY)
     assert (run.returncode, run.stderr) == (0, "")
     assert "report: runs/digits/report.html" in run.stdout
+    assert "single: 1 round of about " in run.stdout
+    assert "avil: round 1 of 1, dev loss " in run.stdout
     for word in ("avil", "single", "upper_left", "random_labels", "deltas", "memory beyond training: "):
         assert word in run.stdout
     summary = json.loads((tmp_path / "runs/digits/summary.json").read_text(encoding="utf-8"))
@@ -207,6 +210,15 @@ def test_watching_serves_the_report_while_the_run_goes_on(tmp_path: Path) -> Non
     assert "upper_left" in text
 
 
+def test_whoever_watches_is_told_of_the_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Live, "says_before", lambda live, sentence: said.append(sentence))
+    assert verb(monkeypatch, cli.main, "train", *TINY, "--watch") == 0
+    first = "The baseline single trains first: "
+    assert said == [f"{first}round 1 of 1.", f"{first}its last round is done.", ""]
+
+
 def test_comparing_again_trains_nothing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,7 +241,7 @@ def test_comparing_again_trains_nothing_again(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["compare", "a.yaml"], "compare needs two configs or more, but was given 1; name another"),
+        (["compare", "a.yaml"], "compare needs two configs or more, but was given 1; name another, or --methods"),
         (
             ["compare", "a.yaml", "b/a.yaml"],
             "two configs are named 'a', and so would their folders be",
@@ -255,6 +267,26 @@ def test_a_mistake_is_one_sentence(
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train", "--rounds", "3"], "No such option: --rounds; settings are written rounds=3"),
+        (["plan", "--alpha.lr=0.1"], "No such option: --alpha.lr; settings are written alpha.lr=0.1"),
+        (["train", "--batch-size"], "No such option: --batch-size; settings are written batch_size=VALUE"),
+        (["compare", "a.yaml", "--seed", "--json"], "; settings are written seed=VALUE"),
+        (["inspect", "run", "--rounds", "3"], "No such option: --rounds"),
+    ],
+)
+def test_a_setting_that_is_written_as_an_option_is_told_how(
+    arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert verb(monkeypatch, cli.main, *arguments) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert ("settings are written" in said) == ("settings are written" in told)
 
 
 def test_a_model_is_measured_as_the_run_measured_it(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from avil_fast import cli
 from avil_fast.errors import AvilError
 from avil_fast.evaluating import evaluate
 from avil_fast.run.launch import train
@@ -36,7 +38,7 @@ def test_other_files_are_measured_without_the_run_s_own(run: str, folder: Path, 
     later = made_up.write(tmp_path / "later.csv", made_up.rows(12, seed=5))
     both = made_up.write(tmp_path / "more.csv", made_up.rows(7, seed=6))
     found = evaluate(folder / run, ["device=cpu"], [later])
-    assert list(found.splits) == ["test"]
+    assert (list(found.splits), found.examples) == (["test"], {"test": 12})
     assert 0 <= (found.splits["test"].metric or 0) <= 1
     assert evaluate(folder / run, [], [later, both]).splits["test"].loss != found.splits["test"].loss
     if run == "whole":
@@ -45,6 +47,24 @@ def test_other_files_are_measured_without_the_run_s_own(run: str, folder: Path, 
         summary = found.run.summary
         assert again.loss == pytest.approx(summary["test_loss"], rel=1e-5)
         assert again.metric == summary["test_metric"]
+
+
+def test_a_dev_set_that_was_trained_on_is_marked(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["method=single_all", f"model.path={folder / 'encoder'}", "model.max_length=16", "rounds=1"]
+    settings += ["steps_per_task=2", "finetune.epochs=0", "baselines=[]", "target=a", "log.tensorboard=false"]
+    train(None, [*settings, f"tasks.a.files={folder / 'three'}", f"output_dir={tmp_path / 'run'}"], quiet=True)
+    assert evaluate(tmp_path / "run").held_out == {"dev": False, "test": True}
+    assert evaluate(folder / "whole").held_out == {"dev": True, "test": True}
+    made_up.task(tmp_path / "others")
+    assert evaluate(tmp_path / "run", [f"tasks.a.files={tmp_path / 'others'}"]).held_out["dev"]
+    monkeypatch.setattr(sys, "argv", ["avil-fast", "evaluate", str(tmp_path / "run")])
+    with pytest.raises(SystemExit):
+        cli.main()
+    dev, test = [line for line in capsys.readouterr().out.splitlines() if "│ dev" in line or "│ test" in line]
+    assert dev.startswith("│ dev (trained on) │")
+    assert int(test.split("│")[2]) == evaluate(tmp_path / "run").examples["test"]
 
 
 def test_its_columns_may_have_other_names(folder: Path, tmp_path: Path) -> None:

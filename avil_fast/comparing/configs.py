@@ -40,7 +40,9 @@ def compare(configs: Sequence[Path], overrides: Sequence[str], to: Path, quiet: 
     """
     names = [path.stem for path in configs]
     if len(configs) < 2:
-        raise AvilError(f"compare needs two configs or more, but was given {len(configs)}; name another")
+        raise AvilError(
+            f"compare needs two configs or more, but was given {len(configs)}; name another, or --methods"
+        )
     if (twice := repeated(names)) is not None:
         raise AvilError(f"two configs are named {twice!r}, and so would their folders be; rename one")
     if any(override.partition("=")[0].strip() == "output_dir" for override in overrides):

@@ -22,6 +22,7 @@ from avil_fast.config import TrainConfig, dump
 from avil_fast.errors import AvilError, reason
 from avil_fast.observer import Observer, Rows
 from avil_fast.report import page
+from avil_fast.report.headline_metric import held_out
 from avil_fast.report.summary import provisional_summary
 from avil_fast.report.templates import template
 
@@ -65,6 +66,8 @@ class Live(Observer):
         self._config, self._tasks, self._metric = config, list(tasks), metric
         self._baselines = {} if baselines is None else baselines
         self._history: list[dict[str, Any]] = []
+        self._before = ""
+        """What goes on before the run's own first round."""
         self._summary: dict[str, Any] | None = None
         self._end = ""
         self._changed = threading.Lock()
@@ -104,9 +107,21 @@ class Live(Observer):
             self._server.server_close()
             self._thread.join()
 
+    def of_baseline(self, method: str, rounds: int) -> Observer:
+        """Is told how a baseline goes, which trains before the run."""
+        return _Baseline(self, method, rounds)
+
+    def says_before(self, sentence: str) -> None:
+        """What goes on before the run's own first round; empty: nothing but the run."""
+        with self._changed:
+            self._before = sentence
+
     def resumed(self, checkpoint: Path, where: dict[str, Any], history: Rows) -> None:
         with self._changed:
             self._history = list(history)
+
+    def planned(self, steps: int, finetune: int) -> None:
+        self.says_before("")
 
     def round(self, row: dict[str, Any]) -> None:
         with self._changed:
@@ -136,6 +151,7 @@ class Live(Observer):
                     version=version,
                     said=said,
                     planned=0 if end else self._config.rounds,
+                    kept=self._would_keep(history),
                 )
                 body = self._draw(summary, history, live).encode()
                 self._drawn = _Drawn(version, body, live.nonce, bool(end))
@@ -160,9 +176,14 @@ class Live(Observer):
         waiting = template("waiting")
         return waiting.render(target=self._config.target, reason=why, config=config, live=live)
 
+    def _would_keep(self, history: list[dict[str, Any]]) -> str:
+        """What the round that would be kept now is."""
+        judged = self._config.keep == "best" and all(map(held_out, history[-1:]))
+        return "best so far" if judged else "latest"
+
     @property
     def _version(self) -> str:
-        return f"{len(self._history)} {self._end}"
+        return f"{len(self._history)} {self._end or self._before}"
 
     @property
     def _said(self) -> str:
@@ -170,10 +191,30 @@ class Live(Observer):
         if self._end == "ended":
             return "The run has ended."
         if self._end:
-            return f"The run was stopped after round {done}."
+            return f"The run was stopped {f'after round {done}' if done else 'before its first round'}."
+        if self._before:
+            return self._before
         if done >= planned:
             return f"All {planned} rounds are done; the rest follows."
         return f"Round {done} of {planned} is done." if done else f"Waiting for round 1 of {planned}."
+
+
+class _Baseline(Observer):
+    """Tells the page of a run how far a baseline of it is."""
+
+    def __init__(self, live: Live, method: str, rounds: int) -> None:
+        self._live, self._method, self._rounds = live, method, rounds
+        self._says(0)
+
+    def resumed(self, checkpoint: Path, where: dict[str, Any], history: Rows) -> None:
+        self._says(len(history))
+
+    def round(self, row: dict[str, Any]) -> None:
+        self._says(row["round"])
+
+    def _says(self, done: int) -> None:
+        at = f"round {done + 1} of {self._rounds}" if done < self._rounds else "its last round is done"
+        self._live.says_before(f"The baseline {self._method} trains first: {at}.")
 
 
 class _Server(ThreadingHTTPServer):

@@ -24,12 +24,14 @@ class LiveState:
         version: changes with the page.
         said: how far the run is.
         planned: rounds that the run is to have; 0 once it has ended.
+        kept: what the round is that would be kept now: "best so far" or "latest".
     """
 
     nonce: str
     version: str
     said: str
     planned: int
+    kept: str
 
 
 def render(
@@ -44,6 +46,7 @@ def render(
     judged = measure([summary], beside=[*runs[1:], *history])
     ranks = summary.get("ranks") or 1
     goes_on = live is not None and live.planned > 0
+    mark = live.kept if live is not None and goes_on else "kept"
     return template("page").render(
         run=summary,
         runs=runs,
@@ -56,7 +59,7 @@ def render(
             for run in runs[1:]
         ],
         verdicts=verdicts(summary, history),
-        figures=list(_figures(summary, history, judged.percent, "best so far" if goes_on else "kept")),
+        figures=list(_figures(summary, history, judged.percent, mark)),
         rejected=formatting.rejected(summary),
         memory=[formatting.memory(run) for run in runs],
         ranks=ranks,

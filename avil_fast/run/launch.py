@@ -20,7 +20,7 @@ from avil_fast.engine.process_group import joined_ranks, local_device
 from avil_fast.engine.zero.config import ZeroConfig
 from avil_fast.errors import AvilError
 from avil_fast.methods.finetune import trains_on_dev
-from avil_fast.observer import Observers
+from avil_fast.observer import Observer, Observers
 from avil_fast.progress import JsonLines
 from avil_fast.report.live import Live
 from avil_fast.report.summary import metric_of
@@ -77,7 +77,8 @@ def train(
                 for method, plain in planned.items():
                     if method not in baselines:
                         its_storage = storage.of_baseline(method, plain, ranks)
-                        baselines[method] = run_baseline(plain, device, console, zero3, its_storage)
+                        watching = live.of_baseline(method, plain.rounds) if live is not None else None
+                        baselines[method] = run_baseline(plain, device, console, zero3, its_storage, watching)
                 progress = scope.enter_context(console.running(config.method, config.rounds))
                 observer = Observers(progress, *filter(None, (lines, live)))
                 result = training.train(
@@ -116,10 +117,16 @@ def run_baseline(
     console: Console,
     zero3: dict[str, Any] | None = None,
     storage: RunStorage | None = None,
+    watching: Observer | None = None,
 ) -> dict[str, Any]:
-    """Train a fresh model as `baseline_of` says, on the same tasks and budget; its summary."""
+    """Train a fresh model as `baseline_of` says, on the same tasks and budget; its summary.
+
+    Args:
+        watching: is told how it goes, as the console is.
+    """
     model, tasks, _ = build(plain, zero3)
-    with console.running(plain.method, plain.rounds) as observer:
+    with console.running(plain.method, plain.rounds) as progress:
+        observer = Observers(progress, *filter(None, [watching]))
         return training.train(model.to(device), tasks, plain, observer, storage=storage).summary
 
 

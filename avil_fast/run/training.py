@@ -120,7 +120,7 @@ def train(
         trained, granularity = method.trained(tasks, target), method.granularity(config)
         engine = scope.enter_context(_closing(make_engine(model, trained, target, config, ranks, granularity)))
         scope.enter_context(isolated(derive_seed(config.seed, "run", ranks.rank), device))
-        stop = scope.enter_context(noting()) if storage.checkpoints else Stop()
+        stop = scope.enter_context(noting(storage.checkpoints)) if storage.checkpoints else Stop()
         recorder = scope.enter_context(_recorder(observer, config, ranks, storage))
         checkpointed = CheckpointedRun(
             engine,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from avil_fast.config import Config
@@ -40,6 +41,32 @@ DeepSpeed = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+
+
+class Verb(TyperCommand):
+    """A verb of the command, which tells whoever writes a setting as an option how settings are written."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            of_settings = any("KEY=VALUE" in str(argument.metavar) for argument in self.params)
+            if of_settings and type(error).__name__ == "NoSuchOption":  # whose module is another in each typer
+                error.message += f"; settings are written {_as_setting(error.option_name, given)}"  # type: ignore[attr-defined]
+            raise
+
+
+def _as_setting(option: str, arguments: Sequence[str]) -> str:
+    """What was given as an option, as a setting: --rounds 3 is rounds=3."""
+    name = option.lstrip("-").replace("-", "_")
+    for place, argument in enumerate(arguments):
+        given, equals, value = argument.partition("=")
+        if given == option and equals:
+            return f"{name}={value}"
+        if given == option and arguments[place + 1 :] and not arguments[place + 1].startswith("-"):
+            return f"{name}={arguments[place + 1]}"
+    return f"{name}=VALUE"
 
 
 def split(arguments: Sequence[str] | None) -> tuple[Path | None, list[str]]:

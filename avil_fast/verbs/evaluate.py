@@ -42,14 +42,15 @@ def evaluate(
 
 def _print(console: Console, evaluated: Evaluated) -> None:
     """A run's model, measured again, beside what the run itself found."""
-    from avil_fast.report.formatting import number
-    from avil_fast.report.headline_metric import shown
+    from avil_fast.report.formatting import NONE, number
+    from avil_fast.report.headline_metric import SEEN, shown
 
     metric, summary = evaluated.metric, evaluated.run.summary
     rows = []
     for split, measured in evaluated.splits.items():
         again = [shown(measured.metric, metric, [summary])] if metric else []
         before = shown(summary[f"{split}_{'metric' if metric else 'loss'}"], metric, [summary])
-        rows.append([split, number(measured.loss), *again, before])
-    head = ["split", "loss", *([metric["name"]] if metric else []), "the run's own"]
+        name = split if evaluated.held_out[split] else f"{split} ({SEEN})"
+        rows.append([name, str(evaluated.examples.get(split, NONE)), number(measured.loss), *again, before])
+    head = ["split", "examples", "loss", *([metric["name"]] if metric else []), "the run's own"]
     console.table(head, rows, left=["split"], title=f"target {summary['target']}")

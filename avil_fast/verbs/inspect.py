@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from avil_fast.verbs.arguments import AsJson, show
 
 if TYPE_CHECKING:
     from avil_fast.checkpoint.inspect import Inspection
+    from avil_fast.checkpoint.manifest import Manifest
     from avil_fast.console import Console
 
 WHAT_NEXT = "go on from another checkpoint with --resume auto"
@@ -31,18 +33,40 @@ def inspect(
     from avil_fast.checkpoint.inspect import find
     from avil_fast.checkpoint.inspect import inspect as look
     from avil_fast.console import Console
+    from avil_fast.report.place import CONFIG, REPORT, SUMMARY
 
     path = find(checkpoint)
     try:
         found = look(path, check)
     except Damaged as error:
         raise AvilError(f"{error}; {WHAT_NEXT}") from error
+    finished = (checkpoint / SUMMARY).is_file() if (checkpoint / CONFIG).is_file() else None
     if as_json:
-        show({"checkpoint": str(path)} | found.as_json())
+        show({"checkpoint": str(path), "finished": finished} | found.as_json())
     else:
-        _print(Console(), path, found, check)
+        console = Console()
+        _print(console, path, found, check)
+        if finished:
+            console.say(f"the run is finished; its report: {checkpoint / REPORT}")
+        elif finished is False and not found.damage:
+            console.say(f"the run is not finished; go on with: {_command(checkpoint, found.manifest)}")
     if found.damage:
         raise AvilError(f"{', '.join(found.damage)}; {WHAT_NEXT}")
+
+
+def _command(run: Path, manifest: Manifest) -> str:
+    """What goes on with a run, from its newest checkpoint and on as many ranks."""
+    from avil_fast.report.place import CONFIG
+
+    settings, output_dir = manifest.config, manifest.config["output_dir"]
+    if "tasks" not in settings:
+        return f"fit(..., output_dir={str(run)!r}, resume='auto')"
+    ranks = manifest.ranks
+    begin = ["avil-fast", "train"] if ranks == 1 else ["torchrun", "--nproc-per-node", str(ranks)]
+    begin += [] if ranks == 1 else ["-m", "avil_fast.train"]
+    here = output_dir is not None and Path(output_dir).resolve() == run.resolve()
+    elsewhere = [] if here else [f"output_dir={run}"]  # it was started in another folder, or this is a baseline's
+    return shlex.join([*begin, str(run / CONFIG), *elsewhere, "--resume", "auto"])
 
 
 def _print(console: Console, path: Path, inspection: Inspection, checked: bool) -> None:

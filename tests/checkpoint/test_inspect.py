@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -48,6 +49,45 @@ def test_it_tells_what_the_newest_checkpoint_of_a_run_is(
         "│ whole      │ yes",
     ):
         assert text in told, told
+
+
+def test_it_tells_whether_the_run_is_finished(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a run's folder; of a checkpoint there is no telling."""
+    command(monkeypatch, "inspect", str(run))
+    assert f"the run is finished; its report: {run / 'report.html'}\n" in capsys.readouterr().out
+    stopped = Path(shutil.copytree(run, tmp_path / "stopped"))
+    (stopped / "summary.json").unlink()
+    command(monkeypatch, "inspect", str(stopped))
+    told = capsys.readouterr().out
+    assert f"the run is not finished; go on with: fit(..., output_dir='{stopped}', resume='auto')\n" in told
+    for path, finished in ((run, True), (stopped, False), (Folder(run / "checkpoints").all()[-1], None)):
+        command(monkeypatch, "inspect", str(path), "--json")
+        assert json.loads(capsys.readouterr().out)["finished"] is finished
+    command(monkeypatch, "inspect", str(Folder(run / "checkpoints").all()[-1]))
+    assert "finished" not in capsys.readouterr().out
+
+
+def test_the_command_that_goes_on_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also from another folder than that where the run was started."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    small = ["rounds=1", "finetune.epochs=0", "steps_per_task=1", "alpha.steps=1", "tasks.train=8", "tasks.dev=8"]
+    small += ["tasks.auxiliary_train=8", "tasks.test=8", "baselines=[]", "device=cpu", "output_dir=my run"]
+    assert command(monkeypatch, "train", *small) == 0
+    Path("my run/summary.json").unlink()
+    capsys.readouterr()
+    for folder, elsewhere in (("my run", ""), ("../my run", "'output_dir=../my run' ")):
+        monkeypatch.chdir(tmp_path / ("elsewhere" if elsewhere else "."))
+        assert command(monkeypatch, "inspect", folder) == 0
+        told = capsys.readouterr().out.splitlines()[-1].partition("go on with: ")[2]
+        assert told == f"avil-fast train '{folder}/config.yaml' {elsewhere}--resume auto"
+    assert command(monkeypatch, *shlex.split(told)[1:]) == 0
+    assert "going on from ../my run/checkpoints/checkpoint-000001: round 1" in capsys.readouterr().out
+    assert (tmp_path / "my run" / "summary.json").is_file()
 
 
 def test_its_sizes_add_up(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

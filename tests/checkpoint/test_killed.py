@@ -17,10 +17,11 @@ import pytest
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.inspect import inspect
 from avil_fast.checkpoint.manifest import Manifest
+from avil_fast.checkpoint.stop import noting
 from avil_fast.errors import Stopped
 from tests.checkpoint import runs
 from tests.checkpoint.die import IN_BACKGROUND, MOMENTS
-from tests.checkpoint.runs import fit, found
+from tests.checkpoint.runs import EVERY_POINT, fit, found
 from tests.engine.ranks.launch import free_port
 from tests.engine.test_launch import ROOT, environment
 from tests.speed import slow_but
@@ -134,14 +135,42 @@ def test_a_signal_ends_a_run_after_the_step_in_which_it_came(
     assert found(fit(tmp_path / "run", resume="auto")) == found(fit(None))
 
 
-def test_a_second_interrupt_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_second_interrupt_does_not_wait(
+    saved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It tells what is lost, and what is not."""
+    path = tmp_path / "run"
+    if saved:
+        fit(path, **EVERY_POINT | {"rounds": 1})
+    capfd.readouterr()
+
     def forward(self: runs.Net, x: Any, task: str) -> Any:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(runs.Net, "forward", forward)
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "run")
+        fit(path, resume="auto")
+    last = Folder(path / "checkpoints").all()[-1] if saved else None
+    assert capfd.readouterr().err.splitlines() == [
+        "avil-fast: stopping after this step and saving; again: at once, without saving",
+        "avil-fast: stopped without saving; "
+        + (f"go on from {last} with --resume auto" if saved else "there is no checkpoint"),
+    ]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_under_a_launcher_the_first_rank_tells_once(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", str(rank))
+    with noting(Folder(tmp_path)) as stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.signal == signal.SIGTERM
+    assert capfd.readouterr().err == ("" if rank else "avil-fast: stopping after this step and saving\n")
 
 
 LONG = ["rounds=1000", "baselines=[]", "steps_per_task=2", "alpha.steps=2", "workers=2", "output_dir=run"]
@@ -171,10 +200,10 @@ def test_the_command_says_how_to_go_on(number: int, code: int, tmp_path: Path) -
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     name = signal.Signals(number).name
-    assert (
-        err
-        == f"avil-fast: stopped by {name}; saved as run/checkpoints/checkpoint-000001; go on with --resume auto\n"
-    )
+    assert err.splitlines() == [
+        "avil-fast: stopping after this step and saving; again: at once, without saving",
+        f"avil-fast: stopped by {name}; saved as run/checkpoints/checkpoint-000001; go on with --resume auto",
+    ]
     done = (tmp_path / "run" / "metrics.jsonl").read_text().count("\n")
     refused = subprocess.run(
         [sys.executable, train, *LONG],

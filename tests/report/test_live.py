@@ -66,6 +66,38 @@ def test_the_page_follows_the_rounds(live: Live) -> None:
     assert "a, test accuracy so far 38.0 %" in text(live)
 
 
+def test_the_baseline_that_trains_first_is_told(live: Live) -> None:
+    before = state(live)["version"]
+    baseline = live.of_baseline("single_all", 12)
+    assert state(live)["said"] == "The baseline single_all trains first: round 1 of 12."
+    assert state(live)["version"] != before
+    baseline.round(HISTORY[2])
+    assert "The baseline single_all trains first: round 4 of 12." in text(live)
+    baseline.resumed(Path("checkpoint"), {}, HISTORY * 4)
+    assert state(live)["said"] == "The baseline single_all trains first: its last round is done."
+    live.planned(10, 0)
+    assert state(live)["said"] == "Waiting for round 1 of 3."
+
+
+def test_a_run_that_was_stopped_in_its_baseline_had_no_round() -> None:
+    live = Live(CONFIG, ["a", "b"], METRIC)
+    live.of_baseline("single", 3)
+    with pytest.raises(KeyboardInterrupt), live:
+        raise KeyboardInterrupt
+    assert live._said == "The run was stopped before its first round."
+
+
+@pytest.mark.parametrize(("keep", "held_out"), [("best", False), ("last", True)])
+def test_where_the_last_round_is_kept_none_is_the_best(keep: str, held_out: bool) -> None:
+    with Live(CONFIG.model_copy(update={"keep": keep}), ["a", "b"], METRIC) as live:
+        live.round(HISTORY[0])
+        live.round(HISTORY[1] | {"dev_held_out": held_out})
+        page = text(live)
+        live._end_seen.set()
+    assert "2 of 3 rounds; the latest is round 2." in page
+    assert "best so far" not in page
+
+
 def test_a_finished_run_shows_what_it_came_to(live: Live) -> None:
     for row in HISTORY:
         live.round(row)

@@ -28,8 +28,13 @@ _NO_MATTER = {"output_dir", "overwrite"}
 """Settings that say where a run lies, not what it is."""
 
 
-def render(runs: Sequence[FinishedRun]) -> str:
-    """The page for two runs or more; they are ranked if target and metric are the same."""
+def render(runs: Sequence[FinishedRun], diverged: Mapping[str, str] | None = None) -> str:
+    """The page for finished runs; they are ranked if target and metric are the same.
+
+    Args:
+        runs: two or more, or one beside others that diverged.
+        diverged: what was told when these did, by name.
+    """
     named = dict(zip(_labels(runs), runs, strict=True))
     summaries = {label: run.summary for label, run in named.items()}
     why_not = _why_not_ranked(list(summaries.values()))
@@ -44,6 +49,7 @@ def render(runs: Sequence[FinishedRun]) -> str:
 
     return template("several").render(
         runs=named,
+        diverged=diverged or {},
         why_not=why_not,
         target=runs[0].summary["target"],
         measure=judged,

@@ -86,6 +86,26 @@ def test_only_settings_that_differ_are_told() -> None:
     )
 
 
+def test_where_dev_was_trained_on_the_target_is_shown_on_test() -> None:
+    def settled(path: str) -> FinishedRun:
+        own = run(path)
+        for row in own.history[1:]:
+            row |= {"dev_held_out": False, "share": {"a": 1.0, "b": 0.5}, "cosine": []}
+        return own
+
+    runs = [settled("one"), settled("two")]
+    text = render(*runs).text
+    assert "Test accuracy of a" in text
+    assert "Dev accuracy of a" not in text
+    assert "once α is settled, tasks train together, and their steps follow from it." in text
+    for row in runs[0].history:
+        row["test_metric"] = None
+    text = render(*runs).text
+    assert "accuracy of a" not in text
+    assert "Round by round" not in text
+    assert "The share of each task's delta that was merged. " in render(run("one"), run("two")).text
+
+
 def test_every_task_of_any_run_has_a_plot_of_its_alpha() -> None:
     reader = render(run("one", ["a", "b"], rounds=2), run("two", ["a", "c"], rounds=5))
     labels = [str(tag["aria-label"]) for name, tag in reader.tags if name == "svg" and "aria-label" in tag]

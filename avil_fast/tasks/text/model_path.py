@@ -54,7 +54,8 @@ def package_of(path: str) -> str | None:
     package = Path(path).parts[0] if Path(path).parts else ""
     if path.startswith(HUB) or Path(path).is_dir() or not package.isidentifier():
         return None
-    return package if importlib.util.find_spec(package) else None
+    found = importlib.util.find_spec(package)
+    return package if found and found.origin else None  # a folder of that name here has no origin
 
 
 def _within_package(path: str) -> Path:

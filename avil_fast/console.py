@@ -15,6 +15,7 @@ from rich.text import Text
 from avil_fast.engine.clock import PARTS
 from avil_fast.observer import Observer
 from avil_fast.progress import reporting
+from avil_fast.report.advice import advice
 from avil_fast.report.formatting import rejected
 from avil_fast.report.headline_metric import SEEN, held_out, shown
 from avil_fast.report.place import REPORT
@@ -93,6 +94,8 @@ class Console:
         )
         if sentence := rejected(summary):
             self.say(sentence)
+        if verdict := advice(summary, result.history):
+            self.say(verdict)
         self.say(_time(result.history))
         self.say(_memory(summary))
         if folder is not None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avil_fast.comparing.finished import is_done
+from avil_fast.comparing.finished import how_it_diverged, is_done, note_divergence
 from avil_fast.config import load
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, Diverged
 from avil_fast.names import repeated
 from avil_fast.report.place import REPORT
 from avil_fast.report.run import FinishedRun, read
@@ -18,16 +18,24 @@ from avil_fast.run import launch
 
 @dataclass(frozen=True)
 class Compared:
-    """The runs by name, and where their report lies."""
+    """What came of the configs.
+
+    Attributes:
+        runs: those that finished, by name.
+        diverged: of the others, what was told, by name.
+        report: where it lies.
+    """
 
     runs: dict[str, FinishedRun]
+    diverged: dict[str, str]
     report: Path
 
 
 def compare(configs: Sequence[Path], overrides: Sequence[str], to: Path, quiet: bool = False) -> Compared:
     """Train by each config in a folder of its own, and write the report of all.
 
-    Runs that are finished there are taken as they are, and one that was stopped goes on.
+    Runs that are finished there are taken as they are, and one that was stopped goes on. One that diverges leaves
+    a sentence in its folder, and the others are trained.
 
     Args:
         configs: YAML files of different names, two or more.
@@ -36,7 +44,7 @@ def compare(configs: Sequence[Path], overrides: Sequence[str], to: Path, quiet: 
         quiet: print nothing.
 
     Raises:
-        AvilError: a config cannot be used, or a finished run has other settings.
+        AvilError: a config cannot be used, a finished run has other settings, or every run diverged.
     """
     names = [path.stem for path in configs]
     if len(configs) < 2:
@@ -49,9 +57,21 @@ def compare(configs: Sequence[Path], overrides: Sequence[str], to: Path, quiet: 
         raise AvilError(f"output_dir is set, but each run gets a folder in --to, {str(to)!r}; leave it out")
     folders = {path: to / name for path, name in zip(configs, names, strict=True)}
     settings = {path: [*overrides, f"output_dir={folder}"] for path, folder in folders.items()}
-    done = {path: is_done(folder, load(path, settings[path])) for path, folder in folders.items()}  # all are read
-    for path in configs:
-        if not done[path]:
+    loaded = {path: load(path, settings[path]) for path in configs}  # all are checked before one is trained
+    done = {path: is_done(folder, loaded[path]) for path, folder in folders.items()}
+    noted = {path: how_it_diverged(folder, loaded[path]) for path, folder in folders.items() if not done[path]}
+    diverged = {folders[path].name: sentence for path, sentence in noted.items() if sentence}
+    for path, folder in folders.items():
+        if done[path] or folder.name in diverged:
+            continue
+        try:
             launch.train(path, settings[path], resume="auto", quiet=quiet)
-    report = write(list(folders.values()), to / REPORT)
-    return Compared({folder.name: read(folder) for folder in folders.values()}, report)
+        except Diverged as error:
+            note_divergence(folder, loaded[path], str(error))
+            diverged[folder.name] = str(error)
+    finished = [folder for folder in folders.values() if folder.name not in diverged]
+    if not finished:
+        told_first = next(iter(diverged.values()))
+        raise AvilError(f"every run diverged: {told_first}")
+    report = write(finished, to / REPORT, diverged)
+    return Compared({folder.name: read(folder) for folder in finished}, diverged, report)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
-from avil_fast.comparing.statistics import LEVEL, Standing, mean
+from avil_fast.comparing.statistics import FEWEST, LEVEL, Standing, mean
 from avil_fast.report import plots
 from avil_fast.report.figures import Figure, Table
 from avil_fast.report.formatting import NONE, number
@@ -31,6 +31,7 @@ def render(comparison: Comparison) -> str:
         value=spread(comparison, best),
         said=list(sentences(comparison)),
         level=f"{LEVEL:.0%}",
+        fewest=FEWEST,
         results=results(comparison),
         budgets=budgets(comparison),
         figures=[_figure(comparison)],
@@ -41,14 +42,15 @@ def sentences(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """(method, how it stands), the best first."""
     for name in comparison.ranked:
         if (standing := comparison.standings.get(name)) is not None:
-            yield name, in_words(standing, comparison.measure)
+            yield name, in_words(standing, comparison.measure, len(comparison.seeds))
 
 
-def in_words(standing: Standing, measure: Measure) -> str:
-    """How a method stands."""
+def in_words(standing: Standing, measure: Measure, seeds: int) -> str:
+    """How a method stands after so many seeds."""
     by = lead(standing, measure)
     if math.isnan(standing.p):
-        return f"{by} against {standing.rival}, with one seed, which tells nothing"
+        why = "there is no test" if seeds >= FEWEST else f"a test needs {FEWEST} seeds or more"
+        return f"{by} against {standing.rival}; {why}"
     word = {"better": "better than", "worse": "worse than", "equal": "not told apart from"}
     verdict = word[standing.verdict(measure.lower_is_better)]
     p = probability(standing.p)

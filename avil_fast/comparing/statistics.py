@@ -12,6 +12,9 @@ from scipy import stats
 LEVEL = 0.05
 """Of significance."""
 
+FEWEST = 3
+"""Pairs of a test: two give a t-test one degree of freedom, with which a p below LEVEL is a matter of luck."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -22,7 +25,7 @@ class Standing:
         rival: the best of the other methods, by its mean.
         difference: mean over seeds of the method less its rival.
         p: two-sided, of a paired t-test against the rival, corrected for as many comparisons as there are
-            methods (Holm, Scandinavian Journal of Statistics 6, 1979); NaN with fewer than two seeds.
+            methods (Holm, Scandinavian Journal of Statistics 6, 1979); NaN where `paired_p` is.
     """
 
     mean: float
@@ -36,7 +39,7 @@ class Standing:
         return {key: None if value != value else value for key, value in vars(self).items()}
 
     def verdict(self, lower_is_better: bool) -> str:
-        """better, worse, or equal to the rival as far as these seeds tell."""
+        """better, worse, or equal to the rival as far as these seeds tell; equal without a p, too."""
         if not self.p < LEVEL:
             return "equal"
         return "better" if (self.difference < 0) == lower_is_better else "worse"
@@ -82,16 +85,14 @@ def _known(values: Sequence[float]) -> list[float]:
 
 
 def paired_p(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p of a paired t-test over the pairs of which both are known; NaN for fewer than two.
+    """Two-sided p of a paired t-test over the pairs of which both are known.
 
-    Where all pairs differ by the same, that is 1 if they are equal and 0 if not.
+    NaN for fewer than `FEWEST` pairs, and where all pairs differ by the same: without a spread there is no test.
     """
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     differences = differences[~np.isnan(differences)]
-    if len(differences) < 2:
+    if len(differences) < FEWEST or np.ptp(differences) <= 1e-12 * max(1.0, float(np.abs(differences).max())):
         return math.nan
-    if np.ptp(differences) <= 1e-12 * max(1.0, float(np.abs(differences).max())):
-        return 1.0 if abs(float(differences.mean())) <= 1e-12 else 0.0
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 

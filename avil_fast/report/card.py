@@ -13,6 +13,7 @@ from avil_fast.config import Config
 from avil_fast.config.model import CausalLMConfig
 from avil_fast.config.text_tasks import TextTasksConfig
 from avil_fast.files.yaml_text import to_yaml
+from avil_fast.report.auxiliaries import is_clear, period
 from avil_fast.report.exported_run import ExportedRun
 from avil_fast.report.formatting import NONE, number
 from avil_fast.report.front_matter import front_matter, title
@@ -143,7 +144,10 @@ def _share(run: ExportedRun, name: str) -> str:
     gain = summary.get("benefit", {}).get(name)
     if gain is not None and abs(gain) >= 0.0005:
         verb = "lowered" if gain > 0 else "raised"
-        sentence += f" In the rounds up to the kept one it {verb} the target's dev loss by {abs(gain):.3f}."
+        when = period(summary, run.history)
+        sentence += f" {when[0].upper()}{when[1:]} it {verb} the target's dev loss by {abs(gain):.3f}"
+        told = name == summary["target"] or is_clear(summary, run.history, name)
+        sentence += "." if told else ", which is too little to tell."
     return sentence
 
 

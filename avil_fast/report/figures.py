@@ -69,6 +69,12 @@ def over_rounds(
     return Figure(name, title, caption, plot, keys, Table([unit, *curves], rows))
 
 
+def merged(settled: bool) -> str:
+    """The caption of α by round."""
+    together = "; once α is settled, tasks train together, and their steps follow from it."
+    return "The share of each task's delta that was merged" + (together if settled else ".")
+
+
 def cosines(tasks: Sequence[str], cosine: Sequence[Sequence[float]], round_: int) -> Figure:
     """Between the deltas of tasks in a round."""
     label = f"Cosines between the deltas of {len(tasks)} tasks in round {round_}"

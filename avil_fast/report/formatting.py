@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from avil_fast.method_registry import METHODS, find
+
 NONE = "–"
 
 
@@ -29,9 +31,15 @@ def size(value: float) -> str:
 
 
 def memory(summary: Mapping[str, Any]) -> tuple[str, str]:
-    """What θ and the deltas take on each rank, of a run that tells."""
+    """What θ and the deltas take on each rank, of a run that tells; none of deltas where its method keeps none."""
     nbytes = summary.get("memory")
-    return (decimal(nbytes["base"]), decimal(nbytes["bank"])) if nbytes else (NONE, NONE)
+    if not nbytes:
+        return NONE, NONE
+    return decimal(nbytes["base"]), decimal(nbytes["bank"]) if _keeps_deltas(summary["method"]) else NONE
+
+
+def _keeps_deltas(method: str) -> bool:
+    return method not in METHODS or find(method).keeps_deltas
 
 
 def rejected(summary: Mapping[str, Any]) -> str:

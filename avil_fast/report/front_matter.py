@@ -8,8 +8,8 @@ from typing import Any
 
 from avil_fast.report.exported_run import ExportedRun
 from avil_fast.report.headline_metric import held_out
+from avil_fast.tasks.text.model_path import HUB, package_of
 
-_HUB = "hub:"
 _PIPELINES = {"encoder": "text-classification", "causal_lm": "text-generation"}
 """What a hub calls the task of each kind of model."""
 
@@ -48,17 +48,26 @@ def front_matter(run: ExportedRun) -> dict[str, Any]:
 
 
 def _base_model(run: ExportedRun) -> str | None:
-    """A name on a hub, or a folder's own name; None for a model that was not trained before."""
-    path = getattr(run.model, "path", None)
-    if path is None or getattr(run.model, "init", "saved") == "random":
+    """A name on a hub, or that of an installed package; None for a model that was not trained before.
+
+    Nor has one from a local folder any: a hub would take the folder's name for that of a model of its own.
+    """
+    path = _trained_before(run)
+    if path is None:
         return None
-    return str(path).removeprefix(_HUB) if path.startswith(_HUB) else PureWindowsPath(path).name
+    return path.removeprefix(HUB) if path.startswith(HUB) else package_of(path)
+
+
+def _trained_before(run: ExportedRun) -> str | None:
+    """The path of the model that the run began with, unless its parameters were drawn anew."""
+    path: str | None = getattr(run.model, "path", None)
+    return None if getattr(run.model, "init", "saved") == "random" else path
 
 
 def title(run: ExportedRun) -> str:
-    """The model's name on a hub: that of its base, if it has one, and the target."""
-    base = _base_model(run)
-    return "-".join([*([base.rpartition("/")[2]] if base else []), run.summary["target"]])
+    """The model's name: that of its base, or of the base's folder, if it has one, and the target."""
+    path = _trained_before(run)
+    return "-".join([*([PureWindowsPath(path.removeprefix(HUB)).name] if path else []), run.summary["target"]])
 
 
 def _slug(name: str) -> str:

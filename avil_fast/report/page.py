@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from avil_fast.engine.clock import PARTS
 from avil_fast.report import figures, formatting, plots
+from avil_fast.report.advice import advice
 from avil_fast.report.auxiliaries import verdicts
 from avil_fast.report.figures import Curve, Figure
 from avil_fast.report.formatting import number
@@ -58,16 +60,25 @@ def render(
             (run["method"], number(run[judged.key], judged.percent), _compared(summary, run, judged))
             for run in runs[1:]
         ],
+        advice="" if goes_on else advice(summary, history),
         verdicts=verdicts(summary, history),
+        learned_once=sum(any((row.get("benefit") or {}).values()) for row in history) == 1,
         figures=list(_figures(summary, history, judged.percent, mark)),
         rejected=formatting.rejected(summary),
         memory=[formatting.memory(run) for run in runs],
         ranks=ranks,
-        command=("avil-fast train" if ranks == 1 else f"torchrun --nproc-per-node {ranks} -m avil_fast.train"),
+        command=_command(config, ranks),
         live=live,
         goes_on=goes_on,
         held_out=sum(map(held_out, history)),
     )
+
+
+def _command(config: str, ranks: int) -> str:
+    """What trains by a config again; empty if it names no tasks, as those of a run from Python do not."""
+    if not re.search(r"(?m)^tasks:", config):
+        return ""
+    return "avil-fast train" if ranks == 1 else f"torchrun --nproc-per-node {ranks} -m avil_fast.train"
 
 
 def _compared(summary: dict[str, Any], baseline: dict[str, Any], judged: Measure) -> str:
@@ -129,11 +140,10 @@ def _figures(summary: dict[str, Any], history: list[dict[str, Any]], percent: bo
     if len(learned) == 1 < len(history) and all(len(step) == len(tasks) for step in path):
         yield _alpha_by_step(learned[0], tasks, styles)
     else:
-        together = "; once α is settled, tasks train together, and their steps follow from it."
         yield figures.over_rounds(
             "alpha",
             "Coefficients α",
-            "The share of each task's delta that was merged" + (together if len(learned) < len(history) else "."),
+            figures.merged(settled=len(learned) < len(history)),
             f"α of every task by round; in the last round: {last('alpha')}",
             {name: Curve(styles[name], [row["alpha"].get(name) for row in history]) for name in tasks},
             rounds,

@@ -127,7 +127,8 @@ def heat_map(
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 17 else text[:16] + "…"
+    """Cut in the middle, as names of tasks often begin alike."""
+    return text if len(text) <= 17 else f"{text[:8]}…{text[-8:]}"
 
 
 def _ticks(labels: Sequence[str]) -> dict[str, Any]:

@@ -28,8 +28,13 @@ _NO_MATTER = {"output_dir", "overwrite"}
 """Settings that say where a run lies, not what it is."""
 
 
-def render(runs: Sequence[FinishedRun]) -> str:
-    """The page for two runs or more; they are ranked if target and metric are the same."""
+def render(runs: Sequence[FinishedRun], diverged: Mapping[str, str] | None = None) -> str:
+    """The page for finished runs; they are ranked if target and metric are the same.
+
+    Args:
+        runs: two or more, or one beside others that diverged.
+        diverged: what was told when these did, by name.
+    """
     named = dict(zip(_labels(runs), runs, strict=True))
     summaries = {label: run.summary for label, run in named.items()}
     why_not = _why_not_ranked(list(summaries.values()))
@@ -44,6 +49,7 @@ def render(runs: Sequence[FinishedRun]) -> str:
 
     return template("several").render(
         runs=named,
+        diverged=diverged or {},
         why_not=why_not,
         target=runs[0].summary["target"],
         measure=judged,
@@ -59,6 +65,7 @@ def render(runs: Sequence[FinishedRun]) -> str:
         differences=differences,
         other_data=any(row[0].partition(".")[0] == "tasks" for row in differences.rows),
         progress=list(_progress(named, styles)),
+        merged=figures.merged(any(row.get("share") for run in runs for row in run.history)),
         alphas=list(_alphas(named, styles)),
     )
 
@@ -165,20 +172,30 @@ def _shown(value: Any) -> str:
 
 
 def _progress(runs: Mapping[str, FinishedRun], styles: Mapping[str, plots.Style]) -> Iterator[Figure]:
-    """The target on dev by round, a figure for all runs that can share one."""
+    """The target by round, a figure for all runs that can share one: on dev, if it was held out to the end.
+
+    Else on test, if that was measured in every round; runs of which neither is so have none.
+    """
     groups: dict[tuple[str, str], dict[str, FinishedRun]] = {}
     for label, run in runs.items():
         groups.setdefault((run.summary["target"], _measured_by(run.summary)), {})[label] = run
     for i, ((target, name), group) in enumerate(groups.items()):
-        key = "dev_loss" if name == "loss" else "dev_metric"
+        kind = "loss" if name == "loss" else "metric"
+        if all(held_out(row) for run in group.values() for row in run.history):
+            split = "dev"
+        elif all(row[f"test_{kind}"] is not None for run in group.values() for row in run.history):
+            split = "test"
+        else:
+            continue
+        key = f"{split}_{kind}"
         curves = {label: Curve(styles[label], measured(run.history, key)) for label, run in group.items()}
         rows = [row for run in group.values() for row in (run.summary, *run.history)]
-        percent = key != "dev_loss" and all(in_percent(metric_info(run.summary), rows) for run in group.values())
+        percent = kind == "metric" and all(in_percent(metric_info(run.summary), rows) for run in group.values())
         yield figures.over_rounds(
             f"progress-{i}",
-            f"Dev {name} of {target}",
+            f"{split.capitalize()} {name} of {target}",
             "Before the fine-tune.",
-            f"Dev {name} of {target} by round; in the last: "
+            f"{split.capitalize()} {name} of {target} by round; in the last: "
             + ", ".join(f"{label} {number(curve.values[-1])}" for label, curve in curves.items()),
             curves,
             _rounds(group),

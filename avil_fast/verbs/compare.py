@@ -50,7 +50,8 @@ def compare(
     if methods is None:
         found = configs.compare(files, overrides, to, quiet=as_json)
         if as_json:
-            show({"runs": {name: run.summary for name, run in found.runs.items()}, "report": str(found.report)})
+            runs = {name: run.summary for name, run in found.runs.items()}
+            show({"runs": runs, "diverged": found.diverged, "report": str(found.report)})
         else:
             _print_runs(Console(), found)
         return
@@ -81,18 +82,21 @@ def _print_runs(console: Console, compared: Compared) -> None:
         values = figures(summary, summary["metric"], [summary])
         rows.append([name, summary["method"], *values, steps, f"{summary['seconds']:.1f}"])
     console.table(["run", "method", "test", "dev", "steps", "seconds"], rows, left=["run", "method"])
+    for name, sentence in compared.diverged.items():
+        console.say(f"{name} diverged: {sentence}")
     console.say(f"report: {compared.report}")
 
 
 def _print_methods(console: Console, comparison: Comparison) -> None:
     """Methods side by side."""
     from avil_fast.comparing.page import budgets, results
+    from avil_fast.comparing.statistics import FEWEST
 
     for table in (results(comparison), budgets(comparison)):
         console.table(table.head, table.rows, left=["method", "against"])
     console.say(
         f"p: paired t-test over {len(comparison.seeds)} seeds against the best other method, corrected (Holm)"
-        if len(comparison.seeds) > 1
-        else "one seed tells little; give --seeds 5 or more"
+        if len(comparison.seeds) >= FEWEST
+        else f"no p, as a test needs {FEWEST} seeds; give --seeds 5 or more"
     )
     console.say(f"page: {comparison.page}")

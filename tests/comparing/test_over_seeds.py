@@ -19,6 +19,7 @@ from avil_fast.comparing.comparison import compared
 from avil_fast.comparing.entrants import parse
 from avil_fast.comparing.finished import how_it_diverged, note_divergence
 from avil_fast.comparing.over_seeds import FromFile, compare
+from avil_fast.comparing.page import results, sentences
 from avil_fast.errors import AvilError
 
 pytestmark = pytest.mark.xdist_group("comparing")  # which shares its runs
@@ -149,6 +150,19 @@ def test_what_is_not_known_of_one_seed_is_null(tmp_path: Path) -> None:
     text = json.dumps(made, allow_nan=False)
     single = json.loads(text)["methods"]["single"]
     assert (single["sd"], single["p"], single["difference"]) == (None, None, -0.25)
+
+
+def test_two_seeds_are_no_test(tmp_path: Path) -> None:
+    """Nor are three that differ by the same."""
+    for seeds, why in ((2, "a test needs 3 seeds or more"), (3, "there is no test")):
+        runs = {
+            name: {seed: SUMMARY | {"test_metric": value} for seed in range(seeds)}
+            for name, value in (("single", 1.0), ("avil", 0.49))
+        }
+        made = compared(runs, list(range(seeds)), tmp_path, {})
+        assert dict(sentences(made))["single"] == f"+51.0 points against avil; {why}"
+        assert [row[-1] for row in results(made).rows] == ["–", "–"]
+        assert made.as_json()["methods"]["single"]["p"] is None
 
 
 def test_a_run_that_diverged_with_other_settings_is_not_taken_for_this_one(tmp_path: Path) -> None:

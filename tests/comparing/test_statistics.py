@@ -16,9 +16,22 @@ def test_p_is_that_of_a_paired_t_test() -> None:
     first, second = rng.normal(size=10), rng.normal(0.3, 1, size=10)
     assert paired_p(first, second) == pytest.approx(stats.ttest_rel(first, second).pvalue)
     assert paired_p(first, second) == pytest.approx(paired_p(second, first))
-    assert paired_p([1.0, 2.0], [1.0, 2.0]) == 1.0
-    assert paired_p([1.0, 2.0], [0.5, 1.5]) == 0.0
-    assert math.isnan(paired_p([1.0], [2.0]))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([1.0], [2.0]),
+        ([1.0, 1.0], [0.49, 0.49]),
+        ([0.9, 0.8], [0.5, 0.6]),  # two pairs, with a spread
+        ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]),
+        ([1.0, 2.0, 3.0], [0.5, 1.5, 2.5]),
+        ([1.0, 2.0, math.nan], [0.5, 0.6, 0.7]),
+    ],
+)
+def test_no_p_of_fewer_than_three_pairs_or_without_a_spread(first: list[float], second: list[float]) -> None:
+    assert math.isnan(paired_p(first, second))
+    assert {own.verdict(False) for own in standings({"a": first, "b": second}).values()} == {"equal"}
 
 
 def test_holm_s_correction() -> None:

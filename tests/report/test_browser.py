@@ -42,7 +42,7 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 QUIET += ["--disable-background-networking", "--disable-component-update"]
 SIZES = {"desktop": (1280, 800), "phone": (375, 700)}
 TASKS = ["upper_left", "lower_right", "a_task_whose_name_is_as_long_as_names_of_tasks_come", "random_labels"]
-CONFIG = "target: upper_left\n" + "note: " + "long " * 60 + "\n"
+CONFIG = "target: upper_left\ntasks: {source: digits}\n" + "note: " + "long " * 60 + "\n"
 
 Browser = Any
 Page = Any

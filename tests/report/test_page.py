@@ -13,6 +13,7 @@ import pytest
 from avil_fast.report import page
 
 EVIL = '<script>alert("x")</script>'
+CONFIG = "rounds: 3\ntasks:\n  source: digits\n"
 
 
 def make(tasks: list[str], rounds: int = 3) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -103,7 +104,7 @@ class Reader(HTMLParser):
             self.text += data
 
 
-def render(summary: dict[str, Any], history: list[dict[str, Any]], config: str = "rounds: 3\n") -> Reader:
+def render(summary: dict[str, Any], history: list[dict[str, Any]], config: str = CONFIG) -> Reader:
     return Reader(page.render(summary, history, config))
 
 
@@ -112,10 +113,10 @@ def test_answer_comes_first_with_the_baseline_beside_it() -> None:
     assert "a, test accuracy 78.5 %" in text
     assert "Baseline single reached 77.0 %: this run is 1.5 points higher." in text
     assert (
-        "b helped at once: its updates lowered the target's dev loss by 0.30 over the kept rounds (the target's "
-        "own lowered it by 0.90); its mean α is 1.20 and its final weight 0.05, so that it was set aside."
+        "b gave an immediate gain: its updates lowered the target's dev loss by 0.30 over 3 rounds (the target's "
+        "own lowered it by 0.90); its mean α is 1.20 and its final weight 0.05, so that it was hardly used."
     ) in text
-    assert "c did not help at once: its updates raised the target's dev loss by 0.30 over" in text
+    assert "c gave no immediate gain: its updates raised the target's dev loss by 0.30 over" in text
     assert "its mean α is 3.20 and its final weight 1.40, so that it was turned up." in text
     assert "avil-fast train config.yaml output_dir=again" in text
     assert "memory for θ4.0 MB4.0 MB" in text
@@ -156,7 +157,7 @@ def test_dev_figures_count_as_long_as_dev_was_held_out() -> None:
 @pytest.mark.parametrize(
     ("influence", "verdict"),
     [
-        (0.0, "set aside"),
+        (0.0, "hardly used"),
         (0.25, "used in part"),
         (0.89, "used in part"),
         (0.9, "used in full"),
@@ -190,12 +191,13 @@ def test_what_became_of_an_auxiliary_once_alpha_was_settled(share: float, verdic
 @pytest.mark.parametrize(
     ("gain", "sentence"),
     [
-        (0.21, "b helped at once: its updates lowered the target's dev loss by 0.21 over"),
-        (0.01, "b made little difference: its updates lowered the target's dev loss by 0.010 over"),
-        (-0.01, "b made little difference: its updates raised the target's dev loss by 0.010 over"),
-        (-0.3456, "b did not help at once: its updates raised the target's dev loss by 0.35 over"),
+        (0.21, "b gave an immediate gain: its updates lowered the target's dev loss by 0.21 over"),
+        (0.08, "b did too little to tell: its updates lowered the target's dev loss by 0.080 over"),
+        (0.01, "b did too little to tell: its updates lowered the target's dev loss by 0.010 over"),
+        (-0.01, "b did too little to tell: its updates raised the target's dev loss by 0.010 over"),
+        (-0.3456, "b gave no immediate gain: its updates raised the target's dev loss by 0.35 over"),
         (0.0, "b made no difference: its updates left the target's dev loss as it was; its mean α is 1.20"),
-        (123.4, "b helped at once: its updates lowered the target's dev loss by 123 over"),
+        (123.4, "b gave an immediate gain: its updates lowered the target's dev loss by 123 over"),
     ],
 )
 def test_by_how_much_an_auxiliary_helped(gain: float, sentence: str) -> None:
@@ -204,18 +206,80 @@ def test_by_how_much_an_auxiliary_helped(gain: float, sentence: str) -> None:
     assert sentence in render(summary, history).text
 
 
+def helped(summary: dict[str, Any], history: list[dict[str, Any]]) -> bool:
+    html = page.render(summary, history, CONFIG)
+    return '<em class="helped">gave an immediate gain</em>' in html
+
+
+def by_round(benefits: list[float], own: list[float] | None = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A run with these benefits of b, and of the target."""
+    summary, history = make(["a", "b"], len(benefits))
+    for row, benefit, of_target in zip(history, benefits, own or [0.3] * len(benefits), strict=True):
+        row["benefit"] = {"a": of_target, "b": benefit}
+    summary["benefit"] = {name: sum(row["benefit"][name] for row in history) for name in ("a", "b")}
+    return summary, history
+
+
+@pytest.mark.parametrize(
+    ("benefits", "own", "is_praised"),
+    [
+        ([0.2, 0.25, 0.15, 0.2], None, True),
+        ([0.9, -0.5, 0.6, -0.2], None, False),  # a mean of 0.2 with a standard error of 0.33
+        ([0.02, 0.02, 0.02], None, False),  # steady, but a fifteenth of the target's own
+        ([0.2], None, True),
+        ([0.0034], [-0.01], False),
+        ([0.2, 0.25, 0.15], [-0.1, -0.1, 0.0], False),  # the target's own raised the loss
+    ],
+)
+def test_an_auxiliary_is_praised_only_for_a_clear_gain(
+    benefits: list[float], own: list[float] | None, is_praised: bool
+) -> None:
+    run = by_round(benefits, own)
+    assert helped(*run) == is_praised
+    assert ("b did too little to tell:" in render(*run).text) != is_praised
+
+
+def test_rounds_after_the_kept_one_do_not_count_and_one_round_is_named() -> None:
+    summary, history = by_round([0.2, -0.9, -0.9])
+    text = render(summary | {"best_round": 1, "benefit": history[0]["benefit"]}, history).text
+    assert "b gave an immediate gain: its updates lowered the target's dev loss by 0.20 in round 1 (the" in text
+    assert "In one round even a task of random labels may seem to gain" not in text  # α was learned in three
+    summary, history = by_round([0.2, 0.2])
+    history[1]["benefit"] = dict.fromkeys("ab")
+    assert "In one round even a task of random labels may seem to gain" in render(summary, history).text
+
+
+def test_a_run_from_python_shows_no_command_that_would_fail() -> None:
+    text = render(*make(["a", "b"]), config="rounds: 3\ntarget: a\n").text
+    assert "This run was started from Python: call it there again" in text
+    assert "seed 0." in text
+    assert "avil-fast train" not in text
+
+
+def test_a_method_without_deltas_has_no_memory_for_them() -> None:
+    assert "memory for deltas8.0 MB–" in render(*make(["a", "b"])).text
+
+
+def test_a_long_name_in_a_heat_map_is_cut_in_the_middle() -> None:
+    names = ["a", "a_rather_long_auxiliary_of_news", "a_rather_long_auxiliary_of_film"]
+    html = page.render(*make(names), CONFIG)
+    drawn = html[html.index("Cosines between") :]
+    assert ">a_rather…_of_news</text>" in drawn
+    assert ">a_rather…_of_film</text>" in drawn
+
+
 def test_a_run_from_before_benefits_were_known_tells_alpha() -> None:
     summary, history = make(["a", "b"])
     for key in ("benefit", "memory", "ranks", "metric"):
         del summary[key]
-    assert "b was set aside: its mean α is 1.20 and its final weight 0.05." in render(summary, history).text
+    assert "b was hardly used: its mean α is 1.20 and its final weight 0.05." in render(summary, history).text
 
 
 def test_weights_that_never_moved_are_not_told() -> None:
     summary, history = make(["a", "b"])
     for row in history:
         row["weight"] = {"a": 1.0, "b": 1.0}
-    assert "its mean α is 1.20, so that it was set aside." in render(summary, history).text
+    assert "its mean α is 1.20, so that it was hardly used." in render(summary, history).text
 
 
 def test_many_ranks_are_started_again_as_many() -> None:
@@ -278,7 +342,7 @@ def plain_tags() -> list[str]:
 def test_any_task_name_stays_text(name: str) -> None:
     for tasks in (["a", name], [name, "a"]):
         summary, history = make(tasks)
-        html = page.render(summary, history, f"target: {name}")
+        html = page.render(summary, history, f"target: {name}\ntasks: {{}}")
         reader = Reader(html)
         assert "<script" not in html
         assert [tag for tag, _ in reader.tags] == plain_tags()

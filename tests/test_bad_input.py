@@ -203,3 +203,24 @@ def test_a_folder_on_a_disk_that_cannot_be_written_is_a_sentence(
     told = r"^output_dir '.*run' cannot be made: Read-only file system; set another one$"
     with pytest.raises(AvilError, match=told):
         fit([task()], output_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("names", "dev", "told"),
+    [
+        (["main", "other"], 1, ["α is learned on 1 dev example of 'main'"]),
+        (["main", "other"], 9, ["α is learned on 9 dev examples of 'main'"]),
+        (["main", "other"], 10, []),
+        (["main"], 10, ["there is no auxiliary beside the target 'main'"]),
+        (["main"], 2, ["there is no auxiliary beside the target", "α is learned on 2 dev examples of 'main'"]),
+    ],
+)
+@pytest.mark.parametrize("method", ["avil", "single"])
+@pytest.mark.filterwarnings("always")
+def test_data_of_which_alpha_can_learn_little_is_warned_of_once(
+    names: list[str], dev: int, told: list[str], method: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    fit([task(name, dev=examples(dev)) for name in names], method=method)
+    found = [str(warning.message) for warning in recwarn if warning.category is UserWarning]
+    expected = told if method == "avil" else []
+    assert [name in warning for name, warning in zip(expected, found, strict=True)] == [True] * len(expected)

@@ -1,4 +1,4 @@
-"""Where a task's rows come from: files, a folder of files, or a data set of the package datasets."""
+"""Where a task's rows come from: files, a folder of files, or a dataset of the package datasets."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _data_set(task: str, config: TextTaskConfig, splits: Sequence[str]) -> dict[
     setting, source = f"tasks.{task}.dataset is {given!r}", given.removeprefix(HUB)
     if not given.startswith(HUB):
         if not Path(given).is_dir():
-            raise AvilError(f"{setting}, but there is no such folder; write {HUB}OWNER/NAME to fetch a data set")
+            raise AvilError(f"{setting}, but there is no such folder; write {HUB}OWNER/NAME to fetch a dataset")
         _require_own_files(Path(given), setting)
     tables = {}
     for split in splits:

@@ -56,8 +56,8 @@ def data_warnings(tasks: Sequence[Task], target: int, config: TrainConfig) -> li
         )
     if dev is not None and is_dataset(dev) and (count := length_of(dev) or 0) < FEW_DEV_EXAMPLES:
         found.append(
-            f"α is learned on {count} dev example{'s' * (count != 1)} of {name!r}, which is too few to trust; give "
-            f"it {FEW_DEV_EXAMPLES} at the least, better 100"
+            f"α is learned on {count} dev example{'s' * (count != 1)} of {name!r}, which is too few to trust; "
+            f"give it {FEW_DEV_EXAMPLES} at the least, better 100"
         )
     return found
 

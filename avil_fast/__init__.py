@@ -11,15 +11,16 @@ if TYPE_CHECKING:
     from avil_fast.api import fit
     from avil_fast.errors import AvilError, Stopped
     from avil_fast.run.training import Result
-    from avil_fast.tasks.task import Task
+    from avil_fast.tasks.task import Scorer, Task
     from avil_fast.trainer.trainer import AvilTrainer
 
-__all__ = ["AvilError", "AvilTrainer", "Result", "Stopped", "Task", "fit"]
+__all__ = ["AvilError", "AvilTrainer", "Result", "Scorer", "Stopped", "Task", "fit"]
 
 _HOMES = {
     "AvilError": "avil_fast.errors",
     "AvilTrainer": "avil_fast.trainer.trainer",
     "Result": "avil_fast.run.training",
+    "Scorer": "avil_fast.tasks.task",
     "Stopped": "avil_fast.errors",
     "Task": "avil_fast.tasks.task",
     "fit": "avil_fast.api",

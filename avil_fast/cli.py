@@ -30,7 +30,7 @@ from avil_fast.verbs.train import train
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Train a model for one target task, with as much of each auxiliary dataset as α says (αVIL).",
+    help="Train a model for one target task with each auxiliary dataset weighted by a learned α (αVIL).",
 )
 
 

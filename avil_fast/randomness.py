@@ -74,7 +74,7 @@ def seeded(seed: int) -> Iterator[None]:
         _restore_others(*others)
 
 
-# numpy's global generator is what data sets and losses draw from, so it is the one to keep.
+# numpy's global generator is what datasets and losses draw from, so it is the one to keep.
 
 
 def _seed_others(seed: int) -> None:

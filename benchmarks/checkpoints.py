@@ -1,7 +1,7 @@
 """What a checkpoint costs: `python -m benchmarks.checkpoints`.
 
 A model of MiniLM's size in the α phase, with a moment set and a delta for each of four tasks: bytes of the files
-against those of the state, how long training is held up against a copy of as many bytes in memory, how long
+against those of the state, how long training pauses against a copy of as many bytes in memory, how long
 the disk takes against plain writes, and how long loading takes. Each is the median of a few repeats, in turns.
 """
 
@@ -126,13 +126,13 @@ def main() -> None:
     share = 100 * found["bytes_of_files"] / state
     print(f"state    {state / 1e6:.0f} MB: {parts}; the files take {share:.2f} % of it")
     print(
-        f"held up  {found['seconds_held']:.2f} s, a copy in memory {found['seconds_copy']:.2f} s; "
+        f"training paused for {found['seconds_held']:.2f} s, a copy in memory {found['seconds_copy']:.2f} s; "
         f"the first time {found['seconds_held_first']:.2f} s"
     )
     print(f"written  {found['seconds_written']:.2f} s, plain writes {found['seconds_plain']:.2f} s")
     print(f"loaded   {found['seconds_loaded']:.2f} s, every checksum compared")
     print(
-        f"every {period / 60:.0f} minutes: held up {100 * found['seconds_held'] / period:.2f} % of the time, "
+        f"every {period / 60:.0f} minutes: paused {100 * found['seconds_held'] / period:.2f} % of the time, "
         f"writing {100 * found['seconds_written'] / period:.2f} %"
     )
     command.write(options.json, found)

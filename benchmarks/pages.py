@@ -114,6 +114,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "missing": evidence.missing,
         "summary": evidence.summary,
         "counts": evidence.counts,
+        "budget": evidence.budget,
     },
     ROOT / "docs" / "evidence_by_setting.md": {"details": evidence.details},
     ROOT / "docs" / "planning.md": {

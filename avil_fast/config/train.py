@@ -57,7 +57,7 @@ class TrainConfig(Section):
     preset: Literal["default", "paper"] = "default"
     """Where defaults come from. default: what has done best here; paper: the algorithm as it was published."""
     target: str = "upper_left"
-    """Name of the task whose dev loss α is learned on."""
+    """Name of the task whose dev loss α is learned on. Tasks on texts have no default: name one of them."""
     rounds: Count = 12
     """Number of rounds. While α is learned, every task trains once in each, and the deltas are merged."""
     sample_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -86,7 +86,8 @@ class TrainConfig(Section):
     """Keep the deltas of the kept round in the run's folder, for `avil-fast export --task-vectors`. They take as
     many bytes as the model in fp32 for every task and once more."""
     output_dir: DiskPath | None = Path("runs/digits")
-    """The run's folder; null writes nothing (Python only)."""
+    """The run's folder; for a file that does not set it, runs/ and the file's name without its ending. null writes
+    nothing (Python only)."""
     overwrite: bool = False
     """Replace a run in output_dir that is finished, or that was stopped and could go on."""
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -25,7 +25,7 @@ def parse(text: str) -> Any:
         raise NoYaml("it is nested too deeply") from None
     except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError, TypeError) as error:
         # The last four: a date, a number or a word that is none, with its type before it, as in `!!bool maybe`.
-        raise NoYaml(reason(error)) from error
+        raise NoYaml(reason(error).replace('in "<unicode string>", ', "at ")) from error
 
 
 MOST_KEYS = 10_000

@@ -15,7 +15,7 @@ from avil_fast.names import repeated
 from avil_fast.ops.checks import MAX_TASKS
 from avil_fast.run.metric_loggers import require_loggers
 from avil_fast.tasks.data_fingerprint import fingerprint
-from avil_fast.tasks.data_kinds import about_data, length_of, require_data
+from avil_fast.tasks.data_kinds import about_data, is_dataset, length_of, require_data
 from avil_fast.tasks.task import Task
 
 
@@ -38,6 +38,28 @@ def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) 
     if ranks.size > 1:
         ranks.require_same("the data", [line for task in tasks for line in fingerprint(task)])
     return target
+
+
+FEW_DEV_EXAMPLES = 10
+"""With fewer, α follows single examples."""
+
+
+def data_warnings(tasks: Sequence[Task], target: int, config: TrainConfig) -> list[str]:
+    """Tasks and data that are allowed, but of which αVIL can learn little; a sentence each."""
+    if config.method != "avil":
+        return []
+    found, name, dev = [], tasks[target].name, tasks[target].dev
+    if len(tasks) == 1:
+        found.append(
+            f"there is no auxiliary beside the target {name!r}, so that α says nothing; add one, or set "
+            f"method=single"
+        )
+    if dev is not None and is_dataset(dev) and (count := length_of(dev) or 0) < FEW_DEV_EXAMPLES:
+        found.append(
+            f"α is learned on {count} dev example{'s' * (count != 1)} of {name!r}, which is too few to trust; "
+            f"give it {FEW_DEV_EXAMPLES} at the least, better 100"
+        )
+    return found
 
 
 def require_packages(method: str) -> None:

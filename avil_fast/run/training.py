@@ -29,7 +29,7 @@ from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
 from avil_fast.report.summary import final_summary, peak_bytes
 from avil_fast.run.checkpointed import CheckpointedRun
-from avil_fast.run.checks import check_run
+from avil_fast.run.checks import check_run, data_warnings
 from avil_fast.run.metric_loggers import loggers
 from avil_fast.run.storage import RunStorage, open_storage, require_free
 from avil_fast.tasks.model_format import ModelFormat
@@ -110,7 +110,7 @@ def train(
             ranks.on_first(lambda: require_free(config, resume))
         target = check_run(tasks, config, ranks)
         if ranks.first:
-            for warning in config.warnings():
+            for warning in [*config.warnings(), *data_warnings(tasks, target, config)]:
                 warnings.warn(warning, stacklevel=2)
         ranks.require_same(
             "the model", [f"{n} {tuple(p.shape)} {p.dtype} {p.requires_grad}" for n, p in model.named_parameters()]

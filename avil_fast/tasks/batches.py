@@ -26,7 +26,7 @@ class Batches:
       (αVIL, step "collect", with sampling ratio ρ);
     - `cycle`: a given number of full batches from an endless stream of shuffled passes.
 
-    What a data set draws itself, to augment an example, say, is a function of the batch's place in that order:
+    What a dataset draws itself, to augment an example, say, is a function of the batch's place in that order:
     the same with any number of workers, and where a run is taken up again.
 
     Args:

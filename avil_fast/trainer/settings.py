@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,35 @@ def require_supported(args: Any) -> None:
             raise AvilError(f"args.{name} is {value!r}, which AvilTrainer cannot honour; {advice}")
 
 
+_WORDS = {
+    "name another, or set overwrite=true": (
+        'name another, pass avil={"overwrite": True} to replace it, or call train(resume_from_checkpoint=True) to '
+        "train on from it"
+    ),
+    "set overwrite=true": 'pass avil={"overwrite": True}',
+    "overwrite=true": 'avil={"overwrite": True}',
+    "go on with --resume auto": "call train(resume_from_checkpoint=True)",
+    "give --resume auto": "call train(resume_from_checkpoint=True)",
+    "--resume": "resume_from_checkpoint",
+    "output_dir is": "the run's folder is",
+}
+"""What other layers tell users to do, by the words of the command, and how it is done here."""
+
+
+@contextmanager
+def told_for_trainer() -> Iterator[None]:
+    """What goes wrong while this lasts is told in the words of AvilTrainer, not in those of the command."""
+    try:
+        yield
+    except AvilError as error:
+        said = str(error)
+        for theirs, ours in _WORDS.items():
+            said = said.replace(theirs, ours)
+        if said == str(error):
+            raise
+        raise type(error)(said) from error
+
+
 def config_of(args: Any, target: str, avil: Mapping[str, Any]) -> TrainConfig:
     """The configuration of a run: `TrainingArguments`, and over them the settings in `avil`.
 
@@ -123,7 +153,7 @@ def config_of(args: Any, target: str, avil: Mapping[str, Any]) -> TrainConfig:
     }
     if getattr(args.save_strategy, "value", args.save_strategy) == "no":
         settings["checkpoints.minutes"] = None
-    return from_dotted(settings | dict(avil) | {"target": target})
+    return from_dotted(settings | dict(avil) | {"target": target}, where="avil")
 
 
 def require_savable(args: Any, config: TrainConfig) -> None:

@@ -25,6 +25,7 @@ from avil_fast.trainer.settings import (
     require_savable,
     require_supported,
     resume_of,
+    told_for_trainer,
 )
 
 
@@ -154,7 +155,8 @@ class AvilTrainer(Trainer):  # type: ignore[misc]  # transformers is not type-ch
         self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
         if self.args.eval_on_start:
             self._evaluate(trial, ignore_keys_for_eval, skip_scheduler=True)
-        self.result = train_tasks(self.model, tasks, config, events, resume=self._resume)
+        with told_for_trainer():
+            self.result = train_tasks(self.model, tasks, config, events, resume=self._resume)
         summary = self.result.summary
         self.log({name: summary[name] for name in ("best_round", "finetune_epoch", "dev_loss")})
         return self._finalize_training(trial, events.max_steps * config.batch_size, self._start_time)

@@ -136,8 +136,9 @@ def test_every_damaged_file_is_named(
         (["inspect", "nowhere"], "'nowhere' is no checkpoint and holds none; name a folder such as"),
         (
             ["train", "--resume", "nowhere"],
-            "--resume is 'nowhere', which is no checkpoint and holds none; name a folder such as",
+            "--resume is 'nowhere', but there is no such path; name a run's folder or a checkpoint, or",
         ),
+        (["train", "--resume", "."], "--resume is '.', which is no checkpoint and holds none; name a folder such"),
     ],
 )
 def test_a_path_that_holds_none_is_told(

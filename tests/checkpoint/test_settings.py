@@ -172,9 +172,11 @@ def test_a_model_that_differs_in_order_or_buffers_alone_is_refused(tmp_path: Pat
 
 
 def test_a_path_that_is_no_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "nowhere", run.parent):
+    for path in (tmp_path, run.parent):
         with pytest.raises(AvilError, match="which is no checkpoint and holds none; name a folder such as"):
             fit(None, resume=path)
+    with pytest.raises(AvilError, match=r"nowhere', but there is no such path; name a run's folder or a check"):
+        fit(None, resume=tmp_path / "nowhere")
 
 
 def test_auto_needs_a_place_to_look(run: Path) -> None:

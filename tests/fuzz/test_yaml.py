@@ -118,7 +118,7 @@ TEXTS_OF_FILES: dict[str, bytes] = {
     "half a letter": b"target: \xc3",
     "archive": b"PK\x03\x04" + bytes(range(256)),
 }
-TAKEN = {"empty", "blank", "comment", "byte order mark", "carriage returns", "next line", "half a pair", "anchor"}
+TAKEN = {"byte order mark", "carriage returns", "next line", "half a pair", "anchor"}
 TAKEN |= {"merge", "set", "binary", "of sixty", "octal", "long text", "literal"}
 """Unusual, but settings all the same."""
 

@@ -440,7 +440,8 @@ class OwnStep(AvilTrainer):
         ({}, {"metric_for_best_model": "f1"}, "metric_for_best_model is 'f1', but there is no compute_metrics"),
         ({"optimizers": (1, None)}, {}, "optimizers is given"),
         ({"avil": {"target": "film"}}, {}, "avil has target 'film'"),
-        ({"avil": {"alpha.rl": 1}}, {}, "alpha.rl.*alpha.lr"),
+        ({"avil": {"alpha.rl": 1}}, {}, "^avil: unknown setting alpha.rl; did you mean alpha.lr"),
+        ({"avil": {"device": "cpu"}}, {}, "^avil: device is a setting of a config file; leave it out"),
         ({"target": "sport"}, {}, "target is 'sport', but train_datasets has news, film"),
         ({"eval_dataset": None}, {}, "eval_dataset is missing"),
         ({"eval_dataset": {"a": sentences(1)}}, {}, "eval_dataset holds a, but"),
@@ -472,6 +473,15 @@ def test_shards_are_not_saved_as_a_model(tmp_path: Path) -> None:
     stage3.write_text('{"zero_optimization": {"stage": 3}}')
     with pytest.raises(AvilError, match=r"args.save_strategy is 'epoch', but under ZeRO stage 3"):
         trainer(tmp_path / "run", {"avil": {"deepspeed": stage3}}, save_strategy="epoch").train()
+
+
+def test_a_folder_with_a_run_is_refused_in_words_of_trainer(tmp_path: Path) -> None:
+    trainer(tmp_path).train()
+    told = r"holds a finished run; .* pass avil=\{.overwrite.: True\} .* train\(resume_from_checkpoint=True\)"
+    with pytest.raises(AvilError, match=told) as caught:
+        trainer(tmp_path).train()
+    assert "overwrite=true" not in str(caught.value)
+    trainer(tmp_path, {"avil": {"overwrite": True}}).train()
 
 
 @pytest.mark.parametrize(("given", "told"), [(True, "is True, but there is no"), ("x", "which no run can go on")])

@@ -87,7 +87,7 @@ def build_test(
 def encode(
     name: str, config: TextTaskConfig, parts: splits.Splits, tokenizer: Any, model: TextModelConfig, seed: int
 ) -> dict[str, Any]:
-    """The data set of each split."""
+    """The dataset of each split."""
     if config.kind != "language_modelling":
         return {split: Texts(part, tokenizer, model.max_length, config.too_long) for split, part in parts.items()}
     plain = {

@@ -13,7 +13,7 @@ from avil_fast.tasks.text.tables import SourceTable
 def classes_of(task: str, config: TextTaskConfig, train: SourceTable) -> tuple[str, ...]:
     """The names of a classification's classes, in the order of the model's outputs.
 
-    Those of the config; or those that the data set names; or those that stand in train, numbers in their order and
+    Those of the config; or those that the dataset names; or those that stand in train, numbers in their order and
     other names in alphabetical order.
 
     Raises:

@@ -13,7 +13,7 @@ from avil_fast.config.model import CausalLMConfig, EncoderConfig, TextModelConfi
 from avil_fast.errors import AvilError, reason
 from avil_fast.randomness import derive_seed
 from avil_fast.tasks.text import probe
-from avil_fast.tasks.text.model_path import resolve
+from avil_fast.tasks.text.model_path import HUB, hub_advice, resolve
 from avil_fast.tasks.text.packages import quiet, require
 
 Zero3 = Mapping[str, Any] | None
@@ -214,6 +214,8 @@ def _as_sentence(path: str) -> Iterator[None]:
     except Exception as error:  # of all kinds, by what a folder's files ask for
         said = reason(error)
         advice = "look into the folder, or fetch it again"
+        if path.startswith(HUB):
+            advice = hub_advice(error, otherwise="check the name, and that all of it is there")
         if "trust_remote_code" in said:
             said, advice = "it needs code of its own, which is never run", "name a model that transformers knows"
         raise AvilError(f"model.path is {path!r}, but transformers cannot load it: {said}; {advice}") from error

@@ -11,6 +11,18 @@ from avil_fast.names import is_plain
 
 HUB = "hub:"
 
+_NETWORK = {"ConnectError", "ConnectionError", "ConnectTimeout", "LocalEntryNotFoundError", "OfflineModeIsEnabled"}
+"""Errors of the packages that fetch, by name, as they are of other packages from release to release."""
+
+
+def hub_advice(error: BaseException | None, otherwise: str) -> str:
+    """What to do after an error of fetching: another thing where it is that of a missing network."""
+    while error is not None:
+        if type(error).__name__ in _NETWORK:
+            return "there is no network to the hub; give a local folder"
+        error = error.__cause__ or error.__context__
+    return otherwise
+
 
 def resolve(path: str) -> tuple[str, bool]:
     """(folder or hub name, whether anything may be fetched) for a `model.path`.
@@ -62,7 +74,7 @@ def _within_package(path: str) -> Path:
     package, *below = Path(path).parts or ("",)
     if not package.isidentifier() or ".." in below:
         raise AvilError(
-            f"model.path is {path!r}, but there is no such folder; check it, or write "
+            f"model.path is {path!r}, but there is no such folder{_here(path)}; check it, or write "
             f"{HUB}OWNER/NAME to fetch a model"
         )
     found = importlib.util.find_spec(package)
@@ -76,7 +88,12 @@ def _within_package(path: str) -> Path:
             f"model.path is {path!r}, but the installed package {package} has no folder "
             f"{'/'.join(below)!r}; look into {roots[0]!r}"
         )
-    raise AvilError(
-        f"model.path is {path!r}, but there is no such folder and no installed package {package}; if it comes in "
-        f"one, install it with: pip install {package.replace('_', '-')}"
+    raise AvilError(  # no command to install it with: whoever mistypes a path must not run one
+        f"model.path is {path!r}, but there is no such folder{_here(path)}, and no installed package is called "
+        f"{package}; check it, write {HUB}OWNER/NAME to fetch a model, or install the package that the model is in"
     )
+
+
+def _here(path: str) -> str:
+    """Where a relative path was looked for, for the end of "there is no such folder"."""
+    return "" if Path(path).is_absolute() else f" in {str(Path.cwd())!r}"

@@ -1,4 +1,4 @@
-"""Where a task's rows come from: files, a folder of files, or a data set of the package datasets."""
+"""Where a task's rows come from: files, a folder of files, or a dataset of the package datasets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from avil_fast.config.text_tasks import SplitFiles, SplitNames, TextTaskConfig
 from avil_fast.errors import AvilError, reason
 from avil_fast.files.yaml_text import NoYaml, parse
 from avil_fast.tasks.text import text_files
-from avil_fast.tasks.text.model_path import HUB
+from avil_fast.tasks.text.model_path import HUB, hub_advice
 from avil_fast.tasks.text.packages import quiet_datasets, require
 from avil_fast.tasks.text.tables import SourceTable
 
@@ -117,7 +117,7 @@ def _data_set(task: str, config: TextTaskConfig, splits: Sequence[str]) -> dict[
     setting, source = f"tasks.{task}.dataset is {given!r}", given.removeprefix(HUB)
     if not given.startswith(HUB):
         if not Path(given).is_dir():
-            raise AvilError(f"{setting}, but there is no such folder; write {HUB}OWNER/NAME to fetch a data set")
+            raise AvilError(f"{setting}, but there is no such folder; write {HUB}OWNER/NAME to fetch a dataset")
         _require_own_files(Path(given), setting)
     tables = {}
     for split in splits:
@@ -128,9 +128,9 @@ def _data_set(task: str, config: TextTaskConfig, splits: Sequence[str]) -> dict[
             with quiet_datasets():
                 rows = datasets.load_dataset(source, config.subset, split=rows_of)
         except Exception as error:  # whatever a hub, a network or a reader raises
+            advice = hub_advice(error, otherwise="check its name, its subset and its splits")
             raise AvilError(
-                f"{setting}, whose split {rows_of!r} cannot be loaded: {_said(error)}; check its name, its subset "
-                f"and its splits"
+                f"{setting}, whose split {rows_of!r} cannot be loaded: {_said(error)}; {advice}"
             ) from error
         if len(rows) == 0:
             raise AvilError(f"{setting}, whose split {rows_of!r} has no row; name another")

@@ -1,4 +1,4 @@
-"""A table of rows that know where they stand: in which file and line, or which row of a data set."""
+"""A table of rows that know where they stand: in which file and line, or which row of a dataset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SourceTable:
     Attributes:
         rows: columns by name; or a Dataset of the package datasets.
         name: of the table, for people.
-        files: whose rows these are, one file after the other; none for a data set.
+        files: whose rows these are, one file after the other; none for a dataset.
         counts: rows of each file.
     """
 
@@ -72,7 +72,7 @@ class SourceTable:
         return values
 
     def classes(self, column: str) -> tuple[str, ...] | None:
-        """The names of the classes that a data set gives a column of numbers."""
+        """The names of the classes that a dataset gives a column of numbers."""
         features = {} if isinstance(self.rows, dict) else self.rows.features
         names = getattr(features.get(column), "names", None)
         return tuple(map(str, names)) if names else None

@@ -171,3 +171,16 @@ def test_a_model_with_a_decoder_is_refused(tmp_path: Path) -> None:
 def test_a_random_model_is_not_adapted() -> None:
     with pytest.raises(ValueError, match=r"model\.init is random, but model\.lora freezes the model; train it"):
         CausalLMConfig.model_validate({"path": "x", "init": "random", "lora": True})
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [(ConnectionError("unreachable"), "there is no network to the hub; give a local"), (OSError("404"), "check")],
+)
+def test_a_model_that_cannot_be_fetched(error: OSError, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OSError("we could not fetch it") from error
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", fail)
+    with pytest.raises(AvilError, match=f"'hub:owner/name', but transformers cannot load it: .*; {advice}"):
+        loading.load_tokenizer(EncoderConfig(path="hub:owner/name"))

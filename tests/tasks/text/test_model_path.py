@@ -38,7 +38,9 @@ def test_only_a_name_with_hub_may_be_fetched(package: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        ("other_model/model", "pip install other-model"),
+        ("other_model/model", "no installed package is called other_model; check it, write hub:"),
+        ("models/nothere", "no such folder in '/"),
+        ("nothere", "no such folder in '/"),
         ("some_model/none", "some_model has no folder 'none'"),
         ("some_model", "holds no config.json"),
         ("some_model/../some_model/model", "no such folder"),
@@ -51,3 +53,10 @@ def test_a_path_that_leads_nowhere_is_one_sentence(package: Path, path: str, pro
     with pytest.raises(AvilError, match=problem) as caught:
         resolve(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["models/nothere", "other_model/model", "nothere"])
+def test_nobody_is_told_to_install_what_a_path_begins_with(package: Path, path: str) -> None:
+    with pytest.raises(AvilError) as caught:
+        resolve(path)
+    assert "pip" not in str(caught.value)

@@ -19,7 +19,7 @@ def make_banks(
     """A bank of n deltas for each group.
 
     Args:
-        n: number of tasks, 1 to 64.
+        n: number of tasks, 1 to 64; 0 where no deltas are kept.
         groups: elements of each partition, by group.
         codec: how deltas are stored.
         device: where the model is.
@@ -28,7 +28,7 @@ def make_banks(
     Raises:
         AvilError: there is no room for them.
     """
-    streamed = where == "cpu" and device.type == "cuda"
+    streamed = n > 0 and where == "cpu" and device.type == "cuda"
     sizes = [size for group in groups for size in group]
     try:
         return _streamed(n, groups, codec, device) if streamed else [Bank(n, own, codec, device) for own in groups]

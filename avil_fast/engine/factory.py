@@ -52,11 +52,13 @@ def make_engine(
     config: TrainConfig,
     ranks: Ranks,
     granularity: Granularity = "model",
+    keeps_deltas: bool = True,
 ) -> PartitionedEngine:
     """The engine for a run on these ranks.
 
     Args:
         granularity: what has coefficients of its own, as the run's method needs it.
+        keeps_deltas: whether the run's method keeps deltas, and so needs a bank.
 
     Raises:
         AvilError: see `zero_of` and the engines.
@@ -67,6 +69,7 @@ def make_engine(
         deltas=config.deltas,
         scale_target_head=config.alpha.target_head == "scaled",
         parts=config.gradient_accumulation_steps,
+        keeps_deltas=keeps_deltas,
         granularity=granularity,
     )
     if zero is not None and zero.bf16:

@@ -75,7 +75,7 @@ def make_groups(
     """Groups of n deltas, kept beside the masters, which ZeRO may have in CPU memory.
 
     Args:
-        n: number of tasks, 1 to 64.
+        n: number of tasks, 1 to 64; 0 where no deltas are kept.
         groups: the partitions by group.
         deltas: how banks store deltas, and where.
         device: of the banks, if there is no partition.

@@ -52,9 +52,7 @@ class LocalEngine(SavedEngine):
         self._dots_of_each = any(partition.low for partition in self._parameters.all)
         self._optimizer = TaskOptimizer(self._parameters.shared, self._parameters.heads, settings.optimizer)
         scaled_head = self._shards(self._parameters.heads[target]) if settings.scale_target_head else []
-        self._make_groups(
-            [self._shards(partitions) for partitions in groups.values()], scaled_head, settings.deltas
-        )
+        self._make_groups([self._shards(partitions) for partitions in groups.values()], scaled_head, settings)
 
     def _shards(self, partitions: Sequence[Partition]) -> Sequence[Shard]:
         """What this process owns of the partitions: all."""

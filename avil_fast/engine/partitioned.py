@@ -31,7 +31,7 @@ from avil_fast.tasks.batch_sharding import Parts, Share, to_device
 from avil_fast.tasks.task import Batch, Task
 
 if TYPE_CHECKING:
-    from avil_fast.config import DeltasConfig
+    pass
 
 Item = TypeVar("Item")
 
@@ -96,7 +96,7 @@ class PartitionedEngine(Engine):
         self._snapshot_memory = SnapshotMemory()
 
     def _make_groups(
-        self, shared: Sequence[Sequence[Shard]], scaled_head: Sequence[Shard], deltas: DeltasConfig
+        self, shared: Sequence[Sequence[Shard]], scaled_head: Sequence[Shard], settings: EngineSettings
     ) -> None:
         """Allocate bases and banks.
 
@@ -104,9 +104,10 @@ class PartitionedEngine(Engine):
             shared: partitions of the shared parameters by group.
             scaled_head: partitions of the target's head, if α scales it; else none.
         """
+        deltas, kept = settings.deltas, int(settings.keeps_deltas)
         try:
-            self._groups = make_groups(len(self.tasks), shared, deltas, self.device)
-            (self._head,) = make_groups(1, [scaled_head], deltas, self.device)
+            self._groups = make_groups(kept * len(self.tasks), shared, deltas, self.device)
+            (self._head,) = make_groups(kept, [scaled_head], deltas, self.device)
         except BaseException:
             self.abandon()  # the model is as it was
             raise

@@ -67,7 +67,7 @@ class ReadableEngine(PartitionedEngine):
     @property
     def has_deltas(self) -> bool:
         banks = (group.bank for group in (*self._groups, self._head) if group.shards)
-        return all(captured for bank in banks for captured in bank.captured)
+        return all(bank.n and all(bank.captured) for bank in banks)
 
     def base(self) -> Iterator[tuple[str, Tensor]]:
         bases = self._bases()
@@ -101,7 +101,7 @@ class ReadableEngine(PartitionedEngine):
         indices = iter(self._bases())
         for group in self._groups:
             own = list(islice(indices, len(group.base)))
-            for task in range(len(self.tasks)):
+            for task in range(group.bank.n):
                 yield Slot(f"delta/{task}", group.bank, task, own)
-        if self._scaled_head:
+        if self._scaled_head and self._head.bank.n:
             yield Slot("delta/head", self._head.bank, 0, list(indices))

@@ -125,7 +125,7 @@ class SavedEngine(ReadableEngine):
         self._losses.in_a_row = list(facts["rejected_in_a_row"])
         if facts["open"]:
             self.begin_round()
-            n = len(self.tasks)
+            n = self._groups[0].bank.n
             for group in self._groups:
                 group.bank.captured = facts["captured"][:n]
             self._head.bank.captured = facts["captured"][n:]

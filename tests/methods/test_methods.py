@@ -56,7 +56,9 @@ def made(case: Case, **options: Any) -> Method:
     config = from_dotted({"target": "t", "output_dir": None} | PLAIN | options)
     kind = find(config.method)
     tasks = kind.trained(case.tasks(), 1)
-    engine = make_engine(copy.deepcopy(case.model), tasks, 1, config, ALONE, kind.granularity(config))
+    engine = make_engine(
+        copy.deepcopy(case.model), tasks, 1, config, ALONE, kind.granularity(config), kind.keeps_deltas
+    )
     return kind(engine, TaskData(tasks, config), config, Hooks())
 
 

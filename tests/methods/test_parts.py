@@ -40,7 +40,9 @@ def made(case: str = "linear", **options: Any) -> Method:
     config = from_dotted({"target": "t", "output_dir": None, "steps_per_task": 4} | options)
     kind, of = find(config.method), CASES[case]()
     tasks = kind.trained(of.tasks(), TARGET)
-    engine = make_engine(copy.deepcopy(of.model), tasks, TARGET, config, ALONE, kind.granularity(config))
+    engine = make_engine(
+        copy.deepcopy(of.model), tasks, TARGET, config, ALONE, kind.granularity(config), kind.keeps_deltas
+    )
     return kind(engine, TaskData(tasks, config), config, Hooks())
 
 

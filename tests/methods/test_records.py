@@ -55,3 +55,10 @@ def test_an_aggregator_sees_a_gram_matrix_whose_largest_square_is_one(
     method.engine.gram = lambda: [[scale * value for value in row] for row in gram]
     method.coefficients(1)
     torch.testing.assert_close(seen[0], torch.tensor(gram, dtype=torch.float64) / 4)
+
+
+@pytest.mark.parametrize(("method", "kept"), [("avil", True), ("single", False), ("multitask", False)])
+def test_a_method_without_deltas_has_no_bank(method: str, kept: bool) -> None:
+    engine = made(method=method).engine
+    assert (engine.memory().bank > 0) == kept
+    assert not engine.has_deltas

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import io
 import os
 import sys
 import traceback
@@ -67,6 +68,9 @@ def _run(command: Callable[[], Any]) -> None:
 
     On many ranks one of them tells, whatever ended the run.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="replace")  # α and θ in a locale that does not have them
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # takes the rest as *_
     try:
         command()

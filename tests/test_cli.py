@@ -1,6 +1,7 @@
 """The command line as a user meets it: a good run, the schema, warnings."""
 
 import importlib.metadata
+import io
 import json
 import os
 import shlex
@@ -104,6 +105,19 @@ def test_help_is_there_for_every_verb(
 ) -> None:
     assert verb(monkeypatch, cli.main, *arguments) == 0
     assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_letters_that_a_locale_does_not_have_are_replaced(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = io.TextIOWrapper(io.BytesIO(), encoding), io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    assert verb(monkeypatch, cli.main, "--help") == 0
+    out.seek(0)
+    assert "as much of each auxiliary dataset as ? says (?VIL)" in " ".join(out.read().split())
+    assert verb(monkeypatch, cli.main, "train", "target=αVIL", *TINY) == 2
+    err.seek(0)
+    assert err.read().startswith("avil-fast: target is '?VIL'")
 
 
 def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.metadata
 import io
@@ -94,12 +95,15 @@ def _end(error: BaseException, code: int, message: str) -> NoReturn:
 
         tells = should_report(error)
     if tells:
-        print(message, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(message, file=sys.stderr, flush=True)
     sys.exit(code)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    if issubclass(category, UserWarning):
+    if not issubclass(category, UserWarning):
+        return
+    with contextlib.suppress(OSError):  # as Python's own
         print(f"avil-fast: warning: {message}", file=sys.stderr)
 
 

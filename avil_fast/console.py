@@ -14,7 +14,7 @@ from rich.text import Text
 
 from avil_fast.engine.clock import PARTS
 from avil_fast.observer import Observer
-from avil_fast.progress import bar
+from avil_fast.progress import RunConsole, bar
 from avil_fast.report.folder import REPORT
 from avil_fast.report.formatting import rejected
 from avil_fast.report.headline_metric import SEEN, held_out, shown
@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """Writes to stdout, unless it is `quiet`; the bar appears on a terminal only."""
+    """Writes to stdout, unless it is `quiet`; the bar appears on a terminal only.
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._rich = rich.console.Console(highlight=False, markup=False, quiet=quiet)
+    Args:
+        of_run: what it says goes with a run, which goes on where stdout cannot be written.
+    """
+
+    def __init__(self, quiet: bool = False, of_run: bool = False) -> None:
+        kind = RunConsole if of_run else rich.console.Console
+        self._rich = kind(highlight=False, markup=False, quiet=quiet)
 
     def running(self, method: str, rounds: int) -> AbstractContextManager[Observer]:
         """Show a run's progress while it goes on."""

@@ -183,6 +183,29 @@ def test_json_is_a_line_for_each_event(
     assert events[-1]["output_dir"] == "runs/digits"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="for Linux")
+@pytest.mark.parametrize("format_", [[], ["--json"]], ids=["for people", "as JSON"])
+def test_a_run_goes_on_where_stdout_cannot_be_written(format_: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "avil_fast.train", *TINY, "rounds=2", "baselines=[]", *format_]
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        run = subprocess.run(
+            command, cwd=tmp_path, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    said = "stdout cannot be written: No space left on device; the run goes on without it"
+    assert (run.returncode, run.stderr) == (0, f"avil-fast: warning: {said}\n")
+    assert (tmp_path / "runs/digits/summary.json").is_file()
+
+
+def test_a_run_goes_on_where_nobody_reads_any_more(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "avil_fast.train", *TINY, "rounds=2", "baselines=[]", "--json"]
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "w", encoding="utf-8") as pipe:  # stderr, too: 2>&1 | head
+        run = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, stdout=pipe, stderr=pipe, timeout=60)
+    assert run.returncode == 0
+    assert (tmp_path / "runs/digits/summary.json").is_file()
+
+
 def test_a_finished_run_is_not_run_again(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,6 +84,14 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(
     assert named in refused(monkeypatch, capsys, *arguments)
 
 
+@pytest.mark.parametrize("variable", ["AVIL_BACKEND", "AVIL_ISA"])
+def test_operations_that_are_misspelt_are_refused_at_the_start(
+    variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, "avx1024")
+    assert f"{variable} is 'avx1024', but must be " in refused(monkeypatch, capsys, "rounds=1")
+
+
 # From Python.
 
 

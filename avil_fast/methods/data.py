@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -59,7 +60,8 @@ class TaskData:
         match self._config.steps_per_task:
             case "equal":
                 passes = [batches.batches_per_pass for batches in self._train]
-                return max(1, -int(-self._config.sample_ratio * sum(passes) // len(passes)))
+                mean = self._config.sample_ratio * sum(passes) / len(passes)
+                return max(1, math.ceil(round(mean, 9)))  # 0.07 · 100 is a little more than 7
             case "proportional":
                 return self._train[task].in_sample(self._config.sample_ratio)
             case number:

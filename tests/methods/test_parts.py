@@ -6,6 +6,7 @@ import copy
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -226,6 +227,14 @@ def test_a_turn_is_as_long_as_its_task_s_share_says() -> None:
         assert (steps, len(list(batches))) == (expected, expected)
     steps, batches = data.training(0, 2, 1.0, skip=4)
     assert (steps, len(list(batches))) == (6, 2)
+
+
+@pytest.mark.parametrize(("ratio", "steps"), [(0.07, 7), (0.28, 28), (0.55, 55), (0.071, 8), (1e-4, 1)])
+def test_equal_steps_are_counted_exactly(ratio: float, steps: int) -> None:
+    case = CASES["linear"]()
+    tasks = [replace(task, train=task.train[:1] * 100) for task in case.tasks()]
+    config = from_dotted({"target": "t", "output_dir": None, "sample_ratio": ratio})
+    assert [TaskData(tasks, config).steps(task) for task in range(3)] == [steps] * 3
 
 
 def test_methods_on_the_target_alone_take_the_steps_of_all_or_its_own() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.metadata
+import io
 import os
 import sys
 import traceback
@@ -68,6 +70,9 @@ def _run(command: Callable[[], Any]) -> None:
 
     On many ranks one of them tells, whatever ended the run.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="replace")  # α and θ in a locale that does not have them
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # takes the rest as *_
     try:
         command()
@@ -91,12 +96,15 @@ def _end(error: BaseException, code: int, message: str) -> NoReturn:
 
         tells = should_report(error)
     if tells:
-        print(message, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(message, file=sys.stderr, flush=True)
     sys.exit(code)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    if issubclass(category, UserWarning):
+    if not issubclass(category, UserWarning):
+        return
+    with contextlib.suppress(OSError):  # as Python's own
         print(f"avil-fast: warning: {message}", file=sys.stderr)
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from avil_fast.engine.clock import PARTS
 from avil_fast.observer import Observer
-from avil_fast.progress import reporting
+from avil_fast.progress import RunConsole, reporting
 from avil_fast.report.advice import advice
 from avil_fast.report.formatting import rejected
 from avil_fast.report.headline_metric import SEEN, held_out, shown
@@ -29,10 +29,15 @@ WIDE = 10_000
 
 
 class Console:
-    """Writes to stdout, unless it is `quiet`."""
+    """Writes to stdout, unless it is `quiet`.
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._rich = rich.console.Console(highlight=False, markup=False, quiet=quiet)
+    Args:
+        of_run: what it says goes with a run, which goes on where stdout cannot be written.
+    """
+
+    def __init__(self, quiet: bool = False, of_run: bool = False) -> None:
+        kind = RunConsole if of_run else rich.console.Console
+        self._rich = kind(highlight=False, markup=False, quiet=quiet)
         if not self._rich.is_terminal:
             self._rich.width = WIDE
 

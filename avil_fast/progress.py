@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import rich.console
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
+from avil_fast.errors import reason
 from avil_fast.observer import Observer, Rows
 from avil_fast.report.headline_metric import SEEN, held_out
 
@@ -173,7 +176,34 @@ class JsonLines(Observer):
         self._say("result", {"output_dir": None if folder is None else str(folder), "summary": summary})
 
     def _say(self, event: str, what: dict[str, Any]) -> None:
-        print(json.dumps({"event": event, "method": self._method} | what), flush=True)
+        try:
+            print(json.dumps({"event": event, "method": self._method} | what), flush=True)
+        except OSError as error:
+            give_up_stdout(error)
+
+
+class RunConsole(rich.console.Console):
+    """That of a run, which goes on where stdout cannot be written."""
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError as error:
+            self.quiet = True
+            give_up_stdout(error)
+
+    def on_broken_pipe(self) -> None:
+        """For the handler above, where rich would end the process."""
+        raise  # called while the error is handled
+
+
+def give_up_stdout(error: OSError) -> None:
+    """What is printed from now on is lost; that is told on stderr, if it can be."""
+    with suppress(OSError), open(os.devnull, "wb") as nowhere:  # a stand-in for stdout may have no descriptor
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    with suppress(OSError):
+        told = f"avil-fast: warning: stdout cannot be written: {reason(error)}; the run goes on without it"
+        print(told, file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 import avil_fast
 from avil_fast import AvilError, Task, cli
@@ -86,6 +86,14 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(
     assert named in refused(monkeypatch, capsys, *arguments)
 
 
+@pytest.mark.parametrize("variable", ["AVIL_BACKEND", "AVIL_ISA"])
+def test_operations_that_are_misspelt_are_refused_at_the_start(
+    variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, "avx1024")
+    assert f"{variable} is 'avx1024', but must be " in refused(monkeypatch, capsys, "rounds=1")
+
+
 # From Python.
 
 
@@ -123,6 +131,13 @@ def one_shot() -> Iterator[list[Tensor]]:
     yield [torch.ones(2, 3), torch.ones(2, dtype=torch.int64)]
 
 
+class Unsized(Dataset[Any]):
+    """Does not tell how many examples it has."""
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.zeros(3), 0
+
+
 class Silent:
     """Can be walked again and again, and has nothing to give."""
 
@@ -143,6 +158,7 @@ BAD: dict[str, tuple[Callable[[], list[Task]], str]] = {
     "silent dev": (lambda: [task(dev=Silent())], "task 'main': its dev set yields no batch"),
     "generator": (lambda: [task(), task("b", train=one_shot())], "task 'b': its train set is a one-shot"),
     "generator dev": (lambda: [task(dev=one_shot())], "task 'main': its dev set is a one-shot"),
+    "no len": (lambda: [task(dev=Unsized())], "task 'main': its dev set is a Unsized without a len"),
     "label": (lambda: [task(), task("b", train=examples(label=5))], "task 'b': its loss failed.*labels"),
     "dev label": (lambda: [task(dev=examples(label=5))], "task 'main': its loss failed.*labels"),
     "nan": (lambda: [task(), task("b", loss=fails_at(3))], "task 'b': its last 2 steps up to step 4 of round 1"),

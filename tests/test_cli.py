@@ -1,6 +1,7 @@
 """The command line as a user meets it: a good run, the schema, warnings."""
 
 import importlib.metadata
+import io
 import json
 import os
 import shlex
@@ -109,6 +110,19 @@ def test_help_is_there_for_every_verb(
     assert "Usage" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_letters_that_a_locale_does_not_have_are_replaced(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = io.TextIOWrapper(io.BytesIO(), encoding), io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    assert verb(monkeypatch, cli.main, "--help") == 0
+    out.seek(0)
+    assert "as much of each auxiliary dataset as ? says (?VIL)" in " ".join(out.read().split())
+    assert verb(monkeypatch, cli.main, "train", "target=αVIL", *TINY) == 2
+    err.seek(0)
+    assert err.read().startswith("avil-fast: target is '?VIL'")
+
+
 def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert verb(monkeypatch, cli.main, "--version") == 0
     assert capsys.readouterr().out.strip() == importlib.metadata.version("avil-fast")
@@ -170,6 +184,29 @@ def test_json_is_a_line_for_each_event(
     assert [event["event"] for event in events] == ["round", "round", "result"]
     assert events[-1]["summary"]["rounds"] == 2
     assert events[-1]["output_dir"] == "runs/digits"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="for Linux")
+@pytest.mark.parametrize("format_", [[], ["--json"]], ids=["for people", "as JSON"])
+def test_a_run_goes_on_where_stdout_cannot_be_written(format_: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "avil_fast.train", *TINY, "rounds=2", "baselines=[]", *format_]
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        run = subprocess.run(
+            command, cwd=tmp_path, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    said = "stdout cannot be written: No space left on device; the run goes on without it"
+    assert (run.returncode, run.stderr) == (0, f"avil-fast: warning: {said}\n")
+    assert (tmp_path / "runs/digits/summary.json").is_file()
+
+
+def test_a_run_goes_on_where_nobody_reads_any_more(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "avil_fast.train", *TINY, "rounds=2", "baselines=[]", "--json"]
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "w", encoding="utf-8") as pipe:  # stderr, too: 2>&1 | head
+        run = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, stdout=pipe, stderr=pipe, timeout=60)
+    assert run.returncode == 0
+    assert (tmp_path / "runs/digits/summary.json").is_file()
 
 
 def test_a_finished_run_is_not_run_again(

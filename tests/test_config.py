@@ -249,6 +249,8 @@ def suggestion(error: AvilError) -> str:
         ("tasks.source=idx", "tasks.folder is missing"),
         ("tasks.train=0", "tasks.train is 0"),
         ("tasks.auxiliaries=[mine]", "tasks.auxiliaries is 'mine'"),
+        ("rank_timeout=0", "rank_timeout is 0"),
+        ("rank_timeout=10000001", "rank_timeout is 10000001"),
         ("rounds", "key=value"),
         ("rounds=[1", "not valid YAML"),
         ("rounds.more=1", "unknown setting rounds.more"),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from avil_fast.config.base import Count, DiskPath, NonNegative, Positive, Section, Whole
+from avil_fast.config.base import Count, DiskPath, NonNegative, Section, Whole
 from avil_fast.config.explain import explain_options
 from avil_fast.config.sections import AlphaConfig, DeltasConfig, FinetuneConfig, OptimizerConfig, WeightsConfig
 from avil_fast.method_registry import METHODS, find
@@ -97,7 +97,7 @@ class TrainConfig(Section):
     finetune: FinetuneConfig = FinetuneConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     log: LogConfig = LogConfig()
-    rank_timeout: Positive = 600.0
+    rank_timeout: Annotated[float, Field(gt=0, le=1e7)] = 600.0
     """Seconds that a rank waits for the others. Where one does not answer for so long, the run stops on all."""
     deepspeed: DiskPath | None = None
     """Path of DeepSpeed's JSON file, as after --deepspeed_config: the run trains on the launcher's ranks with that

@@ -44,20 +44,35 @@ _state = _State()
 
 
 def started() -> int:
-    """How many ranks the launcher (deepspeed, torchrun) started; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many ranks the launcher (deepspeed, torchrun) started; 1 without one.
+
+    Raises:
+        AvilError: WORLD_SIZE is no number of ranks.
+    """
+    return _number("WORLD_SIZE", 1, at_least=1)
+
+
+def _number(variable: str, otherwise: int, at_least: int = 0) -> int:
+    """What a launcher has put into the environment; `otherwise` without one."""
+    said = os.environ.get(variable, str(otherwise))
+    if not said.isdecimal() or int(said) < at_least:
+        raise AvilError(
+            f"{variable} is {said!r}, but must be a whole number from {at_least} on; start the ranks with "
+            f"deepspeed or torchrun, or unset it"
+        )
+    return int(said)
 
 
 def local_device(device: torch.device) -> torch.device:
     """The device of this rank: the launcher's LOCAL_RANK chooses among a machine's GPUs.
 
     Raises:
-        AvilError: there are fewer GPUs than ranks on this machine.
+        AvilError: there are fewer GPUs than ranks on this machine, or LOCAL_RANK is no number.
     """
     if device.type != "cuda":
         return device
-    local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", local + 1))  # so that all of them refuse
+    local, gpus = _number("LOCAL_RANK", 0), torch.cuda.device_count()
+    here = _number("LOCAL_WORLD_SIZE", local + 1)  # so that all of them refuse
     if here > gpus:
         raise AvilError(
             f"{here} ranks were started on this machine, but it has {gpus} GPUs; start {gpus}, or set device=cpu"
@@ -76,6 +91,7 @@ def joined_ranks(device: torch.device, timeout: float, always: bool = False) -> 
         always: join even a single rank to itself, as DeepSpeed needs it.
 
     Raises:
+        AvilError: the environment says that there are more ranks, and not where they meet.
         RankLost: another rank has ended or does not answer.
     """
     if _state.running or (dist.is_initialized() and not _state.met):
@@ -109,6 +125,8 @@ def _join(device: torch.device, timeout: timedelta) -> None:
         torch.cuda.set_device(device)
     if _state.met:
         return
+    if started() > 1:
+        _require_meeting_place()
     backend = "nccl" if device.type == "cuda" else "gloo"
     here = device if device.type == "cuda" else None
     if "MASTER_ADDR" in os.environ:
@@ -127,6 +145,15 @@ def _join(device: torch.device, timeout: timedelta) -> None:
         dist.init_process_group(backend, store=store, rank=0, world_size=1, device_id=here)
     _state.timeout = timeout
     atexit.register(_leave)
+
+
+def _require_meeting_place() -> None:
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing:
+        raise AvilError(
+            f"WORLD_SIZE is {started()}, but {', '.join(missing)} is not set, so the ranks cannot meet; start "
+            f"them with deepspeed or torchrun, or unset WORLD_SIZE"
+        )
 
 
 def _leave() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 
 try:
@@ -14,11 +15,13 @@ except ImportError:  # not POSIX: no locks
 class FolderLock:
     """An advisory lock on a folder, which ends with the process that holds it, however it ends.
 
-    File systems that cannot lock folders let everybody in.
+    Its forks do not hold it: a worker of a DataLoader may outlive a process that was killed. File systems that
+    cannot lock folders let everybody in.
     """
 
     def __init__(self) -> None:
         self._held: list[int] = []
+        _locks.add(self)
 
     def take(self, folder: Path) -> bool:
         """Hold the lock of a folder, beside those that are held already; whether nobody else holds it."""
@@ -44,3 +47,16 @@ class FolderLock:
         """Let go of all; does nothing a second time."""
         while self._held:
             os.close(self._held.pop())
+
+
+_locks: weakref.WeakSet[FolderLock] = weakref.WeakSet()
+"""Those of this process."""
+
+
+def _release_in_fork() -> None:
+    for lock in _locks:
+        lock.release()  # the parent's descriptor goes on holding it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_in_fork)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -59,7 +60,8 @@ class TaskData:
         match self._config.steps_per_task:
             case "equal":
                 passes = [batches.batches_per_pass for batches in self._train]
-                return max(1, -int(-self._config.sample_ratio * sum(passes) // len(passes)))
+                mean = self._config.sample_ratio * sum(passes) / len(passes)
+                return max(1, math.ceil(round(mean, 9)))  # 0.07 · 100 is a little more than 7
             case "proportional":
                 return self._train[task].in_sample(self._config.sample_ratio)
             case number:
@@ -100,8 +102,10 @@ class TaskData:
             steps = round(factor * self.steps(task))
             return steps, self.finetune_batches(task, steps - skip)
         if self._config.steps_per_task == "proportional" and factor == 1.0:
-            batches = self._train[task].sample(self._config.sample_ratio, round_, skip)
-            return self.steps(task), self._counted(task, batches)
+            ratio = self._config.sample_ratio
+            batches = self._train[task].sample(ratio, round_, skip)
+            sizes = self._train[task].sizes_in_sample(ratio)
+            return self.steps(task), self._counted(task, batches, None if sizes is None else sizes[skip:])
         steps = round(factor * self.steps(task))
         return steps, self.cycle(task, steps - skip)
 
@@ -114,10 +118,11 @@ class TaskData:
         for task in order:
             yield next(streams[task])
 
-    def _counted(self, task: int, batches: Iterator[Batch]) -> Iterator[Batch]:
-        for batch in batches:
+    def _counted(self, task: int, batches: Iterator[Batch], sizes: Sequence[int] | None = None) -> Iterator[Batch]:
+        """The batches, counted together with their examples, of which there are as many as `sizes` says."""
+        for number, batch in enumerate(batches):
             self.steps_taken[task] += 1
-            self.examples_seen[task] += self._train[task].examples_in(batch)
+            self.examples_seen[task] += self._train[task].examples_in(batch) if sizes is None else sizes[number]
             yield batch
 
     def state(self) -> dict[str, Any]:

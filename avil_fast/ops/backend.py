@@ -62,12 +62,10 @@ def implementation(operation: str, reference: Callable[..., Any], *samples: Tens
     Raises:
         BackendError: AVIL_BACKEND names no backend, or one that cannot serve these tensors.
     """
-    forced = os.environ.get("AVIL_BACKEND", "")
+    forced = _forced()
     if forced == "reference":
         return reference
     if forced:
-        if forced not in NAMES:
-            raise BackendError(f"AVIL_BACKEND is {forced!r}, but must be one of {', '.join(NAMES)}")
         obstacle = _obstacle(forced, samples)
         if obstacle:
             raise BackendError(f"AVIL_BACKEND is {forced!r}, but {obstacle}")
@@ -76,6 +74,31 @@ def implementation(operation: str, reference: Callable[..., Any], *samples: Tens
         module = _fitting("triton" if samples[0].is_cuda else "cpu", samples)
     chosen: Callable[..., Any] = reference if module is None else getattr(module, operation)
     return chosen
+
+
+def require_known() -> None:
+    """Refuse an AVIL_BACKEND or AVIL_ISA that no operation can run with, before the first one does.
+
+    Raises:
+        BackendError: it names nothing that is known, or what is not built, or what this processor does not have.
+    """
+    forced = _forced()
+    if forced in MODULES and _load(forced) is None:
+        obstacle = _not_there(forced)
+        raise BackendError(f"AVIL_BACKEND is {forced!r}, but {obstacle}")
+    if os.environ.get("AVIL_ISA") and (module := _load("cpu")) is not None:
+        try:
+            module.instructions()
+        except ValueError as error:
+            raise BackendError(f"{error}; unset AVIL_ISA, or set it to portable") from None
+
+
+def _forced() -> str:
+    """The backend that AVIL_BACKEND names; empty where it does not."""
+    forced = os.environ.get("AVIL_BACKEND", "")
+    if forced and forced not in NAMES:
+        raise BackendError(f"AVIL_BACKEND is {forced!r}, but must be one of {', '.join(NAMES)}")
+    return forced
 
 
 def describe(name: str) -> str:
@@ -116,11 +139,15 @@ def _warn_once(message: str) -> None:
 INSTEAD = "unset AVIL_BACKEND, or set it to reference"
 
 
+def _not_there(name: str) -> str:
+    return f"{MODULES[name]} cannot be imported; {REMEDIES[name]}"
+
+
 def _obstacle(name: str, samples: tuple[Tensor, ...]) -> str | None:
     """Why a backend cannot serve these tensors, in words."""
     module = _load(name)
     if module is None:
-        return f"{MODULES[name]} cannot be imported; {REMEDIES[name]}"
+        return _not_there(name)
     for sample in samples:
         if sample.device.type not in module.DEVICES:
             served = " and ".join(sorted(module.DEVICES))

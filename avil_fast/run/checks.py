@@ -12,6 +12,7 @@ from avil_fast.engine.ranks import ALONE, Ranks
 from avil_fast.errors import AvilError
 from avil_fast.methods import find
 from avil_fast.names import repeated
+from avil_fast.ops.backend import BackendError, require_known
 from avil_fast.ops.checks import MAX_TASKS
 from avil_fast.run.metric_loggers import require_loggers
 from avil_fast.tasks.data_fingerprint import fingerprint
@@ -28,6 +29,7 @@ def check_run(tasks: Sequence[Task], config: TrainConfig, ranks: Ranks = ALONE) 
     Raises:
         AvilError: says what is wrong and what to do.
     """
+    require_backend()
     target = check_tasks(tasks, config)
     require_loggers(config)
     require_packages(config.method)
@@ -60,6 +62,14 @@ def data_warnings(tasks: Sequence[Task], target: int, config: TrainConfig) -> li
             f"give it {FEW_DEV_EXAMPLES} at the least, better 100"
         )
     return found
+
+
+def require_backend() -> None:
+    """Refuse an AVIL_BACKEND or AVIL_ISA that operations on deltas cannot run with."""
+    try:
+        require_known()
+    except BackendError as obstacle:
+        raise AvilError(str(obstacle)) from obstacle
 
 
 def require_packages(method: str) -> None:

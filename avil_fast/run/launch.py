@@ -55,7 +55,7 @@ def train(
         config = config.model_copy(update={"deepspeed": deepspeed_config})
     device = local_device(pick_device(config.device, under_deepspeed=config.deepspeed is not None))
     with joined_ranks(device, config.rank_timeout, always=config.deepspeed is not None) as ranks:
-        console = Console(quiet=quiet or as_json or not ranks.first)
+        console = Console(quiet=quiet or as_json or not ranks.first, of_run=True)
         zero3 = start_zero(zero_of(config, ranks.size), device)
         model, tasks, model_format = build(config, zero3)
         ranks.on_first(lambda: require_free(config, resume))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from avil_fast.config import TrainConfig
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, reason
 from avil_fast.observer import Observer, Rows
 
 TENSORBOARD = "tensorboard"
@@ -18,29 +19,49 @@ TENSORBOARD = "tensorboard"
 
 
 class TensorBoard(Observer):
-    """Writes a round's numbers as scalars, at the round's number."""
+    """Writes a round's numbers as scalars, at the round's number; nothing more once that has failed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._purge: int | None = None
         self._writer: Any = None
+        self._failed = False
 
     def resumed(self, checkpoint: Path, where: dict[str, Any], history: Rows) -> None:
         self._purge = len(history) + 1  # what was written of rounds that come again
 
     def round(self, row: dict[str, Any]) -> None:
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self._folder), purge_step=self._purge)
-        for name, value in scalars(row).items():
-            self._writer.add_scalar(name, value, row["round"])
-        self._writer.flush()
+        if self._failed:
+            return
+        try:
+            if self._writer is None:
+                self._writer = SummaryWriter(str(self._folder), purge_step=self._purge)
+            for name, value in scalars(row).items():
+                self._writer.add_scalar(name, value, row["round"])
+            self._writer.flush()
+        except Exception as error:  # with TensorFlow's files these are no OSErrors
+            self._give_up(error)
 
     def close(self) -> None:
         """Nothing is written any more."""
         if self._writer is not None:
-            self._writer.close()
+            try:
+                self._writer.close()
+            except Exception as error:
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._failed = True
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(Exception):
+                writer.file_writer.close()  # ends its thread; the writer's own `close` begins with a flush
+        warnings.warn(
+            f"{str(self._folder)!r} cannot be written: {reason(error)}; training goes on without TensorBoard",
+            stacklevel=2,
+        )
 
 
 class WandB(Observer):

@@ -65,7 +65,7 @@ class Batches:
         return -(-self.length // self._batch_size)
 
     def examples_in(self, batch: Batch) -> int:
-        """Examples in one of the task's batches: the batch size, or what an iterable brought."""
+        """Examples in one of the full batches of `cycle`: the batch size, or what an iterable brought."""
         return self._batch_size if is_dataset(self._data) else batch_size_of(batch)
 
     @property
@@ -78,6 +78,13 @@ class Batches:
         if self.length is None or not self._indexable:
             return max(1, round(ratio * self.batches_per_pass))
         return -(-self._sampled(ratio) // self._batch_size)
+
+    def sizes_in_sample(self, ratio: float) -> list[int] | None:
+        """Examples in the batches that `sample` draws of a Dataset for this ratio; None for an iterable's own."""
+        if not is_dataset(self._data):
+            return None
+        count, size = self._sampled(ratio), self._batch_size
+        return [min(size, count - first) for first in range(0, count, size)]
 
     def _sampled(self, ratio: float) -> int:
         """Examples of a Dataset, or batches, that `sample` draws."""

@@ -29,10 +29,13 @@ def length_of(data: Data) -> int | None:
 
 
 def require_data(data: Data, what: str) -> None:
-    """Refuse an empty set and an iterator that can be walked only once."""
+    """Refuse an empty set, a Dataset without a length, and an iterator that can be walked only once."""
     if isinstance(data, Iterator):
         raise AvilError(f"{what} is a one-shot {type(data).__name__}; pass a list, a Dataset or a DataLoader")
-    if length_of(data) == 0:
+    length = length_of(data)
+    if length is None and is_dataset(data):
+        raise AvilError(f"{what} is a {type(data).__name__} without a len(); give it a method __len__")
+    if length == 0:
         raise AvilError(f"{what} is empty; give it at least one example")
 
 

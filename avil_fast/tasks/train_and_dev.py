@@ -69,13 +69,18 @@ class BatchesOfBoth:
 
 
 class _Joined(ConcatDataset[Any]):
-    """A ConcatDataset that passes on what a training set may have besides its items; see `Task.train`."""
+    """A ConcatDataset that passes on what a training set may have besides its items; see `Task.train`.
+
+    Where only one part has weights, an example of the other weighs 1.
+    """
 
     def __init__(self, *parts: Data) -> None:
         super().__init__(cast(Any, parts))
         weights = [getattr(part, "weights", None) for part in parts]
-        if all(own is not None for own in weights):
-            self.weights = [weight for own in weights for weight in cast(Any, own)]
+        if any(own is not None for own in weights):
+            self.weights: list[int] = []
+            for own, part in zip(weights, parts, strict=True):
+                self.weights += [1] * len(cast(Any, part)) if own is None else own
         if all(hasattr(part, "draw") for part in parts):
             self.draw = self._draw
 

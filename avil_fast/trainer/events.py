@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from avil_fast.config import TrainConfig
+from avil_fast.errors import reason
 from avil_fast.methods import find
 from avil_fast.methods.data import TaskData
 from avil_fast.methods.finetune import finetune_data
@@ -59,6 +62,8 @@ class Events(Observer):
         self._losses: list[Tensor] = []
         self._in_epoch = self._in_step = False
         self._evaluate_due = self._save_due = False
+        self._warned = False
+        """That Trainer's state cannot be written has been told."""
 
     def before_pass(self) -> None:
         """A forward pass of training begins."""
@@ -153,7 +158,18 @@ class Events(Observer):
         self._in_epoch = self._evaluate_due = self._save_due = False
         folder = self._config.output_dir
         if folder is not None and state.is_world_process_zero:
-            state.save_to_json(str(folder / STATE))
+            self._save_state(folder / STATE)
+
+    def _save_state(self, path: Path) -> None:
+        """Write it whole, or leave the one of an epoch before where the disk is full."""
+        partial = path.with_name(path.name + ".partial")
+        try:
+            self._trainer.state.save_to_json(str(partial))
+            os.replace(partial, path)
+        except OSError as error:
+            if not self._warned:
+                warnings.warn(f"{str(path)!r} cannot be written: {reason(error)}; training goes on", stacklevel=2)
+            self._warned = True
 
     def _log_save_evaluate(self) -> None:
         trainer = self._trainer

@@ -195,7 +195,12 @@ def test_joined_sets_keep_what_they_have_besides_items() -> None:
     assert [float(item[0]) for item in (found[i] for i in range(4))] == [0.0, 1.0, 5.0, 6.0]
     assert found.weights == [1, 2, 1, 2]
     assert found.draw(3, 9) == (torch.tensor(6.0), 9)
-    assert not hasattr(joined("t", first, TensorDataset(torch.zeros(1))), "weights")
+    plain: Any = TensorDataset(torch.zeros(1))
+    for parts, weights in (((first, plain), [1, 2, 1]), ((plain, first), [1, 1, 2])):
+        mixed: Any = joined("t", *parts)
+        assert mixed.weights == weights
+        assert not hasattr(mixed, "draw")
+    assert not hasattr(joined("t", plain, plain), "weights")
     with pytest.raises(AvilError, match=r"target 't'.*pass two Datasets"):
         joined("t", first, [torch.zeros(1)])
 

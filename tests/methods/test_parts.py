@@ -6,6 +6,7 @@ import copy
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -228,6 +229,41 @@ def test_a_turn_is_as_long_as_its_task_s_share_says() -> None:
         assert (steps, len(list(batches))) == (expected, expected)
     steps, batches = data.training(0, 2, 1.0, skip=4)
     assert (steps, len(list(batches))) == (6, 2)
+
+
+def test_examples_of_a_sample_are_counted_as_they_are_drawn_and_where_it_goes_on() -> None:
+    """50 examples are 4 batches, the last of 2; a turn of another length cycles through full ones."""
+    tasks = [replace(task, train=TensorDataset(torch.zeros(100))) for task in CASES["linear"]().tasks()]
+    config = from_dotted(
+        {
+            "target": "t",
+            "output_dir": None,
+            "steps_per_task": "proportional",
+            "sample_ratio": 0.5,
+            "batch_size": 16,
+        }
+    )
+    data, resumed = TaskData(tasks, config), TaskData(tasks, config)
+    _, batches = data.training(0, 1)
+    for _ in range(3):
+        next(batches)
+    assert data.examples_seen == [48, 0, 0]
+    resumed.load(data.state())
+    assert [len(batch[0]) for batch in batches] == [2]
+    assert [len(batch[0]) for batch in resumed.training(0, 1, skip=3)[1]] == [2]
+    for each in (data, resumed):
+        assert each.examples_seen == [50, 0, 0]
+        assert each.steps_taken == [4, 0, 0]
+        list(each.training(0, 2, factor=2.0)[1])
+        assert each.examples_seen == [50 + 8 * 16, 0, 0]
+
+
+@pytest.mark.parametrize(("ratio", "steps"), [(0.07, 7), (0.28, 28), (0.55, 55), (0.071, 8), (1e-4, 1)])
+def test_equal_steps_are_counted_exactly(ratio: float, steps: int) -> None:
+    case = CASES["linear"]()
+    tasks = [replace(task, train=task.train[:1] * 100) for task in case.tasks()]
+    config = from_dotted({"target": "t", "output_dir": None, "sample_ratio": ratio})
+    assert [TaskData(tasks, config).steps(task) for task in range(3)] == [steps] * 3
 
 
 def test_methods_on_the_target_alone_take_the_steps_of_all_or_its_own() -> None:

@@ -11,7 +11,7 @@ import torch
 
 from avil_fast import ops
 from avil_fast.ops import backend as choice
-from avil_fast.ops.backend import BackendError, implementation
+from avil_fast.ops.backend import BackendError, implementation, require_known
 from avil_fast.ops.delta_gram import reference
 
 FP32, FP64 = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
@@ -70,6 +70,21 @@ def test_forced_but_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AVIL_BACKEND", "gpu")
     with pytest.raises(BackendError, match="'gpu', but must be one of reference, cpu, triton"):
         implementation("delta_gram", reference, FP32)
+
+
+def test_what_cannot_be_forced_is_known_before_the_first_operation(
+    no_extension, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_known()
+    monkeypatch.setenv("AVIL_BACKEND", "gpu")
+    with pytest.raises(BackendError, match="'gpu', but must be one of reference, cpu, triton"):
+        require_known()
+    monkeypatch.setenv("AVIL_BACKEND", "cpu")
+    with pytest.raises(BackendError, match=r"build it with `pip install --no-deps -e \.`"):
+        require_known()
+    monkeypatch.setenv("AVIL_BACKEND", "reference")
+    monkeypatch.setenv("AVIL_ISA", "sse9")  # of kernels that are not there
+    require_known()
 
 
 def test_forced_but_of_another_dtype(extension, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +155,8 @@ def test_an_unknown_instruction_set(extension, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AVIL_ISA", "sse9")
     with pytest.raises(ValueError, match="AVIL_ISA is 'sse9', but must be portable, avx2 or avx512"):
         ops.delta_gram([torch.ones(2, 3)], [])
+    with pytest.raises(BackendError, match=r"'sse9', but must be .*; unset AVIL_ISA, or set it to portable"):
+        require_known()
 
 
 def test_what_serves_is_told_to_people(extension) -> None:

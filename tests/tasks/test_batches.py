@@ -1,6 +1,7 @@
 """Batches: which examples come when."""
 
 import random
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -35,6 +36,13 @@ class Items(Dataset[int]):
 
     def __len__(self) -> int:
         return COUNT
+
+
+class Unsized(Dataset[int]):
+    """A map-style Dataset that does not tell how long it is."""
+
+    def __getitem__(self, index: int) -> int:
+        return index
 
 
 class Foreign:
@@ -207,9 +215,12 @@ def test_an_iterable_that_ends_for_good_is_named() -> None:
         list(batches(Once()).cycle(4))
 
 
-@pytest.mark.parametrize(("data", "problem"), [(iter(BATCHES), "one-shot"), ([], "empty")])
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [(iter(BATCHES), "one-shot"), ([], "empty"), (Unsized(), "a Unsized without a len()")],
+)
 def test_what_cannot_be_trained_on_is_refused(data: Any, problem: str) -> None:
-    with pytest.raises(AvilError, match=rf"'a'.*{problem}"):
+    with pytest.raises(AvilError, match=rf"'a'.*{re.escape(problem)}"):
         batches(data)
 
 

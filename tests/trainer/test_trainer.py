@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import multiprocessing
 import os
 import pickle
@@ -32,7 +33,7 @@ from transformers import (
 )
 
 from avil_fast.errors import AvilError, Stopped
-from avil_fast.trainer.settings import config_of
+from avil_fast.trainer.settings import SUBFOLDER, config_of
 from avil_fast.trainer.trainer import AvilTrainer
 from tests.engine.ranks.launch import ROOT, environment, free_port
 from tests.speed import slow_but
@@ -551,3 +552,19 @@ def test_epochs_of_a_method_that_trains_on_dev_are_as_long_as_counted(method: st
     found = train.train()
     assert found.global_step == train.state.max_steps == 2 + 2 * -(-(16 + 12) // 8)
     assert train.state.epoch == 3.0
+
+
+def test_a_state_that_cannot_be_written_is_told_once_and_training_goes_on(tmp_path: Path) -> None:
+    state_file = tmp_path / SUBFOLDER / "trainer_state.json"
+
+    class FullDisk(TrainerCallback):
+        def on_epoch_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+            if state.epoch == 2:
+                state_file.with_name("trainer_state.json.partial").mkdir()
+
+    trained = trainer(tmp_path, {"callbacks": [FullDisk()], "avil": {"rounds": 3}})
+    with pytest.warns(UserWarning, match=r"trainer_state\.json' cannot be written: .*; training goes on") as told:
+        trained.train()
+    assert len([warning for warning in told if "trainer_state" in str(warning.message)]) == 1
+    assert trained.state.epoch == 3
+    assert json.loads(state_file.read_text(encoding="utf-8"))["epoch"] == 1

@@ -75,6 +75,7 @@ class PartitionedEngine(Engine):
         self.device = device
         self.ranks = ranks
         self.share = Share(ranks.rank, ranks.size, settings.parts)
+        self._without_cudnn = _refused_by_cudnn(model, device)
         self._was_training = model.training
         for tensor in (*model.parameters(), *model.buffers()):
             ranks.from_first_(tensor.detach())
@@ -218,7 +219,8 @@ class PartitionedEngine(Engine):
 
     def target_gradient(self, batches: Iterable[Batch]) -> tuple[Table, float]:
         task = self.tasks[self.target]
-        with self._clock.part("alpha_phase"):
+        cudnn = torch.backends.cudnn.flags(enabled=False) if self._without_cudnn else contextlib.nullcontext()
+        with self._clock.part("alpha_phase"), cudnn:
             self.model.eval()
             self._begin_gradient()
             loss_sum, weight = torch.zeros((), dtype=torch.float64, device=self.device), 0
@@ -317,6 +319,11 @@ class PartitionedEngine(Engine):
     def _take_base(self) -> None:
         for group in (*self._groups, self._head):
             group.take_base()
+
+
+def _refused_by_cudnn(model: nn.Module, device: torch.device) -> bool:
+    """Whether cuDNN refuses the α phase's backward pass: it has none of an RNN, a GRU or an LSTM in eval mode."""
+    return device.type == "cuda" and any(isinstance(module, nn.RNNBase) for module in model.modules())
 
 
 def _with_last(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:

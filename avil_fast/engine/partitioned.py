@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from avil_fast import randomness
 from avil_fast.engine.base import Alpha, Engine, Evaluation, Memory, Table, TaskRun
-from avil_fast.engine.buffers import RoundBuffers, StepBuffers
+from avil_fast.engine.buffers import Buffers, RoundBuffers, StepBuffers
 from avil_fast.engine.clock import Clock
 from avil_fast.engine.evaluation import Evaluator, require_examples
 from avil_fast.engine.group import Group, Shard, make_groups
@@ -77,11 +77,12 @@ class PartitionedEngine(Engine):
         self.share = Share(ranks.rank, ranks.size, settings.parts)
         self._without_cudnn = _refused_by_cudnn(model, device)
         self._was_training = model.training
-        for tensor in (*model.parameters(), *model.buffers()):
+        self._model_buffers = Buffers(model)
+        for tensor in (*model.parameters(), *self._model_buffers.placed()):
             ranks.from_first_(tensor.detach())
         self._evaluator = Evaluator(self._call, ranks, device)
-        self._buffers = RoundBuffers(model, ranks.mean_)
-        self._step_buffers = StepBuffers(model)
+        self._buffers = RoundBuffers(self._model_buffers, ranks.mean_)
+        self._step_buffers = StepBuffers(self._model_buffers)
         self._clock = Clock(torch.cuda.synchronize if device.type == "cuda" else lambda: None)
         self._open = False
         """A round's base and deltas count; otherwise θ is all there is."""

@@ -76,7 +76,7 @@ class PartitionedEngine(Engine):
         self.ranks = ranks
         self.share = Share(ranks.rank, ranks.size, settings.parts)
         self._without_cudnn = _refused_by_cudnn(model, device)
-        self._was_training = model.training
+        self._modes = [(module, module.training) for module in model.modules()]
         self._model_buffers = Buffers(model)
         for tensor in (*model.parameters(), *self._model_buffers.placed()):
             ranks.from_first_(tensor.detach())
@@ -298,7 +298,8 @@ class PartitionedEngine(Engine):
 
     def close(self) -> None:
         self._scope.close()
-        self.model.train(self._was_training)
+        for module, training in self._modes:
+            module.training = training
 
     def _cut(self, batches: Iterable[Batch]) -> Iterator[Parts]:
         """This rank's part of every batch, in one piece."""

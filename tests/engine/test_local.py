@@ -124,6 +124,21 @@ def test_close_leaves_an_ordinary_model() -> None:
     assert all(p.grad is None for p in engine.model.parameters())
 
 
+def test_close_leaves_every_module_in_the_mode_that_it_came_in() -> None:
+    model = convolutional().model
+    model.train()
+    model.trunk[1].eval()
+    case = convolutional()
+    case.model = model
+    engine = engine_of(case)
+    collect(engine, case)
+    assert engine.model.trunk[1].training, "all of the model trains"
+    engine.close()
+    assert [module.training for module in engine.model.modules()] == [
+        module.training for module in model.modules()
+    ]
+
+
 def test_snapshot_and_restore() -> None:
     case = convolutional()
     engine = engine_of(case)

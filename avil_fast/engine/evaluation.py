@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from avil_fast.engine.base import Evaluation
 from avil_fast.engine.ranks import Ranks
 from avil_fast.errors import AvilError
-from avil_fast.tasks.batch_sharding import Parts
+from avil_fast.tasks.batch_sharding import Parts, batch_size_of
 from avil_fast.tasks.task import Batch, Scorer, Task
 
 
@@ -105,3 +105,19 @@ def require_examples(examples: int, task: Task, split: str) -> None:
     """Refuse a set without a batch."""
     if examples == 0:
         raise AvilError(f"task {task.name!r}: its {split} set yields no batch; give it at least one example")
+
+
+def require_rows(parts: Parts, task: Task) -> None:
+    """Refuse a batch without an example, on all ranks alike: its loss is no number."""
+    if batch_size_of(parts[0].batch) == 0:
+        raise AvilError(f"task {task.name!r}: one of its batches is empty; leave it out")
+
+
+def require_weight(parts: Parts, task: Task) -> None:
+    """Refuse a batch to train on that has no mean, on all ranks alike."""
+    require_rows(parts, task)
+    if parts[0].total == 0:
+        raise AvilError(
+            f"task {task.name!r}: all examples of a batch have weight 0; leave such examples out, or set "
+            f"batch_size higher"
+        )

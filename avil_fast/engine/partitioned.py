@@ -20,7 +20,7 @@ from avil_fast import randomness
 from avil_fast.engine.base import Alpha, Engine, Evaluation, Memory, Table, TaskRun
 from avil_fast.engine.buffers import Buffers, RoundBuffers, StepBuffers
 from avil_fast.engine.clock import Clock
-from avil_fast.engine.evaluation import Evaluator, require_examples
+from avil_fast.engine.evaluation import Evaluator, require_examples, require_rows, require_weight
 from avil_fast.engine.group import Group, Shard, make_groups
 from avil_fast.engine.losses import Losses
 from avil_fast.engine.ranks import Ranks
@@ -173,6 +173,7 @@ class PartitionedEngine(Engine):
         self._loss_of = turn if task is None else task
         owner = self.tasks[self._loss_of]
         parts = self.share.cut(batch)
+        require_weight(parts, owner)
         self._begin_gradient()
         self._step_buffers.keep()
         mean = torch.zeros((), device=self.device)
@@ -226,7 +227,7 @@ class PartitionedEngine(Engine):
             self._begin_gradient()
             loss_sum, weight = torch.zeros((), dtype=torch.float64, device=self.device), 0
             dots = torch.zeros(len(self.groups), len(self.tasks), dtype=torch.float64)
-            for parts, last in _with_last(self._cut(batches)):
+            for parts, last in _with_last(self._cut(task, batches)):
                 part = parts[0]
                 loss = self._evaluator.loss(task, part.batch)
                 self._backward(loss * (part.weight * self.ranks.size), last or self._dots_of_each)
@@ -266,7 +267,7 @@ class PartitionedEngine(Engine):
     def evaluate(self, task: int, batches: Iterable[Batch]) -> Evaluation:
         with self._clock.part("evaluation"):
             self.model.eval()
-            return self._evaluator.evaluate(self.tasks[task], self._cut(batches))
+            return self._evaluator.evaluate(self.tasks[task], self._cut(self.tasks[task], batches))
 
     def fetch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         iterator = iter(batches)
@@ -301,10 +302,13 @@ class PartitionedEngine(Engine):
         for module, training in self._modes:
             module.training = training
 
-    def _cut(self, batches: Iterable[Batch]) -> Iterator[Parts]:
-        """This rank's part of every batch, in one piece."""
+    def _cut(self, task: Task, batches: Iterable[Batch]) -> Iterator[Parts]:
+        """This rank's part of every batch of a dev or test set, in one piece."""
         share = self.share.in_one_part()
-        return (share.cut(batch) for batch in self.fetch(batches))
+        for batch in self.fetch(batches):
+            parts = share.cut(batch)
+            require_rows(parts, task)
+            yield parts
 
     def _training(self) -> int:
         if self._current is None:

@@ -301,3 +301,37 @@ def test_a_scorer_that_returns_no_rows_is_refused() -> None:
     engine = LocalEngine(model, [task], 0, EngineSettings(OptimizerConfig(), DeltasConfig()))
     with pytest.raises(AvilError, match=r"predict\(\) of its metric returned shape \(4,\), but must return shape"):
         engine.evaluate(0, [data[:4]])
+
+
+EMPTY = "task 't': one of its batches is empty; leave it out"
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_batch_without_examples_is_refused_in_training_alpha_and_evaluation(parts: int) -> None:
+    data = [(torch.zeros(0, 3), torch.zeros(0))]
+    task = avil.Task("t", train=data, loss=mean_square, dev=data)
+    settings = EngineSettings(OptimizerConfig(), DeltasConfig(), parts=parts)
+    engine = LocalEngine(nn.Linear(3, 2), [task], 0, settings)
+    with pytest.raises(AvilError, match=EMPTY):
+        engine.evaluate(0, data)
+    with pytest.raises(AvilError, match=EMPTY):
+        engine.target_gradient(data)
+    engine.begin_round()
+    engine.begin_task(0, seed=0)
+    with pytest.raises(AvilError, match=EMPTY):
+        engine.train_step(data[0])
+
+
+def test_a_batch_without_weight_is_refused_in_training_alone() -> None:
+    data = Weighted(torch.ones(7, 3), torch.zeros(7))
+    data.weights = [0] * 7  # type: ignore[misc]
+    task = avil.Task("t", train=data, loss=mean_square, dev=data)
+    config = from_dotted({"target": "t", "batch_size": 7})
+    engine = LocalEngine(nn.Linear(3, 2), [task], 0, EngineSettings(OptimizerConfig(), DeltasConfig()))
+    (batch,) = TaskData([task], config, engine.share).cycle(0, 1)
+    engine.begin_round()
+    engine.begin_task(0, seed=0)
+    with pytest.raises(
+        AvilError, match="task 't': all examples of a batch have weight 0; leave such examples out"
+    ):
+        engine.train_step(batch)

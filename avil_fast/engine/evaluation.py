@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ class Evaluator:
         loss_sum, metric_sum, examples = self._ranks.sum_(sums).tolist()
         loss = loss_sum / weight
         if isinstance(task.metric, Scorer):
-            score = task.metric.score(torch.cat(self._ranks.gather(torch.cat(rows))))
+            score = _number(task, task.metric.score(torch.cat(self._ranks.gather(torch.cat(rows)))))
             return Evaluation(loss, score, task.metric.higher_is_better)
         return Evaluation(loss, metric_sum / examples if task.metric is not None else None)
 
@@ -99,6 +100,16 @@ class Evaluator:
                 f"example, shape ({size},)"
             )
         return values
+
+
+def _number(task: Task, score: Any) -> float:
+    """A scorer's result, which may be of NumPy or a tensor, as files and other ranks take it."""
+    try:
+        return float(score)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's, for a tensor of several elements
+        raise AvilError(
+            f"task {task.name!r}: score() of its metric returned {type(score).__name__}, but must return a number"
+        ) from error
 
 
 def require_examples(examples: int, task: Task, split: str) -> None:

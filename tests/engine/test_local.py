@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -335,3 +336,27 @@ def test_a_batch_without_weight_is_refused_in_training_alone() -> None:
         AvilError, match="task 't': all examples of a batch have weight 0; leave such examples out"
     ):
         engine.train_step(batch)
+
+
+def scored(score: Any) -> Any:
+    """The metric of an evaluation whose scorer returns this."""
+    scorer = Spread()
+    scorer.score = lambda rows: score  # type: ignore[method-assign]
+    data = [(torch.ones(4, 3), torch.ones(4))]
+    task = avil.Task("t", train=data, loss=mean_square, dev=data, metric=scorer)
+    engine = LocalEngine(nn.Linear(3, 2), [task], 0, EngineSettings(OptimizerConfig(), DeltasConfig()))
+    return engine.evaluate(0, data).metric
+
+
+@pytest.mark.parametrize("score", [np.float32(0.5), np.array(0.5), torch.tensor(0.5), torch.tensor([0.5]), 0.5])
+def test_a_score_may_be_any_number(score: Any) -> None:
+    assert type(scored(score)) is float
+    assert scored(score) == 0.5
+
+
+@pytest.mark.parametrize("score", [None, "high", {"f1": 0.5}, torch.ones(2), np.ones(2), 1j])
+def test_a_score_that_is_no_number_is_refused(score: Any) -> None:
+    with pytest.raises(
+        AvilError, match=rf"score\(\) of its metric returned {type(score).__name__}, but must return"
+    ):
+        scored(score)

@@ -23,6 +23,7 @@ from avil_fast.engine.clock import Clock
 from avil_fast.engine.evaluation import Evaluator, require_examples, require_rows, require_weight
 from avil_fast.engine.group import Group, Shard, make_groups
 from avil_fast.engine.losses import Losses
+from avil_fast.engine.parameters import require_own_memory
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.snapshot_memory import SnapshotMemory
@@ -69,6 +70,7 @@ class PartitionedEngine(Engine):
         ranks: Ranks,
         device: torch.device,
     ) -> None:
+        require_own_memory(model)
         self.model = model
         self.tasks = list(tasks)
         self.target = target

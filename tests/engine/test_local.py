@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -95,6 +96,42 @@ def test_buffers_are_the_mean_over_tasks_whatever_alpha_is(alpha: list[float]) -
     engine.merge(alpha)
     torch.testing.assert_close(engine.model.trunk[1].running_var, torch.stack(ends).mean(0))
     assert int(engine.model.trunk[1].num_batches_tracked) == len(case.train["t"])
+
+
+class TiedByMemory(nn.Module):
+    """Two parameters, the second of which lies in the first."""
+
+    def __init__(self, place: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4, bias=False)
+        self.second = nn.Parameter(place(self.first.weight.detach()))
+
+
+SHARED = [lambda whole: whole, lambda whole: whole.t(), lambda whole: whole[1], lambda whole: whole[3, 3]]
+
+
+def engine_on(model: nn.Module) -> LocalEngine:
+    task = avil.Task("t", train=[], dev=[], loss=mean_square)
+    return LocalEngine(model, [task], 0, EngineSettings(OptimizerConfig(), DeltasConfig()))
+
+
+@pytest.mark.parametrize("place", SHARED)
+def test_parameters_tied_by_memory_alone_are_refused(
+    place: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    model = TiedByMemory(place)
+    before = model.first.weight.data_ptr()
+    with pytest.raises(AvilError, match=r"'(first.weight|second)' and '(first.weight|second)' share memory"):
+        engine_on(model)
+    assert model.first.weight.data_ptr() == before
+
+
+def test_neighbours_in_memory_are_not_tied() -> None:
+    model = nn.Module()
+    memory = torch.zeros(6, 2)
+    model.rows, model.more_rows = nn.Parameter(memory[:2]), nn.Parameter(memory[2:4])
+    model.column, model.other_column = nn.Parameter(memory[4:, 0]), nn.Parameter(memory[4:, 1])
+    engine_on(model).close()
 
 
 def test_frozen_parameters_never_move_and_tied_ones_stay_tied() -> None:

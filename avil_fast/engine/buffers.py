@@ -2,7 +2,7 @@
 
 They are never combined with α: a negative coefficient makes a negative variance, and NaN in the first
 round. Each task starts from the round's buffers; afterwards floating buffers are the mean over tasks,
-others (counters) the target's.
+others (counters, fp8) the target's.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class RoundBuffers:
         """Record the task's buffers and put the base ones back."""
         self.tasks += 1
         for buffer, base, total in zip(self._buffers.placed(), self._base, self._sums, strict=True):
-            if total.is_floating_point():
+            if is_averaged(buffer) and is_averaged(total):
                 total += self._mean_(buffer)
             elif is_target:
                 total.copy_(buffer)
@@ -120,7 +120,7 @@ class RoundBuffers:
     def agree(self) -> None:
         """Bring floating buffers to their mean over the ranks."""
         for buffer in self._buffers.placed():
-            if buffer.is_floating_point():
+            if is_averaged(buffer):
                 self._mean_(buffer)
 
     def state(self) -> dict[str, Tensor]:
@@ -137,7 +137,7 @@ class RoundBuffers:
     def merge(self) -> None:
         """Set the model's buffers to the merged ones."""
         for buffer, total in zip(self._buffers.placed(), self._sums, strict=True):
-            buffer.copy_(total / self.tasks if total.is_floating_point() else total)
+            buffer.copy_(total / self.tasks if is_averaged(total) else total)
 
 
 class StepBuffers:
@@ -177,5 +177,10 @@ def saved_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return ((name, buffer) for name, buffer in model.named_buffers() if name in saved)
 
 
+def is_averaged(buffer: Tensor) -> bool:
+    """Whether tasks and ranks make a mean of it: floating, but not of fp8, which torch does not add up."""
+    return buffer.is_floating_point() and buffer.itemsize > 1
+
+
 def _sum_dtype(buffer: Tensor) -> torch.dtype:
-    return torch.float64 if buffer.is_floating_point() else buffer.dtype
+    return torch.float64 if is_averaged(buffer) else buffer.dtype

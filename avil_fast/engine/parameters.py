@@ -93,9 +93,9 @@ def require_own_memory(model: nn.Module) -> None:
     """
     places = []
     for name, parameter in trainable(model).items():
-        start, nbytes = parameter.data_ptr(), parameter.numel() * parameter.element_size()
-        if nbytes and _is_dense(parameter):
-            places.append((str(parameter.device), start, start + nbytes, name))
+        if parameter.numel() and _is_dense(parameter):
+            start = parameter.data_ptr()
+            places.append((str(parameter.device), start, start + parameter.nbytes, name))
     for (device, _, end, name), (another, start, _, other) in itertools.pairwise(sorted(places)):
         if device == another and start < end:
             raise AvilError(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from avil_fast import randomness
 from avil_fast.deltas.base import Stored
+from avil_fast.engine.buffers import is_averaged
 from avil_fast.engine.readout import ReadableEngine
 from avil_fast.engine.state import EngineState, Loaded, Snapshot
 
@@ -152,7 +153,7 @@ class SavedEngine(ReadableEngine):
         for i, buffer in enumerate(self._model_buffers.placed()):
             if not training:
                 buffer.copy_(loaded.common[f"buffer/base/{i}" if facts["open"] else f"buffer/{i}"])
-            elif loaded.all_own and buffer.is_floating_point():  # each rank's were of other examples
+            elif loaded.all_own and is_averaged(buffer):  # each rank's were of other examples
                 buffer.copy_(torch.stack([own[f"buffer/{i}"] for own in loaded.all_own]).mean(0))
             else:
                 buffer.copy_((loaded.own or loaded.all_own[0])[f"buffer/{i}"])

@@ -178,3 +178,10 @@ def test_two_places_may_hold_each_other_s_tensors() -> None:
     now.fill_(3)
     assert before.tolist() == [0, 0] == model.before.tolist()
     assert model.now.tolist() == [3, 3]
+
+
+def test_fp8_buffers_are_the_target_s() -> None:
+    model = Centred(replaces=False)
+    model.register_buffer("scales", torch.ones(3).to(torch.float8_e4m3fn))
+    trained(model)
+    assert model.scales.float().tolist() == [1, 1, 1]

@@ -205,6 +205,56 @@ def test_an_error_in_the_callers_code_is_the_callers_and_leaves_no_folder(tmp_pa
     assert files(tmp_path) == {}
 
 
+def with_buffer(buffer: Tensor) -> nn.Module:
+    model = nn.Linear(3, 2)
+    model.register_buffer("extra", buffer)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: with_buffer(torch.zeros(3, dtype=torch.complex128)),
+            "'extra' of the model is complex128, which",
+        ),
+        (lambda: with_buffer(torch.zeros(3).to(torch.float8_e5m2fnuz)), "'extra' of the model is float8_e5m2fnuz"),
+        (
+            lambda: with_buffer(torch.eye(3).to_sparse()),
+            "'extra' of the model is sparse_coo, which",
+        ),
+        (lambda: nn.LazyLinear(2), "'weight' of the model is not made yet; call the model on a batch before fit"),
+    ],
+)
+def test_fit_refuses_a_model_and_leaves_no_folder(
+    make: Callable[[], nn.Module], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(AvilError, match=message):
+        avil_fast.fit(make(), [task()], "main", rounds=1, output_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+def test_fit_refuses_to_train_without_gradients(around: Callable[[], Any]) -> None:
+    with around(), pytest.raises(AvilError, match="fit was called where gradients are off; call it outside"):
+        fit([task()])
+
+
+def test_fit_refuses_autocast_around_it_but_not_in_a_loss() -> None:
+    """Autocast keeps its casts of parameters until it ends: all steps would be those of the first parameters."""
+    with (
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        pytest.raises(AvilError, match=r"fit was called within torch.autocast; open it in"),
+    ):
+        fit([task()])
+
+    def low(model: nn.Module, batch: list[Tensor]) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return loss(model, batch)
+
+    fit([task(loss=low)])
+
+
 def test_nothing_is_written_unless_a_folder_is_given(tmp_path: Path) -> None:
     fit([task()])
     assert files(tmp_path) == {}

@@ -2,7 +2,7 @@
 
 They are never combined with α: a negative coefficient makes a negative variance, and NaN in the first
 round. Each task starts from the round's buffers; afterwards floating buffers are the mean over tasks,
-others (counters) the target's.
+others (counters, fp8) the target's.
 """
 
 from __future__ import annotations
@@ -13,16 +13,88 @@ import torch
 from torch import Tensor, nn
 
 
+class Buffers:
+    """A model's buffers by where they are: `forward` may put another tensor in one's place (`self.mean = ...`).
+
+    One that it put there with the shape of the old one is the buffer from then on, in a copy of its own; without a
+    graph. A tensor of another shape, or none, is taken for what `forward` can make again, as a table that grows:
+    the buffer is then what it was before, and `placed` puts it back.
+
+    Args:
+        model: whose buffers; tied ones count once. Expanded ones, which cannot be written, become ordinary ones.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._places: list[tuple[nn.Module, str]] = []
+        self._known: list[Tensor] = []
+        """What is in each place, or was before `forward` put something there; of the shapes that they came in."""
+        self.names: list[str] = []
+        """As the model has them."""
+        owned: dict[int, Tensor] = {}
+        for prefix, module in model.named_modules():
+            for name, buffer in module._buffers.items():
+                if buffer is None:
+                    continue
+                tied = id(buffer) in owned
+                own = owned.setdefault(id(buffer), buffer.contiguous() if _is_expanded(buffer) else buffer)
+                if own is not buffer:
+                    module._buffers[name] = own
+                if not tied:
+                    self._places.append((module, name))
+                    self._known.append(own)
+                    self.names.append(f"{prefix}.{name}" if prefix else name)
+
+    def present(self) -> list[Tensor]:
+        """The buffers, for reading."""
+        for i in range(len(self._known)):
+            new = self.replaced(i)
+            if new is not None:
+                self.replace(i, new.to(torch.promote_types(new.dtype, self._known[i].dtype), copy=True))
+        return list(self._known)
+
+    def placed(self) -> list[Tensor]:
+        """The buffers, for writing: each is in its place."""
+        buffers = self.present()
+        for (module, name), buffer in zip(self._places, buffers, strict=True):
+            if _at(module, name) is not buffer:
+                module._buffers[name] = buffer
+        return buffers
+
+    def replaced(self, i: int) -> Tensor | None:
+        """What `forward` has put in a buffer's place since it was last looked at; None if nothing of its shape."""
+        found = _at(*self._places[i])
+        if found is None or found is self._known[i] or found.shape != self._known[i].shape:
+            return None
+        return found.detach()
+
+    def replace(self, i: int, tensor: Tensor) -> None:
+        """Put a tensor of nobody else's in a buffer's place."""
+        module, name = self._places[i]
+        self._known[i] = module._buffers[name] = tensor
+
+
+def _at(module: nn.Module, name: str) -> Tensor | None:
+    return module._buffers[name] if name in module._buffers else None  # noqa: SIM401  TorchScript's has no get()
+
+
+def _is_expanded(buffer: Tensor) -> bool:
+    """Whether elements share memory."""
+    strided = buffer.layout is torch.strided
+    return strided and any(
+        step == 0 and size > 1 for step, size in zip(buffer.stride(), buffer.shape, strict=True)
+    )
+
+
 class RoundBuffers:
     """Keeps the round's base buffers and adds up what the tasks made of them.
 
     Args:
-        model: whose buffers.
+        buffers: of the model.
         mean_: brings a tensor to its mean over the ranks, which see other examples.
     """
 
-    def __init__(self, model: nn.Module, mean_: Callable[[Tensor], Tensor]) -> None:
-        self._buffers = list(model.buffers())
+    def __init__(self, buffers: Buffers, mean_: Callable[[Tensor], Tensor]) -> None:
+        self._buffers = buffers
         self._mean_ = mean_
         self._base: list[Tensor] = []
         self._sums: list[Tensor] = []
@@ -30,15 +102,16 @@ class RoundBuffers:
         """Number of tasks that have ended in this round."""
 
     def begin_round(self) -> None:
-        self._base = [buffer.clone() for buffer in self._buffers]
-        self._sums = [torch.zeros_like(buffer, dtype=_sum_dtype(buffer)) for buffer in self._buffers]
+        buffers = self._buffers.present()
+        self._base = [buffer.clone() for buffer in buffers]
+        self._sums = [torch.zeros_like(buffer, dtype=_sum_dtype(buffer)) for buffer in buffers]
         self.tasks = 0
 
     def end_task(self, is_target: bool) -> None:
         """Record the task's buffers and put the base ones back."""
         self.tasks += 1
-        for buffer, base, total in zip(self._buffers, self._base, self._sums, strict=True):
-            if buffer.is_floating_point():
+        for buffer, base, total in zip(self._buffers.placed(), self._base, self._sums, strict=True):
+            if is_averaged(buffer) and is_averaged(total):
                 total += self._mean_(buffer)
             elif is_target:
                 total.copy_(buffer)
@@ -46,8 +119,8 @@ class RoundBuffers:
 
     def agree(self) -> None:
         """Bring floating buffers to their mean over the ranks."""
-        for buffer in self._buffers:
-            if buffer.is_floating_point():
+        for buffer in self._buffers.placed():
+            if is_averaged(buffer):
                 self._mean_(buffer)
 
     def state(self) -> dict[str, Tensor]:
@@ -63,30 +136,39 @@ class RoundBuffers:
 
     def merge(self) -> None:
         """Set the model's buffers to the merged ones."""
-        for buffer, total in zip(self._buffers, self._sums, strict=True):
-            buffer.copy_(total / self.tasks if buffer.is_floating_point() else total)
+        for buffer, total in zip(self._buffers.placed(), self._sums, strict=True):
+            buffer.copy_(total / self.tasks if is_averaged(total) else total)
 
 
 class StepBuffers:
     """Puts a model's buffers back after a step that was rejected: its forward pass may have written NaN.
 
     Args:
-        model: whose buffers. All are copied before each step: torch does not tell which ones a step writes.
+        buffers: of the model. All are copied before each step: torch does not tell which ones a step writes.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._buffers = list(model.buffers())
-        self._copies = [torch.empty_like(buffer) for buffer in self._buffers]
+    def __init__(self, buffers: Buffers) -> None:
+        self._buffers = buffers
+        self._before = buffers.present()
+        self._copies = [torch.empty_like(buffer) for buffer in self._before]
 
     def keep(self) -> None:
         """Before a step."""
-        for buffer, copy in zip(self._buffers, self._copies, strict=True):
-            copy.copy_(buffer)
+        self._before = self._buffers.present()
+        for i, (buffer, copy) in enumerate(zip(self._before, self._copies, strict=True)):
+            if copy.dtype == buffer.dtype:
+                copy.copy_(buffer)
+            else:
+                self._copies[i] = buffer.clone()
 
     def put_back(self, rejected: Tensor) -> None:
         """After it; `rejected` is a bool on the device, which nothing waits for."""
-        for buffer, copy in zip(self._buffers, self._copies, strict=True):
-            torch.where(rejected, copy, buffer, out=buffer)
+        for i, (buffer, copy) in enumerate(zip(self._before, self._copies, strict=True)):
+            new = self._buffers.replaced(i)
+            if new is None:
+                torch.where(rejected, copy, buffer, out=buffer)
+            else:
+                self._buffers.replace(i, torch.where(rejected, copy, new))
 
 
 def saved_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -95,5 +177,10 @@ def saved_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return ((name, buffer) for name, buffer in model.named_buffers() if name in saved)
 
 
+def is_averaged(buffer: Tensor) -> bool:
+    """Whether tasks and ranks make a mean of it: floating, but not of fp8, which torch does not add up."""
+    return buffer.is_floating_point() and buffer.itemsize > 1
+
+
 def _sum_dtype(buffer: Tensor) -> torch.dtype:
-    return torch.float64 if buffer.is_floating_point() else buffer.dtype
+    return torch.float64 if is_averaged(buffer) else buffer.dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from avil_fast.engine.base import Evaluation
 from avil_fast.engine.ranks import Ranks
 from avil_fast.errors import AvilError
-from avil_fast.tasks.batch_sharding import Parts
+from avil_fast.tasks.batch_sharding import Parts, batch_size_of
 from avil_fast.tasks.task import Batch, Scorer, Task
 
 
@@ -55,7 +56,7 @@ class Evaluator:
         loss_sum, metric_sum, examples = self._ranks.sum_(sums).tolist()
         loss = loss_sum / weight
         if isinstance(task.metric, Scorer):
-            score = task.metric.score(torch.cat(self._ranks.gather(torch.cat(rows))))
+            score = _number(task, task.metric.score(torch.cat(self._ranks.gather(torch.cat(rows)))))
             return Evaluation(loss, score, task.metric.higher_is_better)
         return Evaluation(loss, metric_sum / examples if task.metric is not None else None)
 
@@ -101,7 +102,33 @@ class Evaluator:
         return values
 
 
+def _number(task: Task, score: Any) -> float:
+    """A scorer's result, which may be of NumPy or a tensor, as files and other ranks take it."""
+    try:
+        return float(score)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's, for a tensor of several elements
+        raise AvilError(
+            f"task {task.name!r}: score() of its metric returned {type(score).__name__}, but must return a number"
+        ) from error
+
+
 def require_examples(examples: int, task: Task, split: str) -> None:
     """Refuse a set without a batch."""
     if examples == 0:
         raise AvilError(f"task {task.name!r}: its {split} set yields no batch; give it at least one example")
+
+
+def require_rows(parts: Parts, task: Task) -> None:
+    """Refuse a batch without an example, on all ranks alike: its loss is no number."""
+    if batch_size_of(parts[0].batch) == 0:
+        raise AvilError(f"task {task.name!r}: one of its batches is empty; leave it out")
+
+
+def require_weight(parts: Parts, task: Task) -> None:
+    """Refuse a batch to train on that has no mean, on all ranks alike."""
+    require_rows(parts, task)
+    if parts[0].total == 0:
+        raise AvilError(
+            f"task {task.name!r}: all examples of a batch have weight 0; leave such examples out, or set "
+            f"batch_size higher"
+        )

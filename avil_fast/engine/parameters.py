@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from avil_fast.engine.layers import MODEL, layers
 from avil_fast.engine.partition import Partition
@@ -83,6 +83,33 @@ def assign(model: nn.Module, tasks: Sequence[Task]) -> tuple[list[nn.Parameter],
         raise AvilError("the model has no trainable parameter outside the tasks' heads; unfreeze some")
     heads = [[p for p in parameters if owner.get(id(p)) == i] for i in range(len(tasks))]
     return shared, heads
+
+
+def require_own_memory(model: nn.Module) -> None:
+    """Refuse parameters that are tied by their memory alone: each would get its own, and be tied no more.
+
+    Raises:
+        AvilError: names two that are trained.
+    """
+    places = []
+    for name, parameter in trainable(model).items():
+        if parameter.numel() and _is_dense(parameter):
+            start = parameter.data_ptr()
+            places.append((str(parameter.device), start, start + parameter.nbytes, name))
+    for (device, _, end, name), (another, start, _, other) in itertools.pairwise(sorted(places)):
+        if device == another and start < end:
+            raise AvilError(
+                f"the parameters {name!r} and {other!r} share memory, but are not one; to tie them, assign the "
+                f"Parameter itself, as in model.decoder.weight = model.encoder.weight"
+            )
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether its elements fill the memory from the first to the last, in whatever order."""
+    if tensor.layout is not torch.strided:
+        return False
+    steps = zip(tensor.stride(), tensor.shape, strict=True)
+    return 1 + sum(step * (size - 1) for step, size in steps) == tensor.numel()
 
 
 def _require_dtypes(model: nn.Module) -> None:

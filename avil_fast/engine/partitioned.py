@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from avil_fast import randomness
 from avil_fast.engine.base import Alpha, Engine, Evaluation, Memory, Table, TaskRun
-from avil_fast.engine.buffers import RoundBuffers, StepBuffers
+from avil_fast.engine.buffers import Buffers, RoundBuffers, StepBuffers
 from avil_fast.engine.clock import Clock
-from avil_fast.engine.evaluation import Evaluator, require_examples
+from avil_fast.engine.evaluation import Evaluator, require_examples, require_rows, require_weight
 from avil_fast.engine.group import Group, Shard, make_groups
 from avil_fast.engine.losses import Losses
+from avil_fast.engine.parameters import require_own_memory
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.snapshot_memory import SnapshotMemory
@@ -69,18 +70,21 @@ class PartitionedEngine(Engine):
         ranks: Ranks,
         device: torch.device,
     ) -> None:
+        require_own_memory(model)
         self.model = model
         self.tasks = list(tasks)
         self.target = target
         self.device = device
         self.ranks = ranks
         self.share = Share(ranks.rank, ranks.size, settings.parts)
-        self._was_training = model.training
-        for tensor in (*model.parameters(), *model.buffers()):
+        self._without_cudnn = _refused_by_cudnn(model, device)
+        self._modes = [(module, module.training) for module in model.modules()]
+        self._model_buffers = Buffers(model)
+        for tensor in (*model.parameters(), *self._model_buffers.placed()):
             ranks.from_first_(tensor.detach())
         self._evaluator = Evaluator(self._call, ranks, device)
-        self._buffers = RoundBuffers(model, ranks.mean_)
-        self._step_buffers = StepBuffers(model)
+        self._buffers = RoundBuffers(self._model_buffers, ranks.mean_)
+        self._step_buffers = StepBuffers(self._model_buffers)
         self._clock = Clock(torch.cuda.synchronize if device.type == "cuda" else lambda: None)
         self._open = False
         """A round's base and deltas count; otherwise θ is all there is."""
@@ -172,6 +176,7 @@ class PartitionedEngine(Engine):
         self._loss_of = turn if task is None else task
         owner = self.tasks[self._loss_of]
         parts = self.share.cut(batch)
+        require_weight(parts, owner)
         self._begin_gradient()
         self._step_buffers.keep()
         mean = torch.zeros((), device=self.device)
@@ -219,12 +224,13 @@ class PartitionedEngine(Engine):
 
     def target_gradient(self, batches: Iterable[Batch]) -> tuple[Table, float]:
         task = self.tasks[self.target]
-        with self._clock.part("alpha_phase"):
+        cudnn = torch.backends.cudnn.flags(enabled=False) if self._without_cudnn else contextlib.nullcontext()
+        with self._clock.part("alpha_phase"), cudnn:
             self.model.eval()
             self._begin_gradient()
             loss_sum, weight = torch.zeros((), dtype=torch.float64, device=self.device), 0
             dots = torch.zeros(len(self.groups), len(self.tasks), dtype=torch.float64)
-            for parts, last in _with_last(self._cut(batches)):
+            for parts, last in _with_last(self._cut(task, batches)):
                 part = parts[0]
                 loss = self._evaluator.loss(task, part.batch)
                 self._backward(loss * (part.weight * self.ranks.size), last or self._dots_of_each)
@@ -264,7 +270,7 @@ class PartitionedEngine(Engine):
     def evaluate(self, task: int, batches: Iterable[Batch]) -> Evaluation:
         with self._clock.part("evaluation"):
             self.model.eval()
-            return self._evaluator.evaluate(self.tasks[task], self._cut(batches))
+            return self._evaluator.evaluate(self.tasks[task], self._cut(self.tasks[task], batches))
 
     def fetch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         iterator = iter(batches)
@@ -296,12 +302,16 @@ class PartitionedEngine(Engine):
 
     def close(self) -> None:
         self._scope.close()
-        self.model.train(self._was_training)
+        for module, training in self._modes:
+            module.training = training
 
-    def _cut(self, batches: Iterable[Batch]) -> Iterator[Parts]:
-        """This rank's part of every batch, in one piece."""
+    def _cut(self, task: Task, batches: Iterable[Batch]) -> Iterator[Parts]:
+        """This rank's part of every batch of a dev or test set, in one piece."""
         share = self.share.in_one_part()
-        return (share.cut(batch) for batch in self.fetch(batches))
+        for batch in self.fetch(batches):
+            parts = share.cut(batch)
+            require_rows(parts, task)
+            yield parts
 
     def _training(self) -> int:
         if self._current is None:
@@ -318,6 +328,11 @@ class PartitionedEngine(Engine):
     def _take_base(self) -> None:
         for group in (*self._groups, self._head):
             group.take_base()
+
+
+def _refused_by_cudnn(model: nn.Module, device: torch.device) -> bool:
+    """Whether cuDNN refuses the α phase's backward pass: it has none of an RNN, a GRU or an LSTM in eval mode."""
+    return device.type == "cuda" and any(isinstance(module, nn.RNNBase) for module in model.modules())
 
 
 def _with_last(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:

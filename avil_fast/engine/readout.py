@@ -54,13 +54,13 @@ class ReadableEngine(PartitionedEngine):
     def snapshot(self) -> Snapshot:
         with self._clock.part("checkpoints"):
             masters = [shard.master for shard in self._all]
-            return self._snapshot_memory.snapshot(masters, list(self.model.buffers()))
+            return self._snapshot_memory.snapshot(masters, self._model_buffers.present())
 
     def restore(self, snapshot: Snapshot) -> None:
         for shard, saved in zip(self._all, snapshot.masters, strict=True):
             shard.master.copy_(saved)
         self._publish_all()
-        for buffer, saved in zip(self.model.buffers(), snapshot.buffers, strict=True):
+        for buffer, saved in zip(self._model_buffers.placed(), snapshot.buffers, strict=True):
             buffer.copy_(saved)
         self._open = False
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from avil_fast import randomness
 from avil_fast.deltas.base import Stored
+from avil_fast.engine.buffers import is_averaged
 from avil_fast.engine.readout import ReadableEngine
 from avil_fast.engine.state import EngineState, Loaded, Snapshot
 
@@ -59,7 +60,8 @@ class SavedEngine(ReadableEngine):
         return True
 
     def buffers(self) -> list[list[Any]]:
-        return [[name, list(buffer.shape)] for name, buffer in self.model.named_buffers()]
+        buffers = self._model_buffers
+        return [[name, list(buffer.shape)] for name, buffer in zip(buffers.names, buffers.present(), strict=True)]
 
     def frozen(self) -> int | None:
         checksum = 0
@@ -94,7 +96,7 @@ class SavedEngine(ReadableEngine):
                 for name in names:
                     stored = [Stored(k, values[name]) for k, values in moments.items()]
                     state.sharded[f"moment/{task}/{name}"] = stored
-        buffers = {f"buffer/{i}": buffer for i, buffer in enumerate(self.model.buffers())}
+        buffers = {f"buffer/{i}": buffer for i, buffer in enumerate(self._model_buffers.present())}
         if not self._open:
             state.common = buffers
         else:
@@ -148,10 +150,10 @@ class SavedEngine(ReadableEngine):
                 buffer.copy_(loaded.common[f"start/{i}"])
         self._publish_all()
         self._agree_on_moments()
-        for i, buffer in enumerate(self.model.buffers()):
+        for i, buffer in enumerate(self._model_buffers.placed()):
             if not training:
                 buffer.copy_(loaded.common[f"buffer/base/{i}" if facts["open"] else f"buffer/{i}"])
-            elif loaded.all_own and buffer.is_floating_point():  # each rank's were of other examples
+            elif loaded.all_own and is_averaged(buffer):  # each rank's were of other examples
                 buffer.copy_(torch.stack([own[f"buffer/{i}"] for own in loaded.all_own]).mean(0))
             else:
                 buffer.copy_((loaded.own or loaded.all_own[0])[f"buffer/{i}"])

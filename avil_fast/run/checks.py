@@ -6,8 +6,14 @@ import importlib.util
 import json
 from collections.abc import Sequence
 
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from avil_fast.checkpoint.file_format import DTYPES
 from avil_fast.config import TrainConfig, dump
 from avil_fast.engine.factory import zero_of
+from avil_fast.engine.parameters import device_of
 from avil_fast.engine.ranks import ALONE, Ranks
 from avil_fast.errors import AvilError
 from avil_fast.methods import find
@@ -70,6 +76,34 @@ def require_backend() -> None:
         require_known()
     except BackendError as obstacle:
         raise AvilError(str(obstacle)) from obstacle
+
+
+def check_model(model: nn.Module, config: TrainConfig) -> None:
+    """Refuse a model, or surroundings of `fit`, that would fail in a step, when it is saved, or in silence.
+
+    Raises:
+        AvilError: says what is wrong and what to do.
+    """
+    if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
+        raise AvilError(
+            "fit was called where gradients are off; call it outside of no_grad() and inference_mode()"
+        )
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    for name, tensor in tensors:
+        if is_lazy(tensor):
+            raise AvilError(f"{name!r} of the model is not made yet; call the model on a batch before fit")
+    device = device_of(model).type
+    if torch.is_autocast_enabled(device):  # its casts of parameters would be those of the first step for ever
+        raise AvilError("fit was called within torch.autocast; open it in the tasks' losses and metrics instead")
+    if config.output_dir is None:
+        return
+    for name, tensor in tensors:
+        if tensor.dtype not in DTYPES or tensor.layout is not torch.strided:
+            kind = str(tensor.dtype if tensor.dtype not in DTYPES else tensor.layout).removeprefix("torch.")
+            raise AvilError(
+                f"{name!r} of the model is {kind}, which output_dir cannot hold; keep it in another form, or "
+                f"train without output_dir"
+            )
 
 
 def require_packages(method: str) -> None:

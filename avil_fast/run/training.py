@@ -29,7 +29,7 @@ from avil_fast.report import page
 from avil_fast.report.folder import RunFolder
 from avil_fast.report.summary import final_summary, peak_bytes
 from avil_fast.run.checkpointed import CheckpointedRun
-from avil_fast.run.checks import check_run, data_warnings
+from avil_fast.run.checks import check_model, check_run, data_warnings
 from avil_fast.run.metric_loggers import loggers
 from avil_fast.run.storage import RunStorage, open_storage, require_free
 from avil_fast.tasks.model_format import ModelFormat
@@ -103,6 +103,7 @@ def train(
     """
     tasks, model_format = list(tasks), model_format or ModelFormat()
     observer, baselines = observer or Observer(), baselines or {}
+    check_model(model, config)
     device = device_of(model)
     with ExitStack() as scope:
         ranks = scope.enter_context(joined_ranks(device, config.rank_timeout, always=config.deepspeed is not None))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -96,6 +98,42 @@ def test_buffers_are_the_mean_over_tasks_whatever_alpha_is(alpha: list[float]) -
     assert int(engine.model.trunk[1].num_batches_tracked) == len(case.train["t"])
 
 
+class TiedByMemory(nn.Module):
+    """Two parameters, the second of which lies in the first."""
+
+    def __init__(self, place: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4, bias=False)
+        self.second = nn.Parameter(place(self.first.weight.detach()))
+
+
+SHARED = [lambda whole: whole, lambda whole: whole.t(), lambda whole: whole[1], lambda whole: whole[3, 3]]
+
+
+def engine_on(model: nn.Module) -> LocalEngine:
+    task = avil.Task("t", train=[], dev=[], loss=mean_square)
+    return LocalEngine(model, [task], 0, EngineSettings(OptimizerConfig(), DeltasConfig()))
+
+
+@pytest.mark.parametrize("place", SHARED)
+def test_parameters_tied_by_memory_alone_are_refused(
+    place: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    model = TiedByMemory(place)
+    before = model.first.weight.data_ptr()
+    with pytest.raises(AvilError, match=r"'(first.weight|second)' and '(first.weight|second)' share memory"):
+        engine_on(model)
+    assert model.first.weight.data_ptr() == before
+
+
+def test_neighbours_in_memory_are_not_tied() -> None:
+    model = nn.Module()
+    memory = torch.zeros(6, 2)
+    model.rows, model.more_rows = nn.Parameter(memory[:2]), nn.Parameter(memory[2:4])
+    model.column, model.other_column = nn.Parameter(memory[4:, 0]), nn.Parameter(memory[4:, 1])
+    engine_on(model).close()
+
+
 def test_frozen_parameters_never_move_and_tied_ones_stay_tied() -> None:
     case = CASES["convolutional"]()
     engine = engine_of(case, weight_decay=0.5)
@@ -122,6 +160,21 @@ def test_close_leaves_an_ordinary_model() -> None:
     sizes = {p.untyped_storage().nbytes() == p.numel() * p.element_size() for p in engine.model.parameters()}
     assert sizes == {True}
     assert all(p.grad is None for p in engine.model.parameters())
+
+
+def test_close_leaves_every_module_in_the_mode_that_it_came_in() -> None:
+    model = convolutional().model
+    model.train()
+    model.trunk[1].eval()
+    case = convolutional()
+    case.model = model
+    engine = engine_of(case)
+    collect(engine, case)
+    assert engine.model.trunk[1].training, "all of the model trains"
+    engine.close()
+    assert [module.training for module in engine.model.modules()] == [
+        module.training for module in model.modules()
+    ]
 
 
 def test_snapshot_and_restore() -> None:
@@ -286,3 +339,61 @@ def test_a_scorer_that_returns_no_rows_is_refused() -> None:
     engine = LocalEngine(model, [task], 0, EngineSettings(OptimizerConfig(), DeltasConfig()))
     with pytest.raises(AvilError, match=r"predict\(\) of its metric returned shape \(4,\), but must return shape"):
         engine.evaluate(0, [data[:4]])
+
+
+EMPTY = "task 't': one of its batches is empty; leave it out"
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_batch_without_examples_is_refused_in_training_alpha_and_evaluation(parts: int) -> None:
+    data = [(torch.zeros(0, 3), torch.zeros(0))]
+    task = avil.Task("t", train=data, loss=mean_square, dev=data)
+    settings = EngineSettings(OptimizerConfig(), DeltasConfig(), parts=parts)
+    engine = LocalEngine(nn.Linear(3, 2), [task], 0, settings)
+    with pytest.raises(AvilError, match=EMPTY):
+        engine.evaluate(0, data)
+    with pytest.raises(AvilError, match=EMPTY):
+        engine.target_gradient(data)
+    engine.begin_round()
+    engine.begin_task(0, seed=0)
+    with pytest.raises(AvilError, match=EMPTY):
+        engine.train_step(data[0])
+
+
+def test_a_batch_without_weight_is_refused_in_training_alone() -> None:
+    data = Weighted(torch.ones(7, 3), torch.zeros(7))
+    data.weights = [0] * 7  # type: ignore[misc]
+    task = avil.Task("t", train=data, loss=mean_square, dev=data)
+    config = from_dotted({"target": "t", "batch_size": 7})
+    engine = LocalEngine(nn.Linear(3, 2), [task], 0, EngineSettings(OptimizerConfig(), DeltasConfig()))
+    (batch,) = TaskData([task], config, engine.share).cycle(0, 1)
+    engine.begin_round()
+    engine.begin_task(0, seed=0)
+    with pytest.raises(
+        AvilError, match="task 't': all examples of a batch have weight 0; leave such examples out"
+    ):
+        engine.train_step(batch)
+
+
+def scored(score: Any) -> Any:
+    """The metric of an evaluation whose scorer returns this."""
+    scorer = Spread()
+    scorer.score = lambda rows: score  # type: ignore[method-assign]
+    data = [(torch.ones(4, 3), torch.ones(4))]
+    task = avil.Task("t", train=data, loss=mean_square, dev=data, metric=scorer)
+    engine = LocalEngine(nn.Linear(3, 2), [task], 0, EngineSettings(OptimizerConfig(), DeltasConfig()))
+    return engine.evaluate(0, data).metric
+
+
+@pytest.mark.parametrize("score", [np.float32(0.5), np.array(0.5), torch.tensor(0.5), torch.tensor([0.5]), 0.5])
+def test_a_score_may_be_any_number(score: Any) -> None:
+    assert type(scored(score)) is float
+    assert scored(score) == 0.5
+
+
+@pytest.mark.parametrize("score", [None, "high", {"f1": 0.5}, torch.ones(2), np.ones(2), 1j])
+def test_a_score_that_is_no_number_is_refused(score: Any) -> None:
+    with pytest.raises(
+        AvilError, match=rf"score\(\) of its metric returned {type(score).__name__}, but must return"
+    ):
+        scored(score)

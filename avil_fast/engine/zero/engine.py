@@ -70,6 +70,8 @@ class ZeroEngine(SavedEngine):
         super().__init__(model, tasks, target, settings, ranks, device)
         shared, heads = assign(model, tasks)
         _require_one_dtype([*shared, *(p for head in heads for p in head)])
+        if zero.stage == 3:
+            model_access.require_dimensions(model)
         self.name = f"ZeRO {zero.stage}"
         self._lr = settings.optimizer.lr
         self._came_whole = not any(model_access.is_partitioned(parameter) for parameter in model.parameters())
@@ -85,9 +87,10 @@ class ZeroEngine(SavedEngine):
         setup.check(zero.settings, zero.name)
         elements = sum(model_access.numel(p) for group in groups for p in group["params"])
         config = zero.with_buckets(elements)
-        self._zero, *_ = deepspeed.initialize(
-            model=Caller(model), optimizer=self._client, config=config, dist_init_required=False
-        )
+        with model_access.readable_as_bytes(model):
+            self._zero, *_ = deepspeed.initialize(
+                model=Caller(model), optimizer=self._client, config=config, dist_init_required=False
+            )
         self._partitions = shards.partitions_of(self._zero, zero.stage)
         owners = [group["task"] for group in groups]
         scaled_head: list[shards.ZeroShard] = []

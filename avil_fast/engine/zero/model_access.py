@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from avil_fast.errors import AvilError
+
+STAYS = "ds_optim_param"
+"""The name of DeepSpeed's mark on a parameter that is not sent to other ranks when an engine is made."""
 
 
 @contextmanager
@@ -40,6 +46,34 @@ def attributes(model: nn.Module) -> Attributes:
     """The names of what parameters and modules hold, before DeepSpeed gives them more."""
     items: list[nn.Parameter | nn.Module] = [*model.parameters(), *model.modules()]
     return {item: set(vars(item)) for item in items}
+
+
+@contextmanager
+def readable_as_bytes(model: nn.Module) -> Iterator[None]:
+    """Have DeepSpeed begin with a model whose parameters it cannot all send: it looks at them as bytes.
+
+    Torch refuses that for what is strided (channels_last, transposed), which is laid out anew, and for scalars.
+    They are marked as DeepSpeed's own LoRA marks what stays on its rank; all ranks have the same model by now.
+    """
+    for parameter in model.parameters():
+        if parameter.dim() and parameter.stride() != torch.empty(parameter.shape, device="meta").stride():
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    scalars = [parameter for parameter in model.parameters() if parameter.dim() == 0]
+    for parameter in scalars:
+        vars(parameter)[STAYS] = True
+    yield
+    for parameter in scalars:
+        del vars(parameter)[STAYS]
+
+
+def require_dimensions(model: nn.Module) -> None:
+    """Refuse scalars, of which stage 3 cannot make shards."""
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 0:
+            raise AvilError(
+                f"the parameter {name!r} is a scalar, of which ZeRO stage 3 makes no shards; give it the shape "
+                f"[1], or set stage 2 in the DeepSpeed file"
+            )
 
 
 def destroy(engine: Any) -> None:

@@ -1,0 +1,33 @@
+"""Parameters that DeepSpeed cannot look at as bytes, strided ones and scalars, train under ZeRO all the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from avil_fast.config import DeltasConfig
+from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.settings import EngineSettings
+from tests.engine.ranks.cases import Case
+from tests.engine.ranks.launch import on_ranks
+from tests.engine.ranks.odd import Odd, OddCase, a_round, odd_tasks
+from tests.engine.test_ranks import difference
+
+CASES = {"2": OddCase(Case(2), with_scale=True), "3": OddCase(Case(3), with_scale=False)}
+REFUSED = OddCase(Case(3), with_scale=True)
+
+
+@pytest.mark.xdist_group("2 ranks")
+def test_strided_parameters_and_scalars_train_under_zero(tmp_path: Path) -> None:
+    found = on_ranks(2, CASES | {"refused": REFUSED}, tmp_path / "out")
+    for refused in found.pop("refused"):
+        assert refused.startswith("the parameter 'scale' is a scalar, of which ZeRO stage 3 makes no shards")
+    settings = EngineSettings(Case().optimizer_config(), DeltasConfig())
+    for name, of_ranks in found.items():
+        expected = a_round(LocalEngine(Odd(CASES[name].with_scale), odd_tasks(), 0, settings))
+        for ours in of_ranks:
+            for key, value in expected.items():
+                assert difference(ours[key], value) <= 1e-6, f"{key} of {name}"
+            shapes = {key: value.shape for key, value in expected["closed"].items()}
+            assert {key: value.shape for key, value in ours["closed"].items()} == shapes

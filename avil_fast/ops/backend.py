@@ -106,7 +106,12 @@ def describe(name: str) -> str:
     module = _load(name)
     if module is None:
         return f"the slower torch reference: {REMEDIES[name]}"
-    return f"{name}, {module.instructions()}" if name == "cpu" else name
+    if name != "cpu":
+        return name
+    try:
+        return f"cpu, {module.instructions()}"
+    except ValueError as error:  # of AVIL_ISA
+        return f"cpu, but {error}"
 
 
 def _fitting(name: str, samples: tuple[Tensor, ...]) -> ModuleType | None:

@@ -164,5 +164,10 @@ def test_what_serves_is_told_to_people(extension) -> None:
     assert choice.describe("triton") == "triton"
 
 
+def test_an_unknown_instruction_set_is_told_to_people(extension, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVIL_ISA", "sse9")
+    assert choice.describe("cpu").startswith("cpu, but AVIL_ISA is 'sse9', but must be portable, avx2 or avx512")
+
+
 def test_what_serves_without_the_extension_is_told_with_what_brings_it(no_extension) -> None:
     assert choice.describe("cpu") == f"the slower torch reference: {choice.REMEDIES['cpu']}"

@@ -14,11 +14,12 @@ from rich.text import Text
 
 from avil_fast.engine.clock import PARTS
 from avil_fast.observer import Observer
-from avil_fast.progress import RunConsole, reporting
+from avil_fast.progress import reporting
 from avil_fast.report.advice import advice
 from avil_fast.report.formatting import rejected
 from avil_fast.report.headline_metric import SEEN, held_out, shown
 from avil_fast.report.place import REPORT
+from avil_fast.stdout import RunConsole
 
 if TYPE_CHECKING:
     from avil_fast.run.training import Result

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import math
 import secrets
-import socket
-import socketserver
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,22 +17,12 @@ from avil_fast.errors import AvilError, reason
 from avil_fast.observer import Observer, Rows
 from avil_fast.report import page
 from avil_fast.report.headline_metric import held_out
+from avil_fast.report.live_server import HOST, Drawn, LiveServer
 from avil_fast.report.summary import provisional_summary
 from avil_fast.report.templates import template
 
-_HOST = "127.0.0.1"
 _OPEN = 5.0
 """A page that asked so many seconds ago is open still, and the end of the run waits as long for it to be seen."""
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """A page, and the nonce of its script."""
-
-    version: str
-    body: bytes
-    nonce: str
-    last: bool
 
 
 class Live(Observer):
@@ -73,7 +57,7 @@ class Live(Observer):
         self._changed = threading.Lock()
         """Held for as long as it takes to change, or to copy, what a page is made of."""
         self._drawing = threading.Lock()
-        self._drawn = _Drawn("", b"", "", last=False)
+        self._drawn = Drawn("", b"", "", last=False)
         self._asked = -math.inf
         self._end_seen = threading.Event()
         self._port = port
@@ -81,14 +65,14 @@ class Live(Observer):
     @property
     def address(self) -> str:
         """URL of the page; its secret token is the only access control."""
-        return f"http://{_HOST}:{self._server.server_port}/{self._server.token}/"
+        return f"http://{HOST}:{self._server.server_port}/{self._server.token}/"
 
     def __enter__(self) -> Self:
         try:
-            self._server = _Server(self, self._port)
+            self._server = LiveServer(self, self._port)
         except (OSError, OverflowError) as error:
             raise AvilError(
-                f"port {self._port} of {_HOST} cannot be served: {reason(error)}; name another, or 0"
+                f"port {self._port} of {HOST} cannot be served: {reason(error)}; name another, or 0"
             ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="live", daemon=True)
         self._thread.start()
@@ -139,7 +123,7 @@ class Live(Observer):
         self._asked = time.monotonic()
         return json.dumps({"version": version, "said": said, "ended": bool(end)}).encode()
 
-    def drawn(self) -> _Drawn:
+    def drawn(self) -> Drawn:
         """The page, which is drawn once for each version."""
         with self._drawing:
             with self._changed:
@@ -154,10 +138,10 @@ class Live(Observer):
                     kept=self._would_keep(history),
                 )
                 body = self._draw(summary, history, live).encode()
-                self._drawn = _Drawn(version, body, live.nonce, bool(end))
+                self._drawn = Drawn(version, body, live.nonce, bool(end))
             return self._drawn
 
-    def seen(self, drawn: _Drawn) -> None:
+    def seen(self, drawn: Drawn) -> None:
         """A browser has this page."""
         if drawn.last:
             self._end_seen.set()
@@ -215,89 +199,3 @@ class _Baseline(Observer):
     def _says(self, done: int) -> None:
         at = f"round {done + 1} of {self._rounds}" if done < self._rounds else "its last round is done"
         self._live.says_before(f"The baseline {self._method} trains first: {at}.")
-
-
-class _Server(ThreadingHTTPServer):
-    """Makes no DNS lookup when it binds, and closes open connections when it stops."""
-
-    daemon_threads = False
-
-    def __init__(self, live: Live, port: int) -> None:
-        self.live = live
-        self.token = secrets.token_urlsafe(24)
-        self._open: set[socket.socket] = set()
-        super().__init__((_HOST, port), _Handler)
-
-    def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = _HOST, self.server_address[1]
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def server_close(self) -> None:
-        for request in list(self._open):
-            with suppress(OSError):
-                request.shutdown(socket.SHUT_RDWR)
-        super().server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that went away is no news."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """Serves requests that carry the token; all others get an empty 404."""
-
-    server: _Server
-    timeout = 10
-
-    def do_GET(self) -> None:
-        live, what = self.server.live, self._asked_for()
-        if what == "":
-            drawn = live.drawn()
-            self._answer(200, "text/html; charset=utf-8", drawn.body, drawn.nonce)
-            live.seen(drawn)
-        elif what == "state":
-            self._answer(200, "application/json", live.state())
-        else:
-            self.send_error(404)
-
-    do_HEAD = do_GET
-
-    def _asked_for(self) -> str | None:
-        """What of the page; None for whoever is not to have it.
-
-        A name of another host is that of a site which had it point here, to read the page with its own script.
-        """
-        host = self.headers.get("Host", "").rpartition(":")[0]
-        start, token, *what = self.path.split("/", 2) if self.path.count("/") > 1 else ("", "", "")
-        is_ours = hmac.compare_digest(token.encode(), self.server.token.encode())
-        return what[0] if is_ours and not start and host in (_HOST, "localhost") else None
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        self._answer(code, "text/plain", b"")
-
-    def _answer(self, code: int, kind: str, body: bytes, nonce: str = "") -> None:
-        script = f"script-src 'nonce-{nonce}'; connect-src 'self'; style-src 'unsafe-inline'; " if nonce else ""
-        self.send_response_only(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.send_header(
-            "Content-Security-Policy",
-            f"default-src 'none'; {script}base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        )
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """The terminal is the run's."""

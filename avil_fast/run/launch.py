@@ -21,12 +21,12 @@ from avil_fast.engine.zero.config import ZeroConfig
 from avil_fast.errors import AvilError
 from avil_fast.methods.finetune import trains_on_dev
 from avil_fast.observer import Observer, Observers
-from avil_fast.progress import JsonLines
 from avil_fast.report.live import Live
 from avil_fast.report.summary import metric_of
 from avil_fast.run import training
 from avil_fast.run.checks import check_run, require_packages
 from avil_fast.run.storage import RunStorage, open_storage, require_free
+from avil_fast.stdout import JsonLines
 from avil_fast.tasks.from_config import build
 from avil_fast.tasks.task import Task
 

@@ -44,9 +44,9 @@ def _is_finished(path: Path | None, overrides: Sequence[str], as_json: bool) -> 
     """Whether this very run is there, finished; then that is told. On many ranks the run itself finds out."""
     from avil_fast.checkpoint.resume import setting_differences
     from avil_fast.config import load
-    from avil_fast.progress import JsonLines
     from avil_fast.report.place import MODEL, SUMMARY
     from avil_fast.report.run import read
+    from avil_fast.stdout import JsonLines
 
     config = load(path, overrides)
     folder = config.output_dir

@@ -25,7 +25,7 @@ class Buffers:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._places: list[tuple[nn.Module, str]] = []
+        self._places: list[tuple[dict[str, Tensor | None], str]] = []
         self._known: list[Tensor] = []
         """What is in each place, or was before `forward` put something there; of the shapes that they came in."""
         self.names: list[str] = []
@@ -40,14 +40,14 @@ class Buffers:
                 if own is not buffer:
                     module._buffers[name] = own
                 if not tied:
-                    self._places.append((module, name))
+                    self._places.append((module._buffers, name))
                     self._known.append(own)
                     self.names.append(f"{prefix}.{name}" if prefix else name)
 
     def present(self) -> list[Tensor]:
         """The buffers, for reading."""
-        for i in range(len(self._known)):
-            new = self.replaced(i)
+        for i in self.changed():
+            new = self.new(i)
             if new is not None:
                 self.replace(i, new.to(torch.promote_types(new.dtype, self._known[i].dtype), copy=True))
         return list(self._known)
@@ -55,26 +55,25 @@ class Buffers:
     def placed(self) -> list[Tensor]:
         """The buffers, for writing: each is in its place."""
         buffers = self.present()
-        for (module, name), buffer in zip(self._places, buffers, strict=True):
-            if _at(module, name) is not buffer:
-                module._buffers[name] = buffer
+        for i in self.changed():
+            self.replace(i, buffers[i])
         return buffers
 
-    def replaced(self, i: int) -> Tensor | None:
-        """What `forward` has put in a buffer's place since it was last looked at; None if nothing of its shape."""
-        found = _at(*self._places[i])
-        if found is None or found is self._known[i] or found.shape != self._known[i].shape:
-            return None
-        return found.detach()
+    def changed(self) -> list[int]:
+        """The numbers of those in whose place another tensor is, or none, since they were last looked at."""
+        known = zip(self._places, self._known, strict=True)
+        return [i for i, ((held, name), was) in enumerate(known) if name not in held or held[name] is not was]
+
+    def new(self, i: int) -> Tensor | None:
+        """What is in the place of one that changed; None if it is not of its shape."""
+        held, name = self._places[i]
+        found = held[name] if name in held else None  # noqa: SIM401  TorchScript's has no get()
+        return found.detach() if found is not None and found.shape == self._known[i].shape else None
 
     def replace(self, i: int, tensor: Tensor) -> None:
         """Put a tensor of nobody else's in a buffer's place."""
-        module, name = self._places[i]
-        self._known[i] = module._buffers[name] = tensor
-
-
-def _at(module: nn.Module, name: str) -> Tensor | None:
-    return module._buffers[name] if name in module._buffers else None  # noqa: SIM401  TorchScript's has no get()
+        held, name = self._places[i]
+        self._known[i] = held[name] = tensor
 
 
 def _is_expanded(buffer: Tensor) -> bool:
@@ -163,12 +162,14 @@ class StepBuffers:
 
     def put_back(self, rejected: Tensor) -> None:
         """After it; `rejected` is a bool on the device, which nothing waits for."""
+        changed = set(self._buffers.changed())
+        for i in changed:
+            new = self._buffers.new(i)
+            if new is not None:
+                self._buffers.replace(i, torch.where(rejected, self._copies[i], new))
         for i, (buffer, copy) in enumerate(zip(self._before, self._copies, strict=True)):
-            new = self._buffers.replaced(i)
-            if new is None:
+            if i not in changed:
                 torch.where(rejected, copy, buffer, out=buffer)
-            else:
-                self._buffers.replace(i, torch.where(rejected, copy, new))
 
 
 def saved_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

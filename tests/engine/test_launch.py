@@ -354,3 +354,23 @@ def test_the_first_rank_leaves_last() -> None:
     ]
     assert started[0].wait(60) == 0
     assert started[1].wait(2) == 0  # but for Python's own end, it has ended
+
+
+MET_ELSEWHERE = """
+import torch
+import torch.distributed as dist
+from avil_fast.engine.process_group import joined_ranks
+dist.init_process_group("cpu:gloo")
+with joined_ranks(torch.device("cpu"), 60) as ranks:
+    print(dist.get_backend(), ranks.size, ranks.max(ranks.rank, 5 - ranks.rank))
+dist.destroy_process_group()
+"""
+
+
+def test_ranks_that_met_elsewhere_with_another_backend_tell_each_other_numbers() -> None:
+    """As accelerate has them meet on GPUs, with nccl; here a list of backends, not named "gloo" either."""
+    done = run(torchrun("--no-python", sys.executable, "-c", MET_ELSEWHERE), ROOT)
+    assert done.returncode == 0, done.stderr
+    told = re.findall(r"(\S+) 2 \[1, 5\]", done.stdout)
+    assert len(told) == 2, done.stdout
+    assert "gloo" not in told

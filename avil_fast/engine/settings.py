@@ -23,7 +23,7 @@ class EngineSettings:
     """The target's head takes part in δ of the target, and so in α."""
     parts: int = 1
     """Pieces in which a rank takes its share of a training batch (gradient accumulation)."""
-    keeps_deltas: bool = True
-    """Whether rounds keep deltas at all; else there is no bank."""
     granularity: Granularity = "model"
     """What has coefficients of its own: the model, or each layer."""
+    keeps_deltas: bool = True
+    """Whether rounds keep deltas at all; else there is no bank."""

@@ -36,7 +36,13 @@ def engine_of(
     network, trained = network or model(), trained or tasks()
     optimizer, deltas = optimizer or case.optimizer_config(), case.deltas_config()
     target = next(i for i, task in enumerate(trained) if task.dev is not None)
-    settings = EngineSettings(optimizer, deltas, case.scale_target_head, case.parts, case.granularity)
+    settings = EngineSettings(
+        optimizer=optimizer,
+        deltas=deltas,
+        scale_target_head=case.scale_target_head,
+        parts=case.parts,
+        granularity=case.granularity,
+    )
     if case.stage == 0:
         if case.bf16:
             network = network.bfloat16()

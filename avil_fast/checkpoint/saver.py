@@ -26,13 +26,10 @@ from avil_fast.checkpoint.writing import Entry
 from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.state import EngineState, Snapshot
-from avil_fast.errors import AvilError, Stopped, reason
+from avil_fast.errors import Stopped, reason
 
 if TYPE_CHECKING:
     from avil_fast.config import CheckpointsConfig
-
-LOOK_AFTER = 64
-"""Points, most of them steps, after which frozen parameters are looked at, so that a run is refused early."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,6 @@ class Saver:
         self._folder, self._engine, self._ranks, self._config, self._stop = folder, engine, ranks, config, stop
         self._about = about
         self._placement, self._frozen = engine.placement(), engine.frozen()
-        self._frozen_bits, self._points = engine.frozen(exact=True), 0
         self._last = time.monotonic()
         self._pending: Pending | None = None
         self._copies = HostCopies()
@@ -99,11 +95,7 @@ class Saver:
 
         Raises:
             Stopped: a signal was noted on some rank; the run has been saved.
-            AvilError: see `_require_frozen`.
         """
-        self._points += 1
-        if self._points == LOOK_AFTER:
-            self._require_frozen()
         minutes = self._config.minutes
         due = minutes is not None and time.monotonic() - self._last >= 60 * minutes
         writing = self._pending is not None and self._pending.writing
@@ -145,20 +137,7 @@ class Saver:
         elif self._pending:
             self._pending.wait()
 
-    def _require_frozen(self) -> None:
-        """Refuse to save a run whose frozen parameters move: no checkpoint holds them.
-
-        Raises:
-            AvilError: they have moved since the run began.
-        """
-        if self._engine.frozen(exact=True) != self._frozen_bits:
-            raise AvilError(
-                "parameters with requires_grad=False moved in training, and no checkpoint would hold them; "
-                "register what forward moves with register_buffer, or train without output_dir"
-            )
-
     def _begin(self, now: RunState, background: bool, lasting: bool = False) -> None:
-        self._require_frozen()
         self._last = time.monotonic()
         outcome: tuple[str | None, str] = self._ranks.on_first(self._make_folder)
         partial, problem = outcome

@@ -191,12 +191,8 @@ class Engine(ABC):
         """Name and shape of each of the model's buffers, in JSON's types."""
 
     @abstractmethod
-    def frozen(self, *, exact: bool = False) -> int | None:
-        """A checksum of samples of the parameters that are not trained; None where a rank has not all of them.
-
-        Args:
-            exact: of their bits; else of what they are in bf16, which a model may be converted to.
-        """
+    def frozen(self) -> int | None:
+        """A checksum of samples of the parameters that are not trained; None where a rank has not all of them."""
 
     @abstractmethod
     def state(self) -> EngineState:

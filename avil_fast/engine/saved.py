@@ -63,7 +63,7 @@ class SavedEngine(ReadableEngine):
         buffers = self._model_buffers
         return [[name, list(buffer.shape)] for name, buffer in zip(buffers.names, buffers.present(), strict=True)]
 
-    def frozen(self, *, exact: bool = False) -> int | None:
+    def frozen(self) -> int | None:
         checksum = 0
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
@@ -71,10 +71,8 @@ class SavedEngine(ReadableEngine):
             if parameter.numel() == 0:
                 return None
             few = parameter.detach().flatten()[:: -(-parameter.numel() // SAMPLES)]
-            if exact:
-                bits = few.cpu().contiguous().view(torch.uint8).tolist()
-            else:
-                bits = few.to("cpu", torch.bfloat16).view(torch.int16).tolist()
+            # As bf16, which a model may be converted to.
+            bits = few.to("cpu", torch.bfloat16).view(torch.int16).tolist()
             checksum = zlib.crc32(repr((name, bits)).encode(), checksum)
         return checksum
 

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
 import avil_fast as avil
-from avil_fast.checkpoint import saver
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.manifest import Manifest
 from avil_fast.checkpoint.resume import as_resume
@@ -144,29 +141,6 @@ def test_other_frozen_parameters_are_refused(tmp_path: Path) -> None:
         AvilError, match="was made with other frozen parameters than the model has; give the model"
     ):
         train(1.1, path)
-
-
-@pytest.mark.parametrize("rate", [0.1, 1e-6])
-@pytest.mark.parametrize("minutes", [0, 60])
-def test_frozen_parameters_that_move_are_refused(
-    rate: float, minutes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A momentum encoder that is no buffer would be lost when the run is taken up, be it ever so slow."""
-    monkeypatch.setattr(saver, "LOOK_AFTER", 5)
-    model = runs.model()
-    frozen = model.trunk[0].weight
-    frozen.requires_grad_(False)
-
-    def move(module: nn.Module, inputs: object) -> None:
-        if module.training:
-            with torch.no_grad():
-                frozen.mul_(1 + rate)
-
-    model.register_forward_pre_hook(move)
-    settings = {"output_dir": tmp_path / "run", "checkpoints.minutes": minutes}
-    with pytest.raises(AvilError, match=r"requires_grad=False moved in training, .*; register what"):
-        avil.fit(model, tasks("tensors"), "t", **SETTINGS | settings)
-    assert not list(tmp_path.rglob("checkpoint-*"))
 
 
 class Other(runs.nn.Module):

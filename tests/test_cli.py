@@ -117,7 +117,7 @@ def test_letters_that_a_locale_does_not_have_are_replaced(encoding: str, monkeyp
     monkeypatch.setattr(sys, "stderr", err)
     assert verb(monkeypatch, cli.main, "--help") == 0
     out.seek(0)
-    assert "as much of each auxiliary dataset as ? says (?VIL)" in " ".join(out.read().split())
+    assert "weighted by a learned ? (?VIL)" in " ".join(out.read().split())
     assert verb(monkeypatch, cli.main, "train", "target=αVIL", *TINY) == 2
     err.seek(0)
     assert err.read().startswith("avil-fast: target is '?VIL'")

@@ -20,7 +20,14 @@ MARK = "# The settings of this run, written by avil-fast."
 """The first line of a run's config.yaml: one without it is somebody's own."""
 
 _NAMES = {CONFIG, METRICS, SUMMARY, REPORT, MODEL.parent.name, CHECKPOINTS}
-_NAMES |= {"adapter", "diverged.json", "task_vectors", "task_vectors.previous", "tensorboard"}
+_NAMES |= {
+    "adapter",
+    "diverged.json",
+    "task_vectors",
+    "task_vectors.previous",
+    "tensorboard",
+    "trainer_state.json",
+}
 """Of what a run may leave in its folder, beside files and folders that are half-written."""
 
 

@@ -11,11 +11,8 @@ from avil_fast.checkpoint.resume import setting_differences
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
 from avil_fast.files.replacing import write_whole
-from avil_fast.report.place import SUMMARY
+from avil_fast.report.place import DIVERGED, SUMMARY
 from avil_fast.report.run import read
-
-DIVERGED = "diverged.json"
-"""In the folder of a run that did: what was told, and the settings."""
 
 
 def is_done(folder: Path, config: TrainConfig) -> bool:

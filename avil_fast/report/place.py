@@ -16,17 +16,23 @@ from avil_fast.files.lock import FolderLock
 CONFIG, METRICS, SUMMARY, REPORT = "config.yaml", "metrics.jsonl", "summary.json", "report.html"
 MODEL = Path("model") / "model.safetensors"
 
+DIVERGED = "diverged.json"
+"""Of a run in a comparison that did: what was told, and the settings."""
+
+TRAINER_STATE = "trainer_state.json"
+"""Trainer's name for its state, where it began the run."""
+
 MARK = "# The settings of this run, written by avil-fast."
 """The first line of a run's config.yaml: one without it is somebody's own."""
 
 _NAMES = {CONFIG, METRICS, SUMMARY, REPORT, MODEL.parent.name, CHECKPOINTS}
 _NAMES |= {
     "adapter",
-    "diverged.json",
+    DIVERGED,
     "task_vectors",
     "task_vectors.previous",
     "tensorboard",
-    "trainer_state.json",
+    TRAINER_STATE,
 }
 """Of what a run may leave in its folder, beside files and folders that are half-written."""
 

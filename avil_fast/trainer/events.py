@@ -18,11 +18,9 @@ from avil_fast.methods.data import TaskData
 from avil_fast.methods.finetune import finetune_data
 from avil_fast.observer import Observer, Rows
 from avil_fast.randomness import derive_seed, isolated
+from avil_fast.report.place import TRAINER_STATE
 from avil_fast.run.metric_loggers import scalars
 from avil_fast.tasks.task import Task
-
-STATE = "trainer_state.json"
-"""Trainer's name for its state, in the run's folder."""
 
 
 class Events(Observer):
@@ -158,7 +156,7 @@ class Events(Observer):
         self._in_epoch = self._evaluate_due = self._save_due = False
         folder = self._config.output_dir
         if folder is not None and state.is_world_process_zero:
-            self._save_state(folder / STATE)
+            self._save_state(folder / TRAINER_STATE)
 
     def _save_state(self, path: Path) -> None:
         """Write it whole, or leave the one of an epoch before where the disk is full."""

@@ -72,7 +72,7 @@ class DataParallelEngine(LocalEngine):
         super()._publish_all()
 
     def _publish(self) -> None:
-        scaled = self._parameters.heads[self.target] if self._scaled_head else []
+        scaled = self._parameters.heads[self.target] if self._deltas.scales_head else []
         for partition in (*self._parameters.shared, *scaled):
             self.ranks.gather_(partition.master)
             partition.write_low_precision()

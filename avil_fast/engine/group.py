@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from avil_fast.deltas.base import DeltaBank
-from avil_fast.deltas.codec import CODECS, FP64
-from avil_fast.engine.banks import make_banks
-
-if TYPE_CHECKING:
-    from avil_fast.config import DeltasConfig
 
 
 class Shard(Protocol):
@@ -67,30 +61,6 @@ class Group:
     @property
     def _masters(self) -> list[Tensor]:
         return [shard.master for shard in self.shards]
-
-
-def make_groups(
-    n: int, groups: Sequence[Sequence[Shard]], deltas: DeltasConfig, device: torch.device
-) -> list[Group]:
-    """Groups of n deltas, kept beside the masters, which ZeRO may have in CPU memory.
-
-    Args:
-        n: number of tasks, 1 to 64; 0 where no deltas are kept.
-        groups: the partitions by group.
-        deltas: how banks store deltas, and where.
-        device: of the banks, if there is no partition.
-
-    Raises:
-        AvilError: there is no room for the banks.
-    """
-    bases = [[torch.empty_like(shard.master) for shard in shards] for shards in groups]
-    every = [base for own in bases for base in own]
-    device = every[0].device if every else device
-    exact = deltas.dtype == "fp32" and any(base.dtype == torch.float64 for base in every)
-    codec = FP64 if exact else CODECS[deltas.dtype]
-    sizes = [[base.numel() for base in own] for own in bases]
-    banks = make_banks(n, sizes, codec, device, deltas.device)
-    return [Group(*own) for own in zip(groups, bases, banks, strict=True)]
 
 
 def low_of(shards: Sequence[Shard]) -> list[Tensor]:

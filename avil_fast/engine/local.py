@@ -52,7 +52,7 @@ class LocalEngine(SavedEngine):
         self._dots_of_each = any(partition.low for partition in self._parameters.all)
         self._optimizer = TaskOptimizer(self._parameters.shared, self._parameters.heads, settings.optimizer)
         scaled_head = self._shards(self._parameters.heads[target]) if settings.scale_target_head else []
-        self._make_groups([self._shards(partitions) for partitions in groups.values()], scaled_head, settings)
+        self._make_deltas([self._shards(partitions) for partitions in groups.values()], scaled_head, settings)
 
     def _shards(self, partitions: Sequence[Partition]) -> Sequence[Shard]:
         """What this process owns of the partitions: all."""
@@ -78,11 +78,9 @@ class LocalEngine(SavedEngine):
         return self._optimizer.step(self._training(), self._loss_of, lr_scale)
 
     def _publish(self) -> None:
-        for shards, partitions in (
-            (self._shared, self._parameters.shared),
-            (self._scaled_head, self._parameters.heads[self.target]),
-        ):
-            if shards and not low_of(shards):
+        scaled = self._parameters.heads[self.target] if self._deltas.scales_head else []
+        for partitions in (*self._parameters.groups.values(), scaled):
+            if not low_of(partitions):  # otherwise they were written along with the masters
                 for partition in partitions:
                     partition.write_low_precision()
 

@@ -7,11 +7,10 @@ partitions (`_publish`). The rest, banks, α gradient, buffers, losses and reduc
 from __future__ import annotations
 
 import contextlib
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,9 @@ from avil_fast import randomness
 from avil_fast.engine.base import Alpha, Engine, Evaluation, Memory, Table, TaskRun
 from avil_fast.engine.buffers import Buffers, RoundBuffers, StepBuffers
 from avil_fast.engine.clock import Clock
+from avil_fast.engine.delta_groups import DeltaGroups
 from avil_fast.engine.evaluation import Evaluator, require_examples, require_rows, require_weight
-from avil_fast.engine.group import Group, Shard, make_groups
+from avil_fast.engine.group import Shard
 from avil_fast.engine.losses import Losses
 from avil_fast.engine.parameters import require_own_memory
 from avil_fast.engine.ranks import Ranks
@@ -30,9 +30,6 @@ from avil_fast.engine.snapshot_memory import SnapshotMemory
 from avil_fast.randomness import States, derive_seed
 from avil_fast.tasks.batch_sharding import Parts, Share, to_device
 from avil_fast.tasks.task import Batch, Task
-
-if TYPE_CHECKING:
-    pass
 
 Item = TypeVar("Item")
 
@@ -52,10 +49,8 @@ class PartitionedEngine(Engine):
         device: of the model and the batches.
     """
 
-    _groups: Sequence[Group]
-    """The parameters that make up θ and δ, as `groups` names them."""
-    _head: Group
-    """The target's head, if α scales it; else without a partition."""
+    _deltas: DeltaGroups
+    """Their groups are in the order of `groups`."""
 
     _dots_of_each = False
     """Dots are taken of every dev batch's gradient, and not of their sum: where hundreds of batches in low
@@ -99,7 +94,7 @@ class PartitionedEngine(Engine):
         self._scope = contextlib.ExitStack()
         self._snapshot_memory = SnapshotMemory()
 
-    def _make_groups(
+    def _make_deltas(
         self, shared: Sequence[Sequence[Shard]], scaled_head: Sequence[Shard], settings: EngineSettings
     ) -> None:
         """Allocate bases and banks.
@@ -108,23 +103,12 @@ class PartitionedEngine(Engine):
             shared: partitions of the shared parameters by group.
             scaled_head: partitions of the target's head, if α scales it; else none.
         """
-        deltas, kept = settings.deltas, int(settings.keeps_deltas)
+        n = len(self.tasks) if settings.keeps_deltas else 0
         try:
-            self._groups = make_groups(kept * len(self.tasks), shared, deltas, self.device)
-            (self._head,) = make_groups(kept, [scaled_head], deltas, self.device)
+            self._deltas = DeltaGroups(n, self.target, shared, scaled_head, settings.deltas, self.device)
         except BaseException:
             self.abandon()  # the model is as it was
             raise
-
-    @property
-    def _shared(self) -> list[Shard]:
-        """The partitions of all groups."""
-        return [shard for group in self._groups for shard in group.shards]
-
-    @property
-    def _scaled_head(self) -> Sequence[Shard]:
-        """The partitions of the target's head, if α scales it; else none."""
-        return self._head.shards
 
     @abstractmethod
     def _call(self, function: Callable[[nn.Module, Batch], Tensor], batch: Batch) -> Tensor:
@@ -152,9 +136,8 @@ class PartitionedEngine(Engine):
 
     def begin_round(self) -> None:
         with self._clock.part("delta_ops"):
-            self._take_base()
-            for group in (*self._groups, self._head):
-                group.bank.clear()
+            self._deltas.take_base()
+            self._deltas.clear()
             self._buffers.begin_round()
             self._open = True
 
@@ -201,17 +184,13 @@ class PartitionedEngine(Engine):
         self._scope.close()
         with self._clock.part("delta_ops"):
             if not restore:
-                squares = [square for group in self._groups for square in group.squared_distances()]
-                norm = float(torch.stack(squares).sum().sqrt())
-                self._take_base()
+                norm = self._deltas.distance()
+                self._deltas.take_base()
                 self._buffers.agree()
                 self._open = False
             else:
-                is_target = task == self.target
-                norm = math.hypot(*(group.capture_(task) for group in self._groups))
-                self._buffers.end_task(is_target)
-                if is_target and self._scaled_head:
-                    self._head.capture_(0)
+                norm = self._deltas.capture_(task)
+                self._buffers.end_task(task == self.target)
                 self._publish()
         self._current = self._loss_of = None
         finite = losses[losses.isfinite()]
@@ -246,21 +225,14 @@ class PartitionedEngine(Engine):
             return means[:-1].view(dots.shape).tolist(), float(means[-1])
 
     def _dots(self) -> Tensor:
-        """[groups, n] fp64: ⟨g, δ_i⟩ over this rank's partitions."""
         with self._clock.part("delta_ops"):
-            dots = [group.dots() for group in self._groups]
-            if self._scaled_head:
-                dots[-1][self.target] += self._head.dots()[0]
-        return torch.tensor(dots, dtype=torch.float64)
+            return self._deltas.dots()
 
     def apply(self, alpha: Alpha) -> None:
         table = torch.tensor(alpha, dtype=torch.float64).expand(len(self.groups), len(self.tasks)).tolist()
         with self._clock.part("delta_ops"):
             self._buffers.merge()
-            for group, own in zip(self._groups, table, strict=True):
-                group.weighted_sum_(own)
-            if self._scaled_head:
-                self._head.weighted_sum_([table[-1][self.target]])
+            self._deltas.weighted_sum_(table)
             self._publish()
 
     def merge(self, alpha: Alpha) -> None:
@@ -284,15 +256,10 @@ class PartitionedEngine(Engine):
 
     def gram(self) -> list[list[float]]:
         with self._clock.part("delta_ops"):
-            grams = torch.tensor([group.bank.gram() for group in self._groups], dtype=torch.float64)
-            return self.ranks.sum_(grams.sum(0).to(self.device)).tolist()
+            return self.ranks.sum_(self._deltas.gram().to(self.device)).tolist()
 
     def memory(self) -> Memory:
-        groups = (*self._groups, self._head)
-        return Memory(
-            base=sum(base.nbytes for group in groups for base in group.base),
-            bank=sum(group.bank.nbytes for group in groups),
-        )
+        return self._deltas.memory()
 
     def spend(self, part: str) -> AbstractContextManager[None]:
         return self._clock.part(part)
@@ -324,10 +291,6 @@ class PartitionedEngine(Engine):
             return norm
         square = torch.tensor(norm**2, dtype=torch.float64, device=self.device)
         return float(self.ranks.sum_(square).sqrt())
-
-    def _take_base(self) -> None:
-        for group in (*self._groups, self._head):
-            group.take_base()
 
 
 def _refused_by_cudnn(model: nn.Module, device: torch.device) -> bool:

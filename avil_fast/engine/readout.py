@@ -66,16 +66,15 @@ class ReadableEngine(PartitionedEngine):
 
     @property
     def has_deltas(self) -> bool:
-        banks = (group.bank for group in (*self._groups, self._head) if group.shards)
-        return all(bank.n and all(bank.captured) for bank in banks)
+        return self._deltas.complete
 
     def base(self) -> Iterator[tuple[str, Tensor]]:
         bases = self._bases()
-        in_bank = self._whole([Stored(k, base) for k, base in bases.items()], with_head=bool(self._scaled_head))
+        in_bank = self._whole([Stored(k, base) for k, base in bases.items()], with_head=self._deltas.scales_head)
         return overlaid(self.weights(), in_bank, lambda now, then: then)
 
     def deltas(self, task: int) -> Iterator[tuple[str, Tensor]]:
-        with_head = task == self.target and bool(self._scaled_head)
+        with_head = task == self.target and self._deltas.scales_head
         wanted = {f"delta/{task}", "delta/head"} if with_head else {f"delta/{task}"}
         rows = [stored for slot in self._slots() if slot.name in wanted for stored in slot.rows()]
         return self._whole(rows, with_head)
@@ -85,23 +84,24 @@ class ReadableEngine(PartitionedEngine):
         shared, heads = assign(self.model, self.tasks)
         wanted = {id(parameter) for parameter in (*shared, *(heads[self.target] if with_head else ()))}
         names = {name for name, parameter in trainable(self.model).items() if id(parameter) in wanted}
-        dtype = self._groups[0].base[0].dtype
+        dtype = self._deltas.shared[0].base[0].dtype
         return whole_tensors(names, rows, self.placement(), self.ranks, dtype, self.device)
 
     def _bases(self) -> dict[int, Tensor]:
         """The round's base by partition, as `placement` counts these, of those that have one."""
-        scaled = self.target if self._scaled_head else -1
+        scaled = self.target if self._deltas.scales_head else -1
         indices = [k for k, owner in enumerate(self._owners) if owner is None]
         indices += [k for k, owner in enumerate(self._owners) if owner == scaled]
-        bases = [base for group in (*self._groups, self._head) for base in group.base]
+        bases = [base for group in self._deltas for base in group.base]
         return dict(zip(indices, bases, strict=True))
 
     def _slots(self) -> Iterator[Slot]:
         """Those of all deltas, group by group."""
         indices = iter(self._bases())
-        for group in self._groups:
+        for group in self._deltas.shared:
             own = list(islice(indices, len(group.base)))
             for task in range(group.bank.n):
                 yield Slot(f"delta/{task}", group.bank, task, own)
-        if self._scaled_head and self._head.bank.n:
-            yield Slot("delta/head", self._head.bank, 0, list(indices))
+        head = self._deltas.head
+        if head.shards and head.bank.n:
+            yield Slot("delta/head", head.bank, 0, list(indices))

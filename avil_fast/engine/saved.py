@@ -100,7 +100,7 @@ class SavedEngine(ReadableEngine):
         if not self._open:
             state.common = buffers
         else:
-            state.facts["captured"] = [*self._groups[0].bank.captured, *self._head.bank.captured]
+            state.facts["captured"] = self._deltas.captured
             state.facts["buffer_tasks"] = self._buffers.tasks
             state.common = self._buffers.state()
             for slot in self._slots():
@@ -127,10 +127,7 @@ class SavedEngine(ReadableEngine):
         self._losses.in_a_row = list(facts["rejected_in_a_row"])
         if facts["open"]:
             self.begin_round()
-            n = self._groups[0].bank.n
-            for group in self._groups:
-                group.bank.captured = facts["captured"][:n]
-            self._head.bank.captured = facts["captured"][n:]
+            self._deltas.captured = facts["captured"]
         if facts["task"] is not None:
             self.begin_task(facts["task"], facts["seed"])
         for task, moments in facts["moments"].items():

@@ -94,7 +94,7 @@ def test_the_alpha_gradient_hardly_changes(case, dtype: str, alpha: float) -> No
     engine, data = trained(*case())
     engine.apply([alpha] * len(engine.tasks))
     engine.target_gradient(data.dev(0))
-    (group,) = engine._groups
+    (group,) = engine._deltas.shared
     grad = [partition.grad for partition in group.shards]
     exact = torch.tensor(group.bank.dots(grad))
     error = (torch.tensor(encoded(group.bank, CODECS[dtype]).dots(grad)) - exact).norm() / exact.norm()

@@ -15,7 +15,7 @@ from avil_fast.deltas.bank import Bank
 from avil_fast.deltas.base import DeltaBank
 from avil_fast.deltas.codec import CODECS, Codec
 from avil_fast.deltas.streamed import HostMemoryError, StreamedBank
-from avil_fast.engine import banks, group
+from avil_fast.engine import banks, delta_groups
 from avil_fast.engine.banks import make_banks
 from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
@@ -109,7 +109,7 @@ def test_training_state_is_unharmed(which: int, error: BaseException, monkeypatc
             raise error
         return [Bank(n, sizes, codec, device) for sizes in groups]
 
-    monkeypatch.setattr(group, "make_banks", fail)
+    monkeypatch.setattr(delta_groups, "make_banks", fail)
     with pytest.raises(type(error)):
         LocalEngine(case.model, case.tasks(), 1, settings)
     assert len(made) == which + 1
@@ -152,7 +152,7 @@ def test_a_run_is_the_same_with_a_streamed_bank(
     resident = run(case, codec, granularity)
     monkeypatch.setattr(banks, "StreamedBank", partial(StreamedBank, window_bytes=1))
     monkeypatch.setattr(
-        group,
+        delta_groups,
         "make_banks",
         lambda n, groups, codec, device, where: banks._streamed(n, groups, codec, device),
     )

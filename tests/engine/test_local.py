@@ -226,7 +226,7 @@ def test_moments_are_reset_or_kept() -> None:
 
 def test_the_int8_bank_holds_int8() -> None:
     engine = engine_of(convolutional(), "int8")
-    (group,) = engine._groups
+    (group,) = engine._deltas.shared
     numel = sum(codes.shape[1] for codes in group.bank.codes)
     assert {codes.dtype for codes in group.bank.codes} == {torch.int8}
     assert group.bank.nbytes <= 3 * (numel * (1 + 4 / 256) + 64 + 4)

@@ -102,7 +102,7 @@ class ZeroEngine(SavedEngine):
         self._gradient_pending = False
         # Where DeepSpeed would hold the sum of gradients and the next one at a time.
         self._dots_of_each = zero.stage == 2 and not zero.offload
-        self._make_groups([shards for owner, shards in of_groups if owner is None], scaled_head, settings)
+        self._make_deltas([shards for owner, shards in of_groups if owner is None], scaled_head, settings)
 
     def begin_task(self, task: int, seed: int) -> None:
         super().begin_task(task, seed)

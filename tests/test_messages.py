@@ -8,7 +8,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "avil_fast"
 OF_USERS = {"AvilError", "Diverged", "TooLate", "BackendError"}
-OF_SETTINGS = ("config/*.py", "engine/zero/config.py")
+OF_SETTINGS = ("config/*.py", "engine/zero/config.py", "engine/zero/sections.py")
 """Modules whose ValueErrors pydantic hands on, and which end in an AvilError of `explain.explain`."""
 
 MADE_ELSEWHERE = {

@@ -7,12 +7,12 @@ left out or "auto"; if they are numbers, they must be those of the run.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avil_fast.engine.zero.sections import bf16, section, zero_optimization
 from avil_fast.errors import AvilError, reason
 
 if TYPE_CHECKING:
@@ -41,19 +41,6 @@ OWNED = {
     "fp16": 'a step that overflows would lose a write of θ; set "bf16": {"enabled": true}',
 }
 """Sections that are refused with a reason of their own."""
-
-ZERO_REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "zero_hpz_partition_size": (lambda v: v not in (1, None), "leave it out; secondary partitions would go stale"),
-    "zero_quantized_weights": (bool, "leave it out; θ would not be what the masters say"),
-    "zero_quantized_nontrainable_weights": (bool, "leave it out"),
-    "zero_quantized_gradients": (bool, "leave it out; the α gradient would be rounded"),
-    "zenflow": (lambda v: v is not None, "leave it out; it steps parameters at different times"),
-    "legacy_stage1": (bool, "leave it out"),
-    "compute_grad_norm": (lambda v: v is False, "leave it out; a gradient that is not finite would be stepped on"),
-}
-
-LEAST = {"reduce_bucket_size": 1, "stage3_max_live_parameters": 0, "stage3_prefetch_bucket_size": 0}
-"""Numbers of elements that are read here, and the least that each may be; DeepSpeed checks the others."""
 
 BUCKET = 500_000_000
 """Elements of DeepSpeed's buckets where its file names no number."""
@@ -129,10 +116,10 @@ def resolve(
                 f"{name} has {key!r}, which αVIL's engine was not tested with; remove it from the file"
             )
     filled = {key: value for key, value in settings.items() if key in PASSED_ON}
-    filled["zero_optimization"] = _zero(settings, name)
-    filled["bf16"] = _bf16(settings, name)
+    filled["zero_optimization"] = zero_optimization(settings, name)
+    filled["bf16"] = bf16(settings, name)
     if filled["bf16"]["enabled"] and filled["zero_optimization"]["stage"] > 0:
-        _accumulate_in_fp32(filled, _section(settings, "data_types", name), name)
+        _accumulate_in_fp32(filled, section(settings, "data_types", name), name)
     filled.update(_batches(settings, run, ranks, name))
     clip = run.optimizer.clip_norm or 0.0
     _agree(settings, "gradient_clipping", clip, "optimizer.clip_norm", name, also=0.0)
@@ -141,61 +128,6 @@ def resolve(
     filled["zero_force_ds_cpu_optimizer"] = False
     filled.setdefault("steps_per_print", 2**31)
     return ZeroConfig(name, filled)
-
-
-def _zero(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
-    zero = _section(settings, "zero_optimization", name)
-    stage = zero.setdefault("stage", 0)
-    if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
-        raise AvilError(f"{name}: zero_optimization.stage is {stage!r}, but must be 0, 1, 2 or 3")
-    for key in [key for key, value in zero.items() if value == "auto"]:
-        del zero[key]  # as DeepSpeed takes it: its default
-    for key in LEAST.keys() & zero.keys():
-        value = zero[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not LEAST[key] <= value < math.inf:
-            raise AvilError(
-                f"{name}: zero_optimization.{key} is {value!r}, but must be a number of elements, at least "
-                f"{LEAST[key]}, or 'auto'"
-            )
-    for key, (refused, advice) in ZERO_REFUSED.items():
-        if key in zero and refused(zero[key]):
-            raise AvilError(f"{name}: zero_optimization.{key} is {zero[key]!r}; {advice}")
-    for key in ("offload_optimizer", "offload_param"):
-        offload = _section(zero, key, f"{name}: zero_optimization")
-        device = offload.get("device", "none")
-        if device not in ("none", "cpu"):
-            raise AvilError(
-                f"{name}: zero_optimization.{key}.device is {device!r}, but deltas are taken from memory; set cpu"
-            )
-        if key == "offload_optimizer" and offload.get("ratio", 1.0) != 1.0:
-            raise AvilError(
-                f"{name}: zero_optimization.offload_optimizer.ratio is {offload['ratio']}, which divides the "
-                f"masters among devices; set 1.0"
-            )
-        if offload.get("super_offload"):
-            raise AvilError(f"{name}: zero_optimization.{key}.super_offload is true; leave it out")
-        if device == "cpu" and stage == 0:
-            raise AvilError(
-                f"{name}: zero_optimization.{key} needs zero_optimization.stage 1, 2 or 3; set stage to 2"
-            )
-        if key == "offload_param" and device == "cpu" and stage != 3:
-            raise AvilError(f"{name}: zero_optimization.offload_param needs zero_optimization.stage 3; set it")
-    return zero
-
-
-def _bf16(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
-    bf16 = {"enabled": False} | _section(settings, "bf16", name)
-    if not isinstance(bf16["enabled"], bool):
-        raise AvilError(f"{name}: bf16.enabled is {bf16['enabled']!r}, but must be true or false")
-    if bf16.get("check_grad_overflow", True) is not True:
-        raise AvilError(
-            f"{name}: bf16.check_grad_overflow is {bf16['check_grad_overflow']!r}; leave it out, a gradient "
-            f"that is not finite would be stepped on"
-        )
-    for key in ("bf16_master_weights_and_grads", "bf16_optimizer_states"):
-        if bf16.get(key):
-            raise AvilError(f"{name}: bf16.{key} is {bf16[key]!r}; leave it out, deltas need masters in fp32")
-    return bf16
 
 
 def _accumulate_in_fp32(filled: dict[str, Any], types: dict[str, Any], name: str) -> None:
@@ -244,13 +176,6 @@ def _agree(
     given = settings.get(key, "auto")
     if given not in ("auto", value, also):
         raise AvilError(f"{run_name} is {value}, but {name} says {key} {given}; set one to the other, or 'auto'")
-
-
-def _section(settings: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
-    section = settings.get(key) or {}
-    if not isinstance(section, dict):
-        raise AvilError(f"{name}: {key} is {section!r}, but must be a section")
-    return dict(section)
 
 
 def _is_off(section: object) -> bool:

@@ -13,9 +13,9 @@ from torch import nn
 from avil_fast.config import Config, load
 from avil_fast.config.model import ConvNetConfig
 from avil_fast.config.text_tasks import TextTasksConfig
-from avil_fast.engine.base import Evaluation
 from avil_fast.engine.evaluation import Evaluator
 from avil_fast.engine.ranks import ALONE
+from avil_fast.engine.results import Evaluation
 from avil_fast.errors import AvilError
 from avil_fast.report.headline_metric import held_out
 from avil_fast.report.place import CONFIG, MODEL

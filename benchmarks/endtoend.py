@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avil_fast.deltas.codec import CODECS
-from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.optimizer import TaskOptimizer
 from avil_fast.engine.parameters import flatten
+from avil_fast.engine.results import over_groups
 from avil_fast.engine.settings import EngineSettings
 from avil_fast.tasks.task import Task
 from benchmarks import command

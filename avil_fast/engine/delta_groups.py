@@ -11,8 +11,8 @@ from torch import Tensor
 
 from avil_fast.deltas.codec import CODECS, FP64
 from avil_fast.engine.banks import make_banks
-from avil_fast.engine.base import Memory, Table
 from avil_fast.engine.group import Group, Shard
+from avil_fast.engine.results import Memory, Table
 
 if TYPE_CHECKING:
     from avil_fast.config import DeltasConfig

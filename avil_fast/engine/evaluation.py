@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avil_fast.engine.base import Evaluation
 from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.results import Evaluation
 from avil_fast.errors import AvilError
 from avil_fast.tasks.batch_sharding import Parts, batch_size_of
 from avil_fast.tasks.task import Batch, Scorer, Task

@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from avil_fast.engine.base import TaskRun
 from avil_fast.engine.buffers import saved_buffers
 from avil_fast.engine.group import Shard, low_of
 from avil_fast.engine.optimizer import TaskOptimizer
 from avil_fast.engine.parameters import device_of, flatten, trainable
 from avil_fast.engine.partition import Partition
 from avil_fast.engine.ranks import ALONE, Ranks
+from avil_fast.engine.results import TaskRun
 from avil_fast.engine.saved import SavedEngine
 from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.state import Placement, as_table

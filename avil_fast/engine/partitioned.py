@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from avil_fast import randomness
-from avil_fast.engine.base import Alpha, Engine, Evaluation, Memory, Table, TaskRun
+from avil_fast.engine.base import Engine
 from avil_fast.engine.buffers import Buffers, RoundBuffers, StepBuffers
 from avil_fast.engine.clock import Clock
 from avil_fast.engine.delta_groups import DeltaGroups
@@ -25,6 +25,7 @@ from avil_fast.engine.group import Shard
 from avil_fast.engine.losses import Losses
 from avil_fast.engine.parameters import require_own_memory
 from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.results import Alpha, Evaluation, Memory, Table, TaskRun
 from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.snapshot_memory import SnapshotMemory
 from avil_fast.randomness import States, derive_seed

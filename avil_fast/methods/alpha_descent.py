@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from avil_fast.config import AlphaConfig
-from avil_fast.engine.base import Alpha, Table, over_groups
+from avil_fast.engine.results import Alpha, Table, over_groups
 from avil_fast.errors import Diverged
 from avil_fast.methods.base import Method
 

@@ -20,8 +20,9 @@ from __future__ import annotations
 from typing import Any
 
 from avil_fast.config import TrainConfig
-from avil_fast.engine.base import Engine, Table, over_groups
+from avil_fast.engine.base import Engine
 from avil_fast.engine.parameters import Granularity
+from avil_fast.engine.results import Table, over_groups
 from avil_fast.methods.alpha_descent import descend, dev_gradient_at, dev_gradients, mean_over_groups
 from avil_fast.methods.base import Method, RoundRecord
 from avil_fast.methods.data import TaskData

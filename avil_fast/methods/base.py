@@ -13,8 +13,9 @@ import torch
 
 from avil_fast.config import TrainConfig
 from avil_fast.config.base import Section
-from avil_fast.engine.base import Engine, Table, TaskRun
+from avil_fast.engine.base import Engine
 from avil_fast.engine.parameters import Granularity
+from avil_fast.engine.results import Table, TaskRun
 from avil_fast.methods.data import TaskData
 from avil_fast.methods.turn import Hooks, RoundProgress, train_task
 from avil_fast.randomness import derive_seed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from avil_fast.engine.base import Engine, Evaluation
+from avil_fast.engine.base import Engine
+from avil_fast.engine.results import Evaluation
 from avil_fast.engine.state import Snapshot
 
 

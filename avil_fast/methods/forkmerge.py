@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from avil_fast.config.base import Count, Section
-from avil_fast.engine.base import Evaluation
+from avil_fast.engine.results import Evaluation
 from avil_fast.methods.merging import Merging
 from avil_fast.tasks.task import Task
 

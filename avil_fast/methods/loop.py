@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from avil_fast.config import TrainConfig
-from avil_fast.engine.base import Engine, Evaluation
+from avil_fast.engine.base import Engine
+from avil_fast.engine.results import Evaluation
 from avil_fast.engine.state import Snapshot
 from avil_fast.methods import find
 from avil_fast.methods.best import Best

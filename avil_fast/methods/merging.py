@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from avil_fast.engine.base import over_groups
+from avil_fast.engine.results import over_groups
 from avil_fast.methods.alpha_descent import dev_gradient_at
 from avil_fast.methods.base import Method, RoundRecord
 from avil_fast.methods.scalar_rules import cosines

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from avil_fast.engine.base import Engine, Evaluation
+from avil_fast.engine.base import Engine
+from avil_fast.engine.results import Evaluation
 from avil_fast.errors import Diverged
 from avil_fast.methods.base import RoundRecord
 from avil_fast.methods.data import TaskData

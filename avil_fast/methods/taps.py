@@ -6,8 +6,8 @@ from typing import Any
 
 from avil_fast.config import TrainConfig
 from avil_fast.config.base import NonNegative, Section
-from avil_fast.engine.base import Table
 from avil_fast.engine.parameters import Granularity
+from avil_fast.engine.results import Table
 from avil_fast.methods.alpha_descent import descend, dev_gradients, mean_over_groups
 from avil_fast.methods.base import RoundRecord
 from avil_fast.methods.merging import Collecting

@@ -9,7 +9,8 @@ from itertools import repeat
 
 from torch import Tensor
 
-from avil_fast.engine.base import Engine, Table, TaskRun
+from avil_fast.engine.base import Engine
+from avil_fast.engine.results import Table, TaskRun
 from avil_fast.errors import Diverged
 from avil_fast.tasks.task import Batch
 

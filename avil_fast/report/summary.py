@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from avil_fast.config import TrainConfig
-from avil_fast.engine.base import Evaluation
+from avil_fast.engine.results import Evaluation
 from avil_fast.methods.loop import Outcome
 from avil_fast.methods.scalar_rules import initial_alpha
 from avil_fast.tasks.data_kinds import is_dataset, length_of

@@ -17,9 +17,9 @@ from avil_fast.deltas.codec import CODECS, Codec
 from avil_fast.deltas.streamed import HostMemoryError, StreamedBank
 from avil_fast.engine import banks, delta_groups
 from avil_fast.engine.banks import make_banks
-from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
 from avil_fast.engine.parameters import Granularity
+from avil_fast.engine.results import over_groups
 from avil_fast.engine.settings import EngineSettings
 from avil_fast.errors import AvilError
 from avil_fast.ops.encoding import CHUNK

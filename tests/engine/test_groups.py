@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from avil_fast.config import DeltasConfig, OptimizerConfig
-from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.results import over_groups
 from avil_fast.engine.settings import EngineSettings
 from tests.engine.ranks.cases import Case, model, rounds
 from tests.engine.test_ranks import difference, local_engine

@@ -15,8 +15,8 @@ from torch.utils.data import TensorDataset
 import avil_fast as avil
 from avil_fast.config import DeltasConfig, OptimizerConfig, from_dotted
 from avil_fast.deltas.codec import Codec
-from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.results import over_groups
 from avil_fast.engine.settings import EngineSettings
 from avil_fast.errors import AvilError
 from avil_fast.methods.data import TaskData

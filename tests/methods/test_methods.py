@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import avil_fast as avil
 from avil_fast.config import AlphaConfig, from_dotted, load
-from avil_fast.engine.base import Evaluation
 from avil_fast.engine.factory import make_engine
 from avil_fast.engine.parameters import flatten
 from avil_fast.engine.ranks import ALONE
+from avil_fast.engine.results import Evaluation
 from avil_fast.errors import AvilError, Diverged
 from avil_fast.methods import METHODS, find
 from avil_fast.methods.base import Method

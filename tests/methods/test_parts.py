@@ -18,9 +18,9 @@ from torch.utils.data import TensorDataset
 
 import avil_fast as avil
 from avil_fast.config import from_dotted
-from avil_fast.engine.base import Evaluation, TaskRun
 from avil_fast.engine.factory import make_engine
 from avil_fast.engine.ranks import ALONE
+from avil_fast.engine.results import Evaluation, TaskRun
 from avil_fast.methods import find, gradient_aggregation
 from avil_fast.methods.base import Method
 from avil_fast.methods.best import Best

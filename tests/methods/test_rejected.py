@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import avil_fast as avil
 from avil_fast.console import Console
-from avil_fast.engine.base import Evaluation
 from avil_fast.engine.losses import Losses
+from avil_fast.engine.results import Evaluation
 from avil_fast.errors import Diverged
 from avil_fast.methods.forkmerge import search
 from avil_fast.methods.scalar_rules import reweighted

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avil_fast.engine.base import TaskRun
 from avil_fast.engine.buffers import saved_buffers
 from avil_fast.engine.parameters import assign, grouped, trainable
 from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.results import TaskRun
 from avil_fast.engine.saved import SavedEngine
 from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.state import Placement, as_table

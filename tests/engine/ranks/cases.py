@@ -13,8 +13,9 @@ from torch.nn import functional
 
 import avil_fast as avil
 from avil_fast.config import DeltasConfig, OptimizerConfig
-from avil_fast.engine.base import Engine, over_groups
+from avil_fast.engine.base import Engine
 from avil_fast.engine.parameters import Granularity
+from avil_fast.engine.results import over_groups
 
 NAMES = ("a", "t", "b")
 TARGET = 1

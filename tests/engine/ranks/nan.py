@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from avil_fast import Task
-from avil_fast.engine.base import Engine, over_groups
+from avil_fast.engine.base import Engine
 from avil_fast.engine.ranks import Ranks
+from avil_fast.engine.results import over_groups
 from tests.engine.ranks.cases import TARGET, Case, one_step_each, tasks, theta
 from tests.engine.ranks.worker import engine_of
 

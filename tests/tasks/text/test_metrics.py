@@ -9,7 +9,7 @@ from sklearn import metrics as sklearn
 from torch import Tensor, nn
 
 from avil_fast.config.text_tasks import METRICS
-from avil_fast.engine.base import Evaluation
+from avil_fast.engine.results import Evaluation
 from avil_fast.tasks.task import Scorer
 from avil_fast.tasks.text.metrics import LOWER_IS_BETTER, TextMetric
 

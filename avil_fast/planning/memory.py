@@ -134,6 +134,24 @@ def total(found: list[MemoryPart], place: str, on_gpu: bool) -> float:
     return sum(part.nbytes for part in here if part.at_once) + max(passes, default=0.0)
 
 
+@dataclass(frozen=True)
+class Moments:
+    """The optimizer's state on all ranks together."""
+
+    nbytes: float
+    formula: str
+
+
+def moments(run: PlannedRun) -> Moments:
+    """Of the shared parameters, one set or one for each task, and of heads."""
+    each = {"sgd": 1 if run.config.optimizer.momentum else 0}.get(run.config.optimizer.name, 2)
+    sets = run.tasks if run.config.optimizer.moments == "per_task" and run.keeps_deltas else 1
+    heads = run.shape.sizes.heads
+    elements = sets * run.shape.sizes.shared + (sum(heads) if sets > 1 else max(heads, default=0))
+    formula = f"{4 * each} N"
+    return Moments(4 * each * elements, f"{sets} tasks x {formula}" if sets > 1 else formula)
+
+
 def _model(run: PlannedRun) -> Iterator[MemoryPart]:
     sizes, stage, split, p = run.shape.sizes, run.stage, run.split, run.element
     trained, masters_on, low = sizes.trained, run.place("offload_optimizer"), p < 4
@@ -156,12 +174,8 @@ def _model(run: PlannedRun) -> Iterator[MemoryPart]:
         yield MemoryPart("gradients", p * trained, f"{p} N")
     else:
         yield MemoryPart("gradients", 4 * trained / split, "4 N / R", masters_on if stage == 2 else "device")
-    moments = {"sgd": 1 if run.config.optimizer.momentum else 0}.get(run.config.optimizer.name, 2)
-    sets = run.tasks if run.config.optimizer.moments == "per_task" and run.keeps_deltas else 1
-    heads = sum(sizes.heads) if sets > 1 else max(sizes.heads, default=0)
-    each = f"{4 * moments} N" + (" / R" if split > 1 else "")
-    nbytes = 4 * moments * (sets * sizes.shared + heads) / split
-    yield MemoryPart("moments", nbytes, f"{sets} tasks x {each}" if sets > 1 else each, masters_on)
+    of_moments = moments(run)
+    yield MemoryPart("moments", of_moments.nbytes / split, of_moments.formula + " / R" * (split > 1), masters_on)
 
 
 def _deltas(run: PlannedRun) -> Iterator[MemoryPart]:

@@ -9,6 +9,7 @@ from typing import Any
 from avil_fast.config import Config
 from avil_fast.planning.advice import Advice, advise
 from avil_fast.planning.describe import planned_run
+from avil_fast.planning.disk import Disk, disk
 from avil_fast.planning.hardware import MFU, PER_MACHINE, Gpu
 from avil_fast.planning.memory import MemoryPart, parts, total
 from avil_fast.planning.traffic import Traffic, traffic
@@ -31,6 +32,7 @@ class Plan:
     """Bytes at most on the GPU, or in a process."""
     host: float
     """Bytes at most in the CPU's memory beside a GPU."""
+    disk: Disk
     traffic: Traffic
     seconds: dict[str, float]
     """Least seconds of αVIL's own work in a round, by part; empty without a GPU."""
@@ -62,6 +64,8 @@ class Plan:
             "parts": [asdict(part) for part in self.parts],
             "device_bytes": self.device,
             "host_bytes": self.host,
+            "checkpoint_bytes": self.disk.checkpoint,
+            "disk_bytes": self.disk.nbytes,
             "room_bytes": self.room,
             "fits": self.fits,
             "largest": self.largest.name,
@@ -108,6 +112,7 @@ def plan(config: Config, ranks: int, gpu: Gpu | None, room: float | None) -> Pla
         parts=found,
         device=device,
         host=total(found, "host", True) if gpu is not None else 0.0,
+        disk=disk(run),
         traffic=moved,
         seconds=moved.seconds(gpu, ranks, run.element) if gpu is not None else {},
         advice=advise(run, room) if room is not None and device > room else None,

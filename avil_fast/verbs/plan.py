@@ -65,6 +65,9 @@ def _print(console: Console, plan: Plan) -> None:
     title = f"memory of a {'GPU' if on_gpu else 'process'}"
     console.table([text[0], "size", *text[1:]], rows, left=text, title=title)
     console.say(_verdict(plan))
+    disk = plan.disk
+    each, together = (decimal(round(nbytes)) for nbytes in (disk.checkpoint, disk.nbytes))
+    console.say(f"on the disk: checkpoints of at most {each}, {disk.number} at a time: {together}")
     moved = plan.traffic
     if moved.passes:
         parts = [f"{moved.passes} passes forward and backward over the dev examples"]

@@ -12,7 +12,9 @@ from torch.func import functional_call
 from avil_fast.config import from_dotted
 from avil_fast.engine.factory import make_engine
 from avil_fast.engine.ranks import ALONE
+from avil_fast.errors import Diverged
 from avil_fast.methods.data import TaskData
+from avil_fast.methods.scalar_rules import cosines
 from avil_fast.methods.taps import Taps
 from avil_fast.methods.turn import Hooks
 from tests.methods.models import CASES, LAYERS, in_float64, row_of
@@ -112,3 +114,49 @@ def test_a_penalty_closes_gates_and_the_scores_are_kept_from_round_to_round() ->
         method.so_far = type(method.so_far)()
     assert opened[0] == 3.0
     assert opened[-1] < 1.0
+
+
+def test_taps_records_its_gates_as_weights_and_the_cosines_of_its_deltas() -> None:
+    method = made(**{"alpha.steps": 2})
+    record = method.round(1)
+    assert record.cosine == cosines(method.engine.gram())
+    assert record.weight == record.alpha == record.alpha_path[-1]
+    assert len(record.alpha_path) == 3
+    assert record.alpha_path[0] == [1.0] * 3
+    assert record.rejected_alpha_steps == 0
+
+
+def test_a_gradient_that_is_not_finite_ends_the_way_of_the_scores_and_is_counted() -> None:
+    method = made(**{"alpha.steps": 3})
+    gradient, asked = method.engine.target_gradient, iter([1.0, float("nan")])
+
+    def sometimes(batches: Any) -> Any:
+        table, loss = gradient(batches)
+        return table, loss * next(asked)
+
+    method.engine.target_gradient = sometimes
+    record = method.round(1)
+    assert record.rejected_alpha_steps == 1
+    assert len(record.alpha_path) == 1  # the scores after the first step are those that were rejected
+
+
+def test_errors_and_seeds_are_of_the_round() -> None:
+    method = made()
+    asked: list[int] = []
+    take_turn = method.take_turn
+    method.take_turn = lambda turn, round_, **more: asked.append(round_) or take_turn(turn, round_, **more)
+    gradient = method.engine.target_gradient
+    method.engine.target_gradient = lambda batches: (gradient(batches)[0], float("nan"))
+    with pytest.raises(Diverged, match="at step 1 of the α phase of round 7"):
+        method.round(7)
+    assert asked == [7] * 3
+
+
+def test_the_penalty_pulls_no_score_that_is_at_zero() -> None:
+    method = made(options={"penalty": 2.0})
+    method.collect(1)
+    scores = [[0.0, 0.5, -0.5]] * 3
+    pulled = method._gradient(scores, 0, 1)
+    without = method.so_far.gradient[0]
+    pulls = [[a - b for a, b in zip(*own, strict=True)] for own in zip(pulled, without, strict=True)]
+    assert pulls == [pytest.approx([0.0, 2.0, -2.0])] * 3

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -254,6 +255,18 @@ def test_whoever_watches_is_told_of_the_baseline(tmp_path: Path, monkeypatch: py
     assert verb(monkeypatch, cli.main, "train", *TINY, "--watch") == 0
     first = "The baseline single trains first: "
     assert said == [f"{first}round 1 of 1.", f"{first}its last round is done.", ""]
+
+
+def test_the_page_is_served_at_the_port_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert verb(monkeypatch, cli.main, "train", *TINY, "--watch-port", str(port)) == 2
+        assert f"port {port} of 127.0.0.1 cannot be served: Address already in use" in capsys.readouterr().err
+    assert verb(monkeypatch, cli.main, "train", *TINY, "baselines=[]", "--watch-port", str(port)) == 0
+    assert f"the report of this run: http://127.0.0.1:{port}/" in capsys.readouterr().out
 
 
 def test_comparing_again_trains_nothing_again(

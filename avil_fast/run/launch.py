@@ -37,7 +37,7 @@ def train(
     deepspeed_config: Path | None = None,
     resume: Resume = None,
     *,
-    watch: bool = False,
+    watch_port: int | None = None,
     as_json: bool = False,
     quiet: bool = False,
 ) -> training.Result:
@@ -46,7 +46,8 @@ def train(
     Under a launcher (deepspeed, torchrun) every rank calls this; the first one speaks.
 
     Args:
-        watch: serve the report while the run goes on.
+        watch_port: of 127.0.0.1, where the report is served while the run goes on, 0 for any free one; None serves
+            none.
         as_json: print a line of JSON for every round and for the result, and nothing else.
         quiet: print nothing.
     """
@@ -68,9 +69,9 @@ def train(
             lines = JsonLines(config.method) if as_json and ranks.first else None
             with ExitStack() as scope:
                 live = None
-                if watch and ranks.first:
+                if watch_port is not None and ranks.first:
                     names = [task.name for task in tasks]
-                    live = Live(config, names, metric_of(tasks, config.target), baselines)
+                    live = Live(config, names, metric_of(tasks, config.target), baselines, watch_port)
                     scope.enter_context(live)
                     where = f"the report of this run: {live.address}"
                     print(where, file=sys.stderr if as_json else sys.stdout, flush=True)

@@ -24,6 +24,10 @@ def train(
     watch: Annotated[
         bool, typer.Option("--watch", help="Serve the report on this machine while the run goes on.")
     ] = False,
+    watch_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="As --watch, at this port, so that it can be forwarded over ssh."),
+    ] = None,
     as_json: AsJson = False,
     local_rank: Annotated[int, typer.Option("--local_rank", hidden=True)] = 0,
 ) -> None:
@@ -37,7 +41,8 @@ def train(
     path, overrides = split(arguments)
     if resume == "auto" and _is_finished(path, overrides, as_json):
         return
-    launch.train(path, overrides, deepspeed_config, as_resume(resume), watch=watch, as_json=as_json)
+    port = 0 if watch and watch_port is None else watch_port
+    launch.train(path, overrides, deepspeed_config, as_resume(resume), watch_port=port, as_json=as_json)
 
 
 def _is_finished(path: Path | None, overrides: Sequence[str], as_json: bool) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avil_fast.errors import AvilError
-from avil_fast.verbs.arguments import AsJson, completions, show
+from avil_fast.verbs.arguments import AsJson, completions, is_file, show
 
 if TYPE_CHECKING:
     from avil_fast.comparing.comparison import Comparison
@@ -45,8 +45,8 @@ def compare(
     from avil_fast.comparing import configs
     from avil_fast.console import Console
 
-    files = [Path(argument) for argument in arguments if "=" not in argument]
-    overrides = [argument for argument in arguments if "=" in argument]
+    files = [Path(argument) for argument in arguments if is_file(argument)]
+    overrides = [argument for argument in arguments if not is_file(argument)]
     if methods is None:
         found = configs.compare(files, overrides, to, quiet=as_json)
         if as_json:

@@ -94,6 +94,8 @@ def _print_methods(console: Console, comparison: Comparison) -> None:
 
     for table in (results(comparison), budgets(comparison)):
         console.table(table.head, table.rows, left=["method", "against"])
+    for name in comparison.seen:
+        console.say(f"{name} was trained on the dev set, by which the others are judged; a test set would tell")
     console.say(
         f"p: paired t-test over {len(comparison.seeds)} seeds against the best other method, corrected (Holm)"
         if len(comparison.seeds) >= FEWEST

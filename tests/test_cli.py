@@ -297,6 +297,8 @@ def test_comparing_again_trains_nothing_again(
             "two configs are named 'a', and so would their folders be",
         ),
         (["compare", "a.yaml", "b.yaml", "output_dir=x"], "output_dir is set, but each run gets a folder in --to"),
+        (["compare", "a.yaml", "b.yaml", "--seeds", "3"], "--seeds is of methods, and a config has one run"),
+        (["compare", "a.yaml", "b.yaml", "--jobs", "2"], "--jobs is of methods"),
         (["plan", "--gpu", "h900"], "--gpu is 'h900', but must be a100, h100, h200 or cpu"),
         (["evaluate", "nowhere"], "'nowhere' is no run: it has no config.yaml; name a run's folder"),
         (["report", "nowhere"], "'nowhere' is no run"),

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from avil_fast.console import Console
 
 
+SEEDS = 5
+"""Of each method, by default."""
+
+
 def compare(
     arguments: Annotated[
         list[str],
@@ -30,7 +34,7 @@ def compare(
         str | None,
         typer.Option(help="Methods to compare on one config, such as avil,paper,multitask,single."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 5,
+    seeds: Annotated[int | None, typer.Option(min=1, help=f"Runs of each method; by default {SEEDS}.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default one for each CPU.")] = None,
     to: Annotated[Path, typer.Option(help="A folder for the runs and their report.")] = Path("runs/compare"),
     as_json: AsJson = False,
@@ -48,6 +52,9 @@ def compare(
     files = [Path(argument) for argument in arguments if is_file(argument)]
     overrides = [argument for argument in arguments if not is_file(argument)]
     if methods is None:
+        for name, given in (("--seeds", seeds), ("--jobs", jobs)):
+            if given is not None:
+                raise AvilError(f"{name} is of methods, and a config has one run; leave it out, or give --methods")
         found = configs.compare(files, overrides, to, quiet=as_json)
         if as_json:
             runs = {name: run.summary for name, run in found.runs.items()}
@@ -64,7 +71,8 @@ def compare(
     def told(name: str, seed: int, done: int, runs: int) -> None:
         print(f"{done} of {runs}: {name}, seed {seed}", file=sys.stderr, flush=True)
 
-    compared = of_methods.compare(of_methods.FromFile(files[0]), overrides, parse(methods), seeds, to, jobs, told)
+    entrants, of_file = parse(methods), of_methods.FromFile(files[0])
+    compared = of_methods.compare(of_file, overrides, entrants, seeds or SEEDS, to, jobs, told)
     if as_json:
         show(compared.as_json() | {"page": str(compared.page)})
     else:

@@ -444,6 +444,7 @@ def test_every_config_that_comes_with_the_package_loads_without_a_warning(path: 
         ("tasks.a={}", "tasks.a: a task needs either files or dataset"),
         ("tasks.a={files: x, subset: s}", "tasks.a: subset and splits belong to a dataset"),
         ("tasks.a={files: x, labels: [b, b]}", "labels names 'b' twice"),
+        ("tasks.a={files: x, labels: [b]}", r"labels is \['b'\], but must name all classes, two or more"),
         ("tasks.a={files: x, packing: true}", "packing needs kind: language_modelling"),
         ("tasks.a={files: x, metric: mse}", "metric is mse, but classification has accuracy, f1"),
         ("tasks.a={files: x, kind: language_modelling, prompt: p}", "prompt is set, but neither completion"),

@@ -156,7 +156,7 @@ def test_a_second_interrupt_does_not_wait(
     assert capfd.readouterr().err.splitlines() == [
         "avil-fast: stopping after this step and saving; again: at once, without saving",
         "avil-fast: stopped without saving; "
-        + (f"go on from {last} with --resume auto" if saved else "there is no checkpoint"),
+        + (f"it can go on from {last}" if saved else "there is no checkpoint"),
     ]
 
 

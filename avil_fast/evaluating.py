@@ -164,9 +164,9 @@ def _alone(config: Config, run: Path) -> Config:
     )
     model, task = config.model.model_copy(update=settings), config.tasks.by_name[config.target]
     if task.kind == "classification":  # by others, as other files may have, transformers would draw a new head
-        from avil_fast.tasks.text.loading import settings_of
+        from avil_fast.tasks.text.loading import class_names, settings_of
 
-        task = task.model_copy(update={"labels": tuple(settings_of(model).id2label.values())})
+        task = task.model_copy(update={"labels": class_names(settings_of(model))})
     tasks = TextTasksConfig.model_validate({config.target: task})
     return config.model_copy(update={"model": model, "tasks": tasks})
 

@@ -10,10 +10,14 @@ from torch import nn
 
 from avil_fast.checkpoint.resume import as_resume
 from avil_fast.config import from_dotted
+from avil_fast.errors import told_in
 from avil_fast.run.training import Result, train
 from avil_fast.tasks.task import Task
 
 __all__ = ["Result", "Task", "fit"]
+
+_WORDS = {"--resume auto": "resume='auto'", "--resume": "resume"}
+"""The command's words for the arguments of `fit`, and how they are given here."""
 
 
 def fit(
@@ -36,4 +40,5 @@ def fit(
         Stopped: SIGINT or SIGTERM came, and the run was saved in `output_dir`.
     """
     config = from_dotted({"target": target, "output_dir": None} | options)
-    return train(model, tasks, config, resume=as_resume(resume))
+    with told_in(_WORDS):
+        return train(model, tasks, config, resume=as_resume(resume))

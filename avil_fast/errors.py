@@ -1,6 +1,8 @@
 """Errors that are told in one sentence."""
 
 import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 LONGEST = 2000
 """Characters of a sentence; of a longer one the middle is left out."""
@@ -34,6 +36,23 @@ class Stopped(BaseException):
     def __init__(self, number: int, saved: str) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}; {saved}")
         self.code = 128 + number
+
+
+@contextmanager
+def told_in(words: Mapping[str, str]) -> Iterator[None]:
+    """What ends a run while this lasts is told in the words of whoever began it.
+
+    Args:
+        words: what the sentences of this package have, which are those of the command, and what takes its place.
+    """
+    try:
+        yield
+    except (AvilError, RankLost, Stopped) as error:
+        said = str(error)
+        for of_command, own in words.items():
+            said = said.replace(of_command, own)
+        error.args = (said,)
+        raise
 
 
 def reason(error: BaseException) -> str:

@@ -82,7 +82,7 @@ def evaluate(run: Path, overrides: Sequence[str] = (), test: Sequence[Path] = ()
         )
     given = load(run / CONFIG, overrides)
     for override in overrides:
-        _require_measuring(override.partition("=")[0].strip(), given)
+        _require_measuring(override.partition("=")[0].strip(), given, by_files=bool(test))
     config = _alone(given, run)
     device = pick_device(config.device)
     model, tasks = _on_files(config, test) if test else build(config)[:2]
@@ -91,8 +91,7 @@ def evaluate(run: Path, overrides: Sequence[str] = (), test: Sequence[Path] = ()
     model.to(device).eval()
     target = next(task for task in tasks if task.name == config.target)
     measure = Evaluator(lambda function, batch: function(model, batch), ALONE, device)
-    source = tuple(f"tasks.{config.target}.{setting}" for setting in ("files", "dataset"))
-    others = any(override.strip().startswith(source) for override in overrides)
+    seen = not held_out(finished.summary) and _has_own_dev(given, load(run / CONFIG))
     found = {split: data for split, data in (("dev", target.dev), ("test", target.test)) if data is not None}
     splits = {split: _measured(measure, target, data, config, device) for split, data in found.items()}
     lengths = {split: length_of(data) for split, data in found.items() if is_dataset(data)}
@@ -101,21 +100,43 @@ def evaluate(run: Path, overrides: Sequence[str] = (), test: Sequence[Path] = ()
         metric_of(tasks, config.target),
         splits,
         {split: length for split, length in lengths.items() if length is not None},
-        {split: split != "dev" or others or held_out(finished.summary) for split in found},
+        {split: not (seen and split == "dev") for split in found},
     )
 
 
-def _require_measuring(name: str, config: Config) -> None:
-    """Refuse a setting that draws other rows for train, dev and test than the run did, or that changes nothing."""
-    of_target = f"tasks.{config.target}." if isinstance(config.tasks, TextTasksConfig) else "tasks."
-    inner = name.removeprefix(of_target)
+def _require_measuring(name: str, config: Config, by_files: bool) -> None:
+    """Refuse a setting that draws other rows for train, dev and test than the run did, or that changes nothing.
+
+    Args:
+        by_files: files to measure on are named, which take the place of the task's own data.
+    """
+    on_images = not isinstance(config.tasks, TextTasksConfig)
+    inner = name.removeprefix("tasks." if on_images else f"tasks.{config.target}.")
     if name == "seed" or inner.startswith("hold_out") or inner == "limits.train":
         raise AvilError(
             f"{name} decides which rows the run was trained on, and with another it would be measured on some of "
             f"these; leave it out, or name files to measure on with --test"
         )
-    if name not in ("device", "eval_batch_size", "workers") and inner == name:
+    if inner != name and inner in ("kind", "labels"):
+        raise AvilError(
+            f"{name} says what the outputs of the model stand for, which its training has decided; leave it out"
+        )
+    if by_files and inner != name and inner.startswith(("files", "dataset", "subset", "splits")):
+        raise AvilError(f"{name} is set, but --test names the files to measure on; leave one of them out")
+    of_training = on_images and inner in ("train", "auxiliary_train", "auxiliaries")
+    if of_training or (inner == name and name not in ("device", "eval_batch_size", "workers")):
         raise AvilError(f"{name} changes nothing of an evaluation; leave it out")
+
+
+def _has_own_dev(given: Config, own: Config) -> bool:
+    """Whether the dev set that the settings name is that of the run."""
+    if not (isinstance(given.tasks, TextTasksConfig) and isinstance(own.tasks, TextTasksConfig)):
+        return True
+    from avil_fast.tasks.text.sources import same_source
+
+    here, there = (tasks.by_name[own.target] for tasks in (given.tasks, own.tasks))
+    is_held_out = there.hold_out is not None and there.hold_out.dev is not None
+    return same_source(here, there, "train" if is_held_out else "dev")
 
 
 def _on_files(config: Config, files: Sequence[Path]) -> tuple[nn.Module, list[Task]]:
@@ -131,7 +152,7 @@ def _on_files(config: Config, files: Sequence[Path]) -> tuple[nn.Module, list[Ta
 
 
 def _alone(config: Config, run: Path) -> Config:
-    """The target without its auxiliaries, on the model that the run saved."""
+    """The target without its auxiliaries, on the model that the run saved, with the classes of this."""
     if not isinstance(config.tasks, TextTasksConfig):
         return config  # all heads are in one file
     assert not isinstance(config.model, ConvNetConfig)
@@ -141,8 +162,13 @@ def _alone(config: Config, run: Path) -> Config:
     settings = {"path": str(folder), "lora": None} | (
         {"init": "saved"} if config.model.name == "causal_lm" else {}
     )
-    tasks = TextTasksConfig.model_validate({config.target: config.tasks.by_name[config.target]})
-    return config.model_copy(update={"model": config.model.model_copy(update=settings), "tasks": tasks})
+    model, task = config.model.model_copy(update=settings), config.tasks.by_name[config.target]
+    if task.kind == "classification":  # by others, as other files may have, transformers would draw a new head
+        from avil_fast.tasks.text.loading import class_names, settings_of
+
+        task = task.model_copy(update={"labels": class_names(settings_of(model))})
+    tasks = TextTasksConfig.model_validate({config.target: task})
+    return config.model_copy(update={"model": model, "tasks": tasks})
 
 
 def _measured(measure: Evaluator, task: Task, data: Any, config: Config, device: torch.device) -> Evaluation:

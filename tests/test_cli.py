@@ -19,7 +19,7 @@ import typer
 from avil_fast import cli
 from avil_fast.config import Config
 from avil_fast.report.live import Live
-from avil_fast.verbs.arguments import completions
+from avil_fast.verbs.arguments import completions, split_arguments
 from tests.speed import slow_but
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -87,6 +87,19 @@ def test_train_takes_a_file_and_overrides_in_this_order(
     summary = json.loads(Path("out/summary.json").read_text(encoding="utf-8"))
     assert (summary["rounds"], summary["seed"], summary["baselines"]) == (1, 5, {})
     assert "report: out/report.html" in capsys.readouterr().out
+
+
+def test_a_file_whose_path_looks_like_a_setting_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As folders of runs are called after what differs between them."""
+    monkeypatch.chdir(tmp_path)
+    Path("lr=0.1").mkdir()
+    Path("lr=0.1/run.yaml").write_text("rounds: 3", encoding="utf-8")
+    assert split_arguments(["lr=0.1/run.yaml", "rounds=4"]) == (Path("lr=0.1/run.yaml"), ["rounds=4"])
+    assert split_arguments(["rounds=4"]) == (None, ["rounds=4"])
+    assert verb(monkeypatch, cli.main, "compare", "lr=0.1/run.yaml", "rounds=4") == 2
+    assert "compare needs two configs or more, but was given 1" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("default")
@@ -297,6 +310,8 @@ def test_comparing_again_trains_nothing_again(
             "two configs are named 'a', and so would their folders be",
         ),
         (["compare", "a.yaml", "b.yaml", "output_dir=x"], "output_dir is set, but each run gets a folder in --to"),
+        (["compare", "a.yaml", "b.yaml", "--seeds", "3"], "--seeds is of methods, and a config has one run"),
+        (["compare", "a.yaml", "b.yaml", "--jobs", "2"], "--jobs is of methods"),
         (["plan", "--gpu", "h900"], "--gpu is 'h900', but must be a100, h100, h200 or cpu"),
         (["evaluate", "nowhere"], "'nowhere' is no run: it has no config.yaml; name a run's folder"),
         (["report", "nowhere"], "'nowhere' is no run"),

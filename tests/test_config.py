@@ -66,6 +66,19 @@ def test_no_file_is_the_defaults() -> None:
     assert load(None) == Config()
 
 
+@pytest.mark.parametrize("name", ["rounds", "alpha.rounds", "steps_per_task", "optimizer.clip_norm"])
+@pytest.mark.parametrize("word", ["yes", "off"])
+def test_what_yaml_reads_as_a_boolean_is_no_number(name: str, word: str) -> None:
+    """As `on` for alpha.rounds, which would be one round."""
+    with pytest.raises(AvilError, match=rf"{name}: there is (true|false), but it must be a number$"):
+        load(None, [f"{name}={word}"])
+
+
+def test_a_machine_is_not_told_to_start_any_number_of_processes() -> None:
+    with pytest.raises(AvilError, match="workers is 100000, but input should be less than or equal to 1024"):
+        load(None, ["workers=100000"])
+
+
 @pytest.mark.parametrize("text", ["", " \n", "# nothing\n"])
 def test_an_empty_file_is_said_to_be_empty(text: str, tmp_path: Path) -> None:
     with pytest.raises(AvilError, match=r"run\.yaml' is empty; put settings into it"):
@@ -431,6 +444,7 @@ def test_every_config_that_comes_with_the_package_loads_without_a_warning(path: 
         ("tasks.a={}", "tasks.a: a task needs either files or dataset"),
         ("tasks.a={files: x, subset: s}", "tasks.a: subset and splits belong to a dataset"),
         ("tasks.a={files: x, labels: [b, b]}", "labels names 'b' twice"),
+        ("tasks.a={files: x, labels: [b]}", r"labels is \['b'\], but must name all classes, two or more"),
         ("tasks.a={files: x, packing: true}", "packing needs kind: language_modelling"),
         ("tasks.a={files: x, metric: mse}", "metric is mse, but classification has accuracy, f1"),
         ("tasks.a={files: x, kind: language_modelling, prompt: p}", "prompt is set, but neither completion"),

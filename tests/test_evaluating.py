@@ -59,12 +59,48 @@ def test_a_dev_set_that_was_trained_on_is_marked(
     assert evaluate(folder / "whole").held_out == {"dev": True, "test": True}
     made_up.task(tmp_path / "others")
     assert evaluate(tmp_path / "run", [f"tasks.a.files={tmp_path / 'others'}"]).held_out["dev"]
+    own, later = folder / "three", made_up.write(tmp_path / "later.csv", made_up.rows(12, seed=5))
+    files = f"{{train: {own / 'train.csv'}, dev: {own / 'dev.csv'}, test: {later}}}"
+    assert evaluate(tmp_path / "run", [f"tasks.a.files={files}"]).held_out == {"dev": False, "test": True}
     monkeypatch.setattr(sys, "argv", ["avil-fast", "evaluate", str(tmp_path / "run")])
     with pytest.raises(SystemExit):
         cli.main()
     dev, test = [line for line in capsys.readouterr().out.splitlines() if "│ dev" in line or "│ test" in line]
     assert dev.startswith("│ dev (trained on) │")
     assert int(test.split("│")[2]) == evaluate(tmp_path / "run").examples["test"]
+
+
+def test_other_files_are_measured_by_the_head_that_was_trained(folder: Path, tmp_path: Path) -> None:
+    """Their classes are those of the model, whatever stands in their own train set."""
+    run = folder / "whole"
+    made_up.task(tmp_path / "same", seed=3)
+    rows = made_up.rows(20, seed=3)
+    made_up.write(tmp_path / "same" / "train.csv", [row for row in rows if row["label"] == "good"])
+    made_up.write(tmp_path / "same" / "test.csv", made_up.rows(12, seed=5))
+    later = made_up.write(tmp_path / "later.csv", made_up.rows(12, seed=5))
+    found = evaluate(run, [f"tasks.a.files={tmp_path / 'same'}"]).splits["test"]
+    assert found == evaluate(run, [], [later]).splits["test"]
+    strange = [row | {"label": "up" if row["label"] == "good" else "down"} for row in rows]
+    files = made_up.write(tmp_path / "strange.csv", strange)
+    with pytest.raises(AvilError, match=r"strange\.csv, line 2: the label is .*, but the classes are bad, good"):
+        evaluate(run, [f"tasks.a.files={{train: {files}, dev: {files}, test: {files}}}"])
+
+
+def test_files_are_named_in_one_place(folder: Path, tmp_path: Path) -> None:
+    later = made_up.write(tmp_path / "later.csv", made_up.rows(12, seed=5))
+    with pytest.raises(AvilError, match=r"tasks\.a\.files is set, but --test names the files to measure on"):
+        evaluate(folder / "whole", [f"tasks.a.files={folder / 'three'}"], [later])
+
+
+def test_another_metric_is_not_beside_the_run_s_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["avil-fast", "evaluate", str(folder / "whole"), "tasks.a.metric=f1"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    out = capsys.readouterr().out
+    assert "f1" in out
+    assert [line.split("│")[5].strip() for line in out.splitlines() if "│ dev" in line] == ["–"]
 
 
 def test_its_columns_may_have_other_names(folder: Path, tmp_path: Path) -> None:
@@ -96,6 +132,8 @@ def test_a_class_that_the_model_does_not_know_is_named(folder: Path, tmp_path: P
         ("tasks.a.limits.train=10", r"tasks\.a\.limits\.train decides which rows"),
         ("rounds=3", "rounds changes nothing of an evaluation; leave it out"),
         ("optimizer.lr=0.1", r"optimizer\.lr changes nothing"),
+        ("tasks.a.labels=[good, bad]", r"tasks\.a\.labels says what the outputs of the model stand for"),
+        ("tasks.a.kind=regression", r"tasks\.a\.kind says what the outputs"),
     ],
 )
 def test_rows_that_were_trained_on_are_never_measured(override: str, said: str, folder: Path) -> None:
@@ -116,8 +154,12 @@ def test_images_have_no_files_to_measure_on(tmp_path: Path) -> None:
     train(None, small, quiet=True)
     with pytest.raises(AvilError, match="--test names files, but the run's tasks are on images"):
         evaluate(tmp_path / "run", [], [tmp_path / "a.csv"])
-    with pytest.raises(AvilError, match=r"tasks\.train decides|tasks\.train changes|seed decides"):
+    with pytest.raises(AvilError, match="seed decides"):
         evaluate(tmp_path / "run", ["seed=2"])
+    for setting in ("tasks.train=9", "tasks.auxiliary_train=9", "tasks.auxiliaries=[]"):
+        with pytest.raises(AvilError, match="changes nothing of an evaluation"):
+            evaluate(tmp_path / "run", [setting])
+    assert evaluate(tmp_path / "run", ["tasks.test=9"]).examples == {"dev": 8, "test": 9}
 
 
 def test_a_run_from_python_is_told_from_one_with_a_file(folder: Path, tmp_path: Path) -> None:

@@ -67,5 +67,5 @@ def noting(folder: Folder) -> Iterator[Stop]:
             signal.signal(number, handler)
         if stop.at_once:
             last = folder.all()[-1:]
-            found = f"go on from {last[0]} with --resume auto" if last else "there is no checkpoint"
+            found = f"it can go on from {last[0]}" if last else "there is no checkpoint"
             print(f"avil-fast: stopped without saving; {found}", file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from avil_fast.comparing.page import render
 from avil_fast.comparing.statistics import Standing, best_first, standings
-from avil_fast.report.headline_metric import Measure, measure
+from avil_fast.report.headline_metric import Measure, by_dev_of_some, held_out, measure
 
 RESULTS, TABLE, PAGE = "comparison.json", "comparison.csv", "comparison.html"
 
@@ -41,7 +41,8 @@ class Comparison:
         target: name of the target.
         measure: what methods are judged by.
         seeds: in order.
-        values: by method and seed; NaN where that run diverged.
+        values: by method and seed; NaN where that run diverged, and of a method of `seen`.
+        seen: methods that were trained on the dev set, where the others are judged by it.
         diverged: by method and seed, what was told.
         standings: by method; empty if there is one alone.
         budgets: by method.
@@ -52,6 +53,7 @@ class Comparison:
     measure: Measure
     seeds: list[int]
     values: dict[str, list[float]]
+    seen: list[str]
     diverged: dict[str, dict[int, str]]
     standings: dict[str, Standing]
     budgets: dict[str, Budget]
@@ -76,6 +78,7 @@ class Comparison:
             "methods": {
                 name: {
                     "values": [None if math.isnan(value) else value for value in self.values[name]],
+                    "trained_on_dev": name in self.seen,
                     "diverged": self.diverged.get(name, {}),
                     **(self.standings[name].as_json() if name in self.standings else {}),
                     "budget": vars(self.budgets[name]) if name in self.budgets else None,
@@ -94,9 +97,12 @@ def compared(
     """The comparison of runs, by method and seed; one that diverged has no summary."""
     runs = {name: list(by_seed.values()) for name, by_seed in summaries.items()}
     finished = [summary for of_method in runs.values() for summary in of_method]
-    judged = measure(finished)
+    judged, seen = measure(finished), list[str]()
+    if by_dev_of_some(finished, judged):
+        judged = measure([summary for summary in finished if held_out(summary)])
+        seen = [name for name, of_method in runs.items() if not all(map(held_out, of_method))]
     values = {
-        name: [by_seed[seed][judged.key] if seed in by_seed else math.nan for seed in seeds]
+        name: [by_seed[seed][judged.key] if seed in by_seed and name not in seen else math.nan for seed in seeds]
         for name, by_seed in summaries.items()
     }
     return Comparison(
@@ -104,6 +110,7 @@ def compared(
         measure=judged,
         seeds=seeds,
         values=values,
+        seen=seen,
         diverged=diverged,
         standings=standings(values, judged.lower_is_better) if len(values) > 1 else {},
         budgets={name: _budget(of_method) for name, of_method in runs.items() if of_method},

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avil_fast.comparing.finished import how_it_diverged, is_done, note_divergence
+from avil_fast.comparing.finished import how_it_diverged, is_done, note_divergence, require_place
 from avil_fast.config import load
-from avil_fast.errors import AvilError, Diverged
+from avil_fast.errors import AvilError, Diverged, told_in
 from avil_fast.names import repeated
 from avil_fast.report.place import REPORT
 from avil_fast.report.run import FinishedRun, read
 from avil_fast.report.write import write
 from avil_fast.run import launch
+
+_WORDS = {"go on with --resume auto": "the same command goes on", "with --resume auto": "with the same command"}
+"""How to go on with one run, and how with all of them."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,10 @@ def compare(configs: Sequence[Path], overrides: Sequence[str], to: Path, quiet: 
         quiet: print nothing.
 
     Raises:
-        AvilError: a config cannot be used, a finished run has other settings, or every run diverged.
+        AvilError: a config or the folder cannot be used, a finished run has other settings, or every run diverged.
+        Stopped: a signal came; the run that it came in was saved.
     """
+    require_place(to)
     names = [path.stem for path in configs]
     if len(configs) < 2:
         raise AvilError(
@@ -65,7 +70,8 @@ def compare(configs: Sequence[Path], overrides: Sequence[str], to: Path, quiet: 
         if done[path] or folder.name in diverged:
             continue
         try:
-            launch.train(path, settings[path], resume="auto", quiet=quiet)
+            with told_in(_WORDS):
+                launch.train(path, settings[path], resume="auto", quiet=quiet)
         except Diverged as error:
             note_divergence(folder, loaded[path], str(error))
             diverged[folder.name] = str(error)

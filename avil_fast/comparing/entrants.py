@@ -34,7 +34,7 @@ def parse(text: str) -> list[Entrant]:
     """Entrants from names with commas in between; settings of one follow it after a colon.
 
     Raises:
-        AvilError: there is no such method, or one is named twice.
+        AvilError: there is no such method, one is named twice, or has a setting that the comparison sets.
     """
     entrants: list[Entrant] = []
     for part in _parts(text):
@@ -42,6 +42,9 @@ def parse(text: str) -> list[Entrant]:
         if name not in METHODS and name not in PRESETS:
             names = ", ".join([*METHODS, *(preset for preset in PRESETS if preset != "default")])
             raise AvilError(f"--methods names {name!r}, but the methods are {names}; name some of them")
+        for setting in _split(settings):
+            if (own := setting.partition("=")[0].strip()) in ("method", "output_dir", "seed"):
+                raise AvilError(f"--methods has {part!r}, but a comparison sets {own} itself; leave it out")
         method = [f"method={name}"] if name in METHODS else ["method=avil", f"preset={name}"]
         entrants.append(Entrant(part, (*method, *_split(settings))))
     if not entrants:

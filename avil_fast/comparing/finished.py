@@ -1,4 +1,4 @@
-"""Runs of a comparison that need not be trained again: finished, or known to diverge."""
+"""What lies in a comparison's folder already: runs that are finished, or known to diverge, or somebody else's."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from avil_fast.checkpoint.resume import setting_differences
 from avil_fast.config import TrainConfig
 from avil_fast.errors import AvilError
 from avil_fast.files.replacing import write_whole
-from avil_fast.report.place import DIVERGED, SUMMARY
+from avil_fast.report.place import CONFIG, DIVERGED, SUMMARY
 from avil_fast.report.run import read
+
+
+def require_place(to: Path) -> None:
+    """Refuse a folder that a comparison may not write into: a run's own would lose its report."""
+    if to.exists() and not to.is_dir():
+        raise AvilError(f"--to is {str(to)!r}, which is a file; name a folder")
+    if (to / CONFIG).is_file():
+        raise AvilError(f"--to is {str(to)!r}, which is a run's folder; name another")
 
 
 def is_done(folder: Path, config: TrainConfig) -> bool:
@@ -37,7 +45,7 @@ def how_it_diverged(folder: Path, config: TrainConfig) -> str | None:
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
         sentence, settings = str(noted["told"]), dict(noted["settings"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AvilError(f"{str(path)!r} is damaged; remove it, and the run is trained again") from error

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from avil_fast.comparing.comparison import Comparison, compared, write
 from avil_fast.comparing.entrants import Entrant
-from avil_fast.comparing.finished import how_it_diverged, is_done, note_divergence
+from avil_fast.comparing.finished import how_it_diverged, is_done, note_divergence, require_place
 from avil_fast.comparing.pool import run_all
 from avil_fast.config import TrainConfig, load
 from avil_fast.environment import cpus
@@ -75,9 +75,10 @@ def compare(
         on_done: called when a run is done, with its method and seed, and how many are of how many.
 
     Raises:
-        AvilError: a setting cannot be used, or a finished run has other settings.
+        AvilError: a setting or the folder cannot be used, or a finished run has other settings.
         Stopped: a signal came; runs that had begun were saved.
     """
+    require_place(to)
     for override in overrides:
         if (name := override.partition("=")[0].strip()) in ("output_dir", "method"):
             raise AvilError(f"{name} is set, but a comparison sets it itself; leave it out")

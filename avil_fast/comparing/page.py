@@ -12,7 +12,7 @@ from avil_fast.comparing.statistics import FEWEST, LEVEL, Standing, mean
 from avil_fast.report import plots
 from avil_fast.report.figures import Figure, Table
 from avil_fast.report.formatting import NONE, number
-from avil_fast.report.headline_metric import Measure
+from avil_fast.report.headline_metric import SEEN, Measure
 from avil_fast.report.templates import template
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def render(comparison: Comparison) -> str:
         target=comparison.target,
         measure=comparison.measure,
         seeds=len(comparison.seeds),
-        methods=len(comparison.values),
+        methods=sum(not math.isnan(mean(values)) for values in comparison.values.values()),
         best=best,
         value=spread(comparison, best),
         said=list(sentences(comparison)),
@@ -41,7 +41,12 @@ def render(comparison: Comparison) -> str:
 def sentences(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """(method, how it stands), the best first."""
     for name in comparison.ranked:
-        if (standing := comparison.standings.get(name)) is not None:
+        standing = comparison.standings.get(name)
+        if name in comparison.seen:
+            yield name, "was trained on the dev set, by which the others are judged; a test set would tell"
+        elif math.isnan(mean(comparison.values[name])):
+            yield name, "diverged with every seed"
+        elif standing is not None and not math.isnan(standing.difference):
             yield name, in_words(standing, comparison.measure, len(comparison.seeds))
 
 
@@ -69,6 +74,8 @@ def probability(p: float) -> str:
 
 def spread(comparison: Comparison, name: str) -> str:
     """Mean ± standard deviation."""
+    if name in comparison.seen:
+        return SEEN
     middle, percent = mean(comparison.values[name]), comparison.measure.percent
     diverged = len(comparison.diverged.get(name, {}))
     lost = f", {diverged} of {len(comparison.seeds)} diverged" if diverged else ""
@@ -83,7 +90,7 @@ def results(comparison: Comparison) -> Table:
     for name in comparison.ranked:
         standing = comparison.standings.get(name)
         against = [NONE, NONE, NONE]
-        if standing is not None:
+        if standing is not None and not math.isnan(standing.difference):
             against = [standing.rival, lead(standing, comparison.measure), probability(standing.p)]
         rows.append([name, spread(comparison, name), *against])
     return Table(["method", f"{comparison.measure.name}, mean ± sd", "against", "difference", "p"], rows)

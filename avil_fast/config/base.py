@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+def _no_boolean(value: Any) -> Any:
+    """Refuse YAML's yes and on, and its no and off, which would pass for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError(f"there is {str(value).lower()}, but it must be a number")
+    return value
+
+
+Number = BeforeValidator(_no_boolean)
+
+Positive = Annotated[float, Field(gt=0), Number]
+NonNegative = Annotated[float, Field(ge=0), Number]
+Fraction = Annotated[float, Field(ge=0, lt=1), Number]
 
 TOO_LARGE = 2**63
 """For a whole number, as torch and C++ have them."""
 
-Count = Annotated[int, Field(ge=1, lt=TOO_LARGE)]
-Whole = Annotated[int, Field(ge=0, lt=TOO_LARGE)]
+Count = Annotated[int, Field(ge=1, lt=TOO_LARGE), Number]
+Whole = Annotated[int, Field(ge=0, lt=TOO_LARGE), Number]
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 """Bytes, on the file systems of Linux."""

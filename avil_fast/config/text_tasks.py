@@ -166,6 +166,8 @@ class TextTaskConfig(Section):
             )
         if self.labels is not None and (twice := repeated(self.labels)) is not None:
             raise ValueError(f"labels names {twice!r} twice; name each class once")
+        if self.kind == "classification" and self.labels is not None and len(self.labels) < 2:
+            raise ValueError(f"labels is {list(self.labels)}, but must name all classes, two or more")
         if self.prompt is not None and self.completion is None and self.columns.completion is None:
             raise ValueError("prompt is set, but neither completion nor columns.completion; set what is learned")
         if self.packing and self.demonstrations:

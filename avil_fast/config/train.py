@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from avil_fast.config.base import Count, DiskPath, NonNegative, Section, Whole
+from avil_fast.config.base import Count, DiskPath, NonNegative, Number, Section, Whole
 from avil_fast.config.explain import explain_options
 from avil_fast.config.sections import AlphaConfig, DeltasConfig, FinetuneConfig, OptimizerConfig, WeightsConfig
 from avil_fast.method_registry import METHODS, find
@@ -23,6 +23,10 @@ def _known_method(name: str) -> str:
 
 
 MethodName = Annotated[str, AfterValidator(_known_method), Field(json_schema_extra={"enum": list(METHODS)})]
+
+
+MOST_WORKERS = 1024
+"""A machine that is told to start many more hears nothing else."""
 
 
 class CheckpointsConfig(Section):
@@ -71,7 +75,7 @@ class TrainConfig(Section):
     """Number of passes in which a rank takes its share of a batch, to save memory; the step is the same."""
     eval_batch_size: Count = 512
     """Examples in a batch of evaluations and of the α phase, over all ranks."""
-    workers: Whole = 0
+    workers: Annotated[int, Field(ge=0, le=MOST_WORKERS), Number] = 0
     """Number of processes that load data; 0: the run's own process loads it."""
     max_rejected_steps: Count = 5
     """Number of rejected steps of a task in a row after which the run stops. A step whose loss or gradient is not
@@ -87,7 +91,7 @@ class TrainConfig(Section):
     many bytes as the model in fp32 for every task and once more."""
     output_dir: DiskPath | None = Path("runs/digits")
     """The run's folder; for a file that does not set it, runs/ and the file's name without its ending. null writes
-    nothing (Python only)."""
+    nothing: what is printed, or what `fit` returns, is all that is left of the run."""
     overwrite: bool = False
     """Replace a run in output_dir that is finished, or that was stopped and could go on."""
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from avil_fast.report.headline_metric import Measure, held_out, measure
+from avil_fast.report.headline_metric import Measure, by_dev_of_some, measure
 
 _ERRORS = 2.0
 """Standard errors of a difference that chance may make: a normal variable is beyond them in one case of twenty."""
@@ -32,8 +32,7 @@ def advice(summary: dict[str, Any], history: Sequence[Mapping[str, Any]]) -> str
     """
     runs = [summary, *summary["baselines"].values()]
     judged = measure(runs)
-    alike = not judged.key.startswith("dev") or len(set(map(held_out, runs))) == 1
-    if len(runs) == 1 or not alike or not _trained_others(summary):
+    if len(runs) == 1 or by_dev_of_some(runs, judged) or not _trained_others(summary):
         return ""
     sign = -1 if judged.lower_is_better else 1
     best = max(runs[1:], key=lambda run: sign * run[judged.key])

@@ -52,6 +52,11 @@ def measure(runs: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any
     )
 
 
+def by_dev_of_some(runs: Sequence[Mapping[str, Any]], judged: Measure) -> bool:
+    """Whether runs would be judged by a dev set that some of them, and not all, were trained on."""
+    return judged.key.startswith("dev") and len(set(map(held_out, runs))) > 1
+
+
 def held_out(run: Mapping[str, Any]) -> bool:
     """Whether the dev figures of a summary or a round are of data that the model was not trained on."""
     return bool(run.get("dev_held_out", True))

@@ -13,7 +13,7 @@ from avil_fast.report.advice import advice
 from avil_fast.report.auxiliaries import verdicts
 from avil_fast.report.figures import Curve, Figure
 from avil_fast.report.formatting import number
-from avil_fast.report.headline_metric import Measure, held_out, measure, measured
+from avil_fast.report.headline_metric import Measure, by_dev_of_some, held_out, measure, measured
 from avil_fast.report.templates import template
 
 
@@ -85,7 +85,7 @@ def _compared(summary: dict[str, Any], baseline: dict[str, Any], judged: Measure
     value, other = summary[judged.key], baseline[judged.key]
     if value is None or other is None:
         return "not measured"
-    if judged.key.startswith("dev") and held_out(summary) != held_out(baseline):
+    if by_dev_of_some([summary, baseline], judged):
         return "this run is not to be compared, as one of them was trained on the dev set"
     by = formatting.difference(value, other, judged.percent)
     if by and judged.lower_is_better:

@@ -14,6 +14,7 @@ from avil_fast.report.formatting import NONE, difference, memory, number
 from avil_fast.report.headline_metric import (
     SEEN,
     Measure,
+    by_dev_of_some,
     held_out,
     in_percent,
     measure,
@@ -90,6 +91,8 @@ def _why_not_ranked(summaries: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(map(_measured_by, summaries)))
     if len(names) > 1 or len({metric_info(summary)["higher_is_better"] for summary in summaries}) > 1:
         return f"Their metrics differ ({', '.join(names)}), so they are not ranked."
+    if by_dev_of_some(summaries, measure(summaries)):
+        return "Some were trained on the dev set, and not all have a test set, so they are not ranked."
     return ""
 
 

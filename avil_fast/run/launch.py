@@ -18,7 +18,7 @@ from avil_fast.console import Console
 from avil_fast.engine.factory import zero_of
 from avil_fast.engine.process_group import joined_ranks, local_device
 from avil_fast.engine.zero.config import ZeroConfig
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, Diverged
 from avil_fast.methods.finetune import trains_on_dev
 from avil_fast.observer import Observer, Observers
 from avil_fast.report.live import Live
@@ -124,11 +124,17 @@ def run_baseline(
 
     Args:
         watching: is told how it goes, as the console is.
+
+    Raises:
+        Diverged: says that it was this baseline.
     """
     model, tasks, _ = build(plain, zero3)
     with console.running(plain.method, plain.rounds) as progress:
         observer = Observers(progress, *filter(None, [watching]))
-        return training.train(model.to(device), tasks, plain, observer, storage=storage).summary
+        try:
+            return training.train(model.to(device), tasks, plain, observer, storage=storage).summary
+        except Diverged as error:
+            raise Diverged(f"the baseline {plain.method}: {error}; baselines=[] trains without it") from error
 
 
 def start_zero(zero: ZeroConfig | None, device: torch.device) -> dict[str, Any] | None:

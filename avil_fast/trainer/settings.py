@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,7 @@ def require_supported(args: Any) -> None:
             raise AvilError(f"args.{name} is {value!r}, which AvilTrainer cannot honour; {advice}")
 
 
-_WORDS = {
+WORDS = {
     "name another, or set overwrite=true": (
         'name another, pass avil={"overwrite": True} to replace it, or call train(resume_from_checkpoint=True) to '
         "train on from it"
@@ -105,25 +104,12 @@ _WORDS = {
     "set overwrite=true": 'pass avil={"overwrite": True}',
     "overwrite=true": 'avil={"overwrite": True}',
     "go on with --resume auto": "call train(resume_from_checkpoint=True)",
+    "with --resume auto": "with train(resume_from_checkpoint=True)",
     "give --resume auto": "call train(resume_from_checkpoint=True)",
     "--resume": "resume_from_checkpoint",
     "output_dir is": "the run's folder is",
 }
 """What other layers tell users to do, by the words of the command, and how it is done here."""
-
-
-@contextmanager
-def told_for_trainer() -> Iterator[None]:
-    """What goes wrong while this lasts is told in the words of AvilTrainer, not in those of the command."""
-    try:
-        yield
-    except AvilError as error:
-        said = str(error)
-        for theirs, ours in _WORDS.items():
-            said = said.replace(theirs, ours)
-        if said == str(error):
-            raise
-        raise type(error)(said) from error
 
 
 def config_of(args: Any, target: str, avil: Mapping[str, Any]) -> TrainConfig:

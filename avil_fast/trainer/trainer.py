@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import EvalPrediction, Trainer, TrainerCallback
 
 from avil_fast.config import TrainConfig
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, told_in
 from avil_fast.run.training import Result
 from avil_fast.run.training import train as train_tasks
 from avil_fast.tasks.task import Batch, Task
@@ -20,12 +20,12 @@ from avil_fast.trainer.datasets import IndexedDataset, label_counts, require_dat
 from avil_fast.trainer.events import Events
 from avil_fast.trainer.metric import ComputedMetric
 from avil_fast.trainer.settings import (
+    WORDS,
     config_of,
     require_called,
     require_savable,
     require_supported,
     resume_of,
-    told_for_trainer,
 )
 
 
@@ -155,7 +155,7 @@ class AvilTrainer(Trainer):  # type: ignore[misc]  # transformers is not type-ch
         self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
         if self.args.eval_on_start:
             self._evaluate(trial, ignore_keys_for_eval, skip_scheduler=True)
-        with told_for_trainer():
+        with told_in(WORDS):
             self.result = train_tasks(self.model, tasks, config, events, resume=self._resume)
         summary = self.result.summary
         self.log({name: summary[name] for name in ("best_round", "finetune_epoch", "dev_loss")})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,18 +70,22 @@ def _as_setting(option: str, arguments: Sequence[str]) -> str:
     return f"{name}=VALUE"
 
 
-def split(arguments: Sequence[str] | None) -> tuple[Path | None, list[str]]:
+def is_file(argument: str) -> bool:
+    """Whether an argument names a file, and is no setting; folders are called lr=0.1, too."""
+    return "=" not in argument or os.path.isfile(argument)
+
+
+def split_arguments(arguments: Sequence[str] | None) -> tuple[Path | None, list[str]]:
     """The config file, if there is one, and the overrides."""
-    given = list(arguments or [])
-    is_file = bool(given) and "=" not in given[0]
-    return (Path(given[0]) if is_file else None), given[is_file:]
+    first, *rest = arguments or [""]
+    return (Path(first), rest) if first and is_file(first) else (None, list(arguments or []))
 
 
 def as_config(arguments: Sequence[str] | None, deepspeed: Path | None = None) -> Config:
     """The configuration that the arguments of a verb mean."""
     from avil_fast.config import load
 
-    config = load(*split(arguments))
+    config = load(*split_arguments(arguments))
     return config if deepspeed is None else config.model_copy(update={"deepspeed": deepspeed})
 
 

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avil_fast.errors import AvilError
-from avil_fast.verbs.arguments import AsJson, completions, show
+from avil_fast.verbs.arguments import AsJson, completions, is_file, show
 
 if TYPE_CHECKING:
     from avil_fast.comparing.comparison import Comparison
     from avil_fast.comparing.configs import Compared
     from avil_fast.console import Console
+
+
+SEEDS = 5
+"""Of each method, by default."""
 
 
 def compare(
@@ -30,7 +34,7 @@ def compare(
         str | None,
         typer.Option(help="Methods to compare on one config, such as avil,paper,multitask,single."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 5,
+    seeds: Annotated[int | None, typer.Option(min=1, help=f"Runs of each method; by default {SEEDS}.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default one for each CPU.")] = None,
     to: Annotated[Path, typer.Option(help="A folder for the runs and their report.")] = Path("runs/compare"),
     as_json: AsJson = False,
@@ -45,9 +49,12 @@ def compare(
     from avil_fast.comparing import configs
     from avil_fast.console import Console
 
-    files = [Path(argument) for argument in arguments if "=" not in argument]
-    overrides = [argument for argument in arguments if "=" in argument]
+    files = [Path(argument) for argument in arguments if is_file(argument)]
+    overrides = [argument for argument in arguments if not is_file(argument)]
     if methods is None:
+        for name, given in (("--seeds", seeds), ("--jobs", jobs)):
+            if given is not None:
+                raise AvilError(f"{name} is of methods, and a config has one run; leave it out, or give --methods")
         found = configs.compare(files, overrides, to, quiet=as_json)
         if as_json:
             runs = {name: run.summary for name, run in found.runs.items()}
@@ -64,7 +71,8 @@ def compare(
     def told(name: str, seed: int, done: int, runs: int) -> None:
         print(f"{done} of {runs}: {name}, seed {seed}", file=sys.stderr, flush=True)
 
-    compared = of_methods.compare(of_methods.FromFile(files[0]), overrides, parse(methods), seeds, to, jobs, told)
+    entrants, of_file = parse(methods), of_methods.FromFile(files[0])
+    compared = of_methods.compare(of_file, overrides, entrants, seeds or SEEDS, to, jobs, told)
     if as_json:
         show(compared.as_json() | {"page": str(compared.page)})
     else:
@@ -94,6 +102,8 @@ def _print_methods(console: Console, comparison: Comparison) -> None:
 
     for table in (results(comparison), budgets(comparison)):
         console.table(table.head, table.rows, left=["method", "against"])
+    for name in comparison.seen:
+        console.say(f"{name} was trained on the dev set, by which the others are judged; a test set would tell")
     console.say(
         f"p: paired t-test over {len(comparison.seeds)} seeds against the best other method, corrected (Holm)"
         if len(comparison.seeds) >= FEWEST

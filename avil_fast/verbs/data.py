@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from avil_fast.errors import AvilError
-from avil_fast.verbs.arguments import Arguments, AsJson, as_config, show
+from avil_fast.verbs.arguments import Arguments, AsJson, as_config, show, split_arguments
 
 if TYPE_CHECKING:
     from avil_fast.console import Console
@@ -25,7 +25,7 @@ def data(arguments: Arguments = None, as_json: AsJson = False) -> None:
 
     config = as_config(arguments)
     if not isinstance(config.tasks, TextTasksConfig) or isinstance(config.model, ConvNetConfig):
-        name = arguments[0] if arguments and "=" not in arguments[0] else "the default"
+        name = split_arguments(arguments)[0] or "the default"
         raise AvilError(f"{name} has tasks on images, but this command looks at texts; name another config")
     from avil_fast.tasks.text.overview import overview
 

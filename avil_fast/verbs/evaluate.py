@@ -46,10 +46,12 @@ def _print(console: Console, evaluated: Evaluated) -> None:
     from avil_fast.report.headline_metric import SEEN, shown
 
     metric, summary = evaluated.metric, evaluated.run.summary
+    alike = not metric or metric["name"] == (summary.get("metric") or metric)["name"]
     rows = []
     for split, measured in evaluated.splits.items():
         again = [shown(measured.metric, metric, [summary])] if metric else []
-        before = shown(summary[f"{split}_{'metric' if metric else 'loss'}"], metric, [summary])
+        own = summary[f"{split}_{'metric' if metric else 'loss'}"] if alike else None
+        before = shown(own, metric, [summary])
         name = split if evaluated.held_out[split] else f"{split} ({SEEN})"
         rows.append([name, str(evaluated.examples.get(split, NONE)), number(measured.loss), *again, before])
     head = ["split", "examples", "loss", *([metric["name"]] if metric else []), "the run's own"]

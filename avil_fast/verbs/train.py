@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from avil_fast.verbs.arguments import Arguments, AsJson, DeepSpeed, split
+from avil_fast.verbs.arguments import Arguments, AsJson, DeepSpeed, split_arguments
 
 
 def train(
@@ -38,7 +38,7 @@ def train(
     from avil_fast.checkpoint.resume import as_resume
     from avil_fast.run import launch
 
-    path, overrides = split(arguments)
+    path, overrides = split_arguments(arguments)
     if resume == "auto" and _is_finished(path, overrides, as_json):
         return
     port = 0 if watch and watch_port is None else watch_port

@@ -12,7 +12,7 @@ import pytest
 
 from avil_fast.checkpoint.folder import Folder
 from avil_fast.checkpoint.saver import Saver
-from avil_fast.errors import AvilError, Stopped
+from avil_fast.errors import AvilError, Diverged, Stopped
 from avil_fast.methods import loop
 from avil_fast.methods.single import Single
 from avil_fast.report.place import MARK
@@ -193,3 +193,10 @@ def test_a_signal_after_the_last_point_of_a_baseline_stops_the_run(
         with pytest.raises(Stopped, match="go on with --resume auto"):
             train(tmp_path / "run")
     assert train(tmp_path / "run", resume="auto") == expected
+
+
+def test_a_baseline_that_diverges_is_named(tmp_path: Path) -> None:
+    wild = ["optimizer.name=sgd", "optimizer.lr=1e30", "steps_per_task=6", "alpha.rounds=null"]
+    told = r"^the baseline single: task 'upper_left': its last 5 steps .*; baselines=\[\] trains without it$"
+    with pytest.raises(Diverged, match=told):
+        train(tmp_path / "run", *wild)

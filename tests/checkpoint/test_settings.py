@@ -37,7 +37,7 @@ def test_settings_that_differ_are_named(run: Path) -> None:
         fit(None, resume=path, **{"optimizer.lr": 0.1, "seed": 4, "alpha.steps": 3})
     assert str(error.value) == (
         f"{str(path)!r} was made with other settings: seed is 4 and was 3, optimizer.lr is 0.1 and was 0.05; "
-        f"set them as they were, or start anew with overwrite=true and without --resume"
+        f"set them as they were, or start anew with overwrite=true and without resume"
     )
 
 
@@ -198,7 +198,7 @@ def test_a_run_that_was_stopped_is_not_lost_unasked(run: Path, tmp_path: Path) -
     stopped = Path(shutil.copytree(run, tmp_path / "run"))
     (stopped / "summary.json").unlink()
     with pytest.raises(
-        AvilError, match=r"a run that was stopped; go on with --resume auto, or start anew with over"
+        AvilError, match=r"a run that was stopped; go on with resume='auto', or start anew with over"
     ):
         fit(stopped)
     before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
+from avil_fast.checkpoint.stop import Stop
+from avil_fast.comparing import over_seeds
 from avil_fast.comparing.configs import compare
+from avil_fast.comparing.entrants import parse
 from avil_fast.console import Console
-from avil_fast.errors import AvilError
+from avil_fast.errors import AvilError, Stopped
+from avil_fast.run.launch import train
 from avil_fast.verbs.compare import _print_runs
 from tests.comparing.test_over_seeds import TINY
 from tests.report.test_page import Reader
@@ -42,3 +47,35 @@ def test_a_run_that_diverges_does_not_end_the_comparison(
     (tmp_path / "wilder.yaml").write_text(WILD, encoding="utf-8")
     with pytest.raises(AvilError, match="every run diverged: task 'upper_left': its last 5 steps"):
         compare([configs[0], tmp_path / "wilder.yaml"], overrides, to, quiet=True)
+
+
+def test_a_run_s_own_folder_does_not_become_a_comparison_s(tmp_path: Path) -> None:
+    """Its report would be that of the comparison then."""
+    configs = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
+    for path in configs:
+        path.write_text("{}", encoding="utf-8")
+    run = tmp_path / "run"
+    train(None, [*SMALL, f"output_dir={run}"], quiet=True)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for way in (
+        lambda: compare(configs, SMALL, run, quiet=True),
+        lambda: over_seeds.compare(over_seeds.FromFile(), SMALL, parse("avil"), 1, run),
+    ):
+        with pytest.raises(AvilError, match="which is a run's folder; name another"):
+            way()
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    with pytest.raises(AvilError, match=r"--to is '.*one\.yaml', which is a file; name a folder"):
+        compare(configs, SMALL, configs[0], quiet=True)
+    with pytest.raises(AvilError, match="cannot be used: Not a directory"):
+        compare(configs, SMALL, configs[0] / "to", quiet=True)
+
+
+def test_a_comparison_that_is_stopped_says_how_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
+    for path in configs:
+        path.write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(Stop, "signal", signal.SIGTERM)
+    with pytest.raises(Stopped, match=r"saved as .*one/checkpoints/checkpoint-000001; the same command goes on$"):
+        compare(configs, SMALL, tmp_path / "to", quiet=True)
+    monkeypatch.undo()
+    assert list(compare(configs, SMALL, tmp_path / "to", quiet=True).runs) == ["one", "two"]

@@ -46,6 +46,9 @@ def test_a_setting_may_be_a_list_or_a_mapping(settings: tuple[str, ...]) -> None
         (" , ", "--methods is empty"),
         ("avil,single,avil", "--methods names 'avil' twice"),
         ("avil:a=1,single,avil:a:1", "twice"),  # one folder for both
+        ("single,avil:seed=5", "--methods has 'avil:seed=5', but a comparison sets seed itself; leave it out"),
+        ("avil:rounds=3,method=single", "a comparison sets method itself"),
+        ("avil: output_dir=x", "a comparison sets output_dir itself"),
         ("avil:alpha.bounds=[0,1],multitsk", "--methods names 'multitsk'"),
     ],
 )

@@ -19,7 +19,7 @@ from avil_fast.comparing.comparison import compared
 from avil_fast.comparing.entrants import parse
 from avil_fast.comparing.finished import how_it_diverged, note_divergence
 from avil_fast.comparing.over_seeds import FromFile, compare
-from avil_fast.comparing.page import results, sentences
+from avil_fast.comparing.page import render, results, sentences
 from avil_fast.errors import AvilError
 
 pytestmark = pytest.mark.xdist_group("comparing")  # which shares its runs
@@ -150,6 +150,36 @@ def test_what_is_not_known_of_one_seed_is_null(tmp_path: Path) -> None:
     text = json.dumps(made, allow_nan=False)
     single = json.loads(text)["methods"]["single"]
     assert (single["sd"], single["p"], single["difference"]) == (None, None, -0.25)
+
+
+def test_a_dev_set_that_was_trained_on_decides_nothing(tmp_path: Path) -> None:
+    """Without a test set a method that trained on dev would be the best."""
+    by_dev = SUMMARY | {"test_metric": None, "test_loss": None}
+    runs = {
+        name: {seed: by_dev | {"dev_metric": value + seed / 10, "dev_held_out": held_out} for seed in range(2)}
+        for name, value, held_out in (("avil", 0.5, True), ("single", 0.4, True), ("single_all", 0.9, False))
+    }
+    made = compared(runs, [0, 1], tmp_path, {})
+    assert made.measure.name == "dev accuracy"
+    assert made.ranked == ["avil", "single", "single_all"]
+    assert [row[1] for row in results(made).rows] == ["55.0 ± 7.1 %", "45.0 ± 7.1 %", "trained on"]
+    assert [row[2] for row in results(made).rows] == ["single", "avil", "–"]
+    assert dict(sentences(made))["single_all"].startswith("was trained on the dev set, by which the others are")
+    told = {name: method["trained_on_dev"] for name, method in made.as_json()["methods"].items()}
+    assert told == {"avil": False, "single": False, "single_all": True}
+    assert "<b>avil</b> is the best of 2 methods over 2 seeds" in render(made)
+    alone = render(compared({name: runs[name] for name in ("avil", "single_all")}, [0, 1], tmp_path, {}))
+    assert "<b>avil</b> over 2 seeds" in alone
+    assert "nan" not in alone
+    both = compared({"single_all": runs["single_all"]}, [0, 1], tmp_path, {})
+    assert (both.seen, both.measure.name) == ([], "dev accuracy (trained on)")
+
+
+def test_of_a_method_that_always_diverged_nothing_is_said_but_that(tmp_path: Path) -> None:
+    made = compared({"avil": {0: SUMMARY}, "single": {}}, [0], tmp_path, {"single": {0: "it diverged"}})
+    assert dict(sentences(made)) == {"single": "diverged with every seed"}
+    assert [row[2:] for row in results(made).rows] == [["–"] * 3] * 2
+    assert "nan" not in render(made)
 
 
 def test_two_seeds_are_no_test(tmp_path: Path) -> None:

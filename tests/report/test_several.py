@@ -53,6 +53,15 @@ def test_what_all_runs_have_decides() -> None:
     assert "dev accuracy" in render(run("one"), run("two", test_metric=None)).text.partition("Results")[0]
 
 
+def test_a_dev_set_that_some_were_trained_on_decides_nothing() -> None:
+    runs = [run("one", test_metric=None), run("two", test_metric=None, dev_metric=0.99, dev_held_out=False)]
+    text = render(*runs).text
+    assert "Some were trained on the dev set, and not all have a test set, so they are not ranked." in text
+    assert "best of" not in text
+    by_test = [run("one", test_metric=0.7, dev_held_out=False), run("two", test_metric=0.8)]
+    assert "two is the best of 2 runs" in render(*by_test).text
+
+
 def test_other_targets_are_shown_without_a_ranking() -> None:
     text = render(run("one"), run("two", ["c", "b"])).text
     assert "Their targets differ (a, c), so they are not ranked." in text

@@ -241,7 +241,7 @@ def test_a_run_goes_on_with_its_state(tmp_path: Path, step: int | None) -> None:
     if step is None:
         run("parts", [], rounds=1).train()
     else:
-        with pytest.raises(Stopped):
+        with pytest.raises(Stopped, match=r"; call train\(resume_from_checkpoint=True\)$"):
             run("parts", [Signal(step)]).train()
     second = run("parts", [])
     found = second.train(resume_from_checkpoint=True if step is None else f"{second.args.output_dir}/avil")

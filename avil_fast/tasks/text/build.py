@@ -20,7 +20,7 @@ from avil_fast.tasks.text import examples, labels, sources, splits
 from avil_fast.tasks.text.completions import IGNORED, Completions
 from avil_fast.tasks.text.demonstrations import Demonstrated
 from avil_fast.tasks.text.labelled_texts import Texts
-from avil_fast.tasks.text.loading import Zero3, load_tokenizer, settings_of
+from avil_fast.tasks.text.loading import Zero3, load_tokenizer
 from avil_fast.tasks.text.losses import HeadLoss, next_token_loss
 from avil_fast.tasks.text.metrics import TextMetric
 from avil_fast.tasks.text.network import network
@@ -59,6 +59,9 @@ def build_test(
 ) -> tuple[nn.Module, Task]:
     """A model that was trained on a task, and the task with these files as its test set; its own are not read.
 
+    Args:
+        config: the task's, which names the classes of a classification.
+
     Raises:
         AvilError: a file or the model cannot be used.
     """
@@ -72,8 +75,6 @@ def build_test(
         "dataset": None,
         "subset": None,
     }
-    if config.kind == "classification" and config.labels is None:
-        own["labels"] = tuple(settings_of(model).id2label.values())
     config = config.model_copy(update=own | {"splits": None, "hold_out": None})
     tokenizer = load_tokenizer(model)
     table = sources.read(name, config, ("test",))["test"]

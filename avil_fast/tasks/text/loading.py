@@ -79,6 +79,12 @@ def settings_of(config: TextModelConfig, tokenizer: Any = None, **more: Any) -> 
     return settings
 
 
+def class_names(settings: Any) -> tuple[str, ...]:
+    """The classes of a model, by its configuration, in the order of its outputs."""
+    names: dict[int, str] = settings.id2label or {}
+    return tuple(names[number] for number in sorted(names))
+
+
 def load_encoder(
     config: EncoderConfig, tokenizer: Any, classes: Sequence[str], outputs: int, seed: int, zero3: Zero3 = None
 ) -> LoadedModel:
@@ -102,8 +108,7 @@ def load_encoder(
     if getattr(model.config, "type_vocab_size", 2) in (0, 1):  # a second kind of token would be out of range
         names = tokenizer.model_input_names
         tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
-    named = [saved.id2label[number] for number in sorted(saved.id2label or {})]
-    same = named == list(classes) if classes else saved.problem_type == "regression"
+    same = class_names(saved) == tuple(classes) if classes else saved.problem_type == "regression"
     heads = {name for name, _ in model.named_parameters() if not name.startswith(body)}
     return loaded if same else LoadedModel(model, loaded.missing | heads)
 

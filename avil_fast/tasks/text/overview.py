@@ -76,8 +76,12 @@ def overview(configs: Any, model: TextModelConfig, target: str, seed: int) -> Ov
     data = read_data(configs, model, target, seed, everything=True)
     of_splits = [split for task in data.configs for split in _of_task(task, data, model, seed)]
     found = splits.overlaps(data.read, target)
-    leaks = [Leak(splits.sentence(leak, data.read, target), data.configs[leak.task].overlap) for leak in found]
-    return Overview(of_splits, leaks, model.max_length)
+    return Overview(of_splits, [_leak(leak, data, target) for leak in found], model.max_length)
+
+
+def _leak(found: splits.Overlap, data: TextData, target: str) -> Leak:
+    overlap = data.configs[found.task].overlap
+    return Leak(splits.sentence(found, data.read, target, stops=overlap == "stop"), overlap)
 
 
 def _of_task(task: str, data: TextData, model: TextModelConfig, seed: int) -> list[SplitOverview]:

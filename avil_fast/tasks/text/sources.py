@@ -44,8 +44,8 @@ def _in_folder(task: str, folder: Path) -> SplitFiles:
             raise AvilError(f"{setting}, which is a file; write files: {{train: {folder}}}, or name a folder")
         raise AvilError(f"{setting}, but {str(Path.cwd())!r} has no such folder; check the path")
     found: dict[str, Path] = {}
-    for split, names in NAMES.items():
-        paths = [path for name in names for kind in KINDS if (path := folder / (name + kind)).is_file()]
+    for split in NAMES:
+        paths = _of_split(folder, split)
         if len(paths) > 1:
             raise AvilError(
                 f"tasks.{task}.files is {str(folder)!r}, where both {paths[0].name} and {paths[1].name} could be "
@@ -58,6 +58,28 @@ def _in_folder(task: str, folder: Path) -> SplitFiles:
             f"tasks.{task}.files is {str(folder)!r}, which has no train{', train'.join(KINDS)}; name the files"
         )
     return SplitFiles(**found)
+
+
+def _of_split(folder: Path, split: str) -> list[Path]:
+    """The files in a folder that could be a split."""
+    return [path for name in NAMES[split] for kind in KINDS if (path := folder / (name + kind)).is_file()]
+
+
+def same_source(one: TextTaskConfig, other: TextTaskConfig, split: str) -> bool:
+    """Whether a file that is there, or a part of a dataset, is in this split of both."""
+    if one.dataset is not None or other.dataset is not None:
+        wanted = [(it.dataset, it.subset, getattr(it.splits or SplitNames(), split)) for it in (one, other)]
+        return wanted[0] == wanted[1]
+    return bool(_paths(one, split) & _paths(other, split))
+
+
+def _paths(config: TextTaskConfig, split: str) -> set[Path]:
+    if isinstance(config.files, Path):
+        found = _of_split(config.files, split)
+    else:
+        named = getattr(config.files, split, None) or ()
+        found = [named] if isinstance(named, Path) else list(named)
+    return {path.resolve() for path in found}
 
 
 def _files(task: str, split: str, files: Sequence[Path]) -> SourceTable:

@@ -147,15 +147,15 @@ def without_leaks(
     return clean
 
 
-def sentence(leak: Overlap, tasks: Mapping[str, Splits], target: str) -> str:
-    """A leak in one sentence, with a line on both sides."""
+def sentence(leak: Overlap, tasks: Mapping[str, Splits], target: str, stops: bool = True) -> str:
+    """A leak in one sentence, with a line on both sides, and what to do about one that stops a run."""
     here, there = tasks[target][leak.split], tasks[leak.task][leak.other]
     i, j = leak.first
     rows = "1 row does" if leak.count == 1 else f"{leak.count} rows do"
+    advice = f"; take it out of one of them, or set tasks.{leak.task}.overlap=drop" if stops else ""
     return (
         f"{here.where(i)}: this row of the target's {leak.split} set stands in the {leak.other} set of "
-        f"{leak.task}, too ({there.where(j)}; {rows}); take it out of one of them, or set "
-        f"tasks.{leak.task}.overlap=drop"
+        f"{leak.task}, too ({there.where(j)}; {rows}){advice}"
     )
 
 

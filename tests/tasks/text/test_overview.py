@@ -97,6 +97,8 @@ def test_a_leak_stops_with_exit_code_2_after_all_was_shown(
     code, out, err = shown(made, monkeypatch, capsys, "tasks.copy.overlap=allow", tasks=tasks)
     assert (code, err) == (0, "")
     assert "overlap: allow." in out
+    assert "in the train set of copy, too" in out
+    assert "take it out" not in out
 
 
 def test_images_are_refused(

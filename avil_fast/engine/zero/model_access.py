@@ -67,8 +67,13 @@ def readable_as_bytes(model: nn.Module) -> Iterator[None]:
 
 
 def require_dimensions(model: nn.Module) -> None:
-    """Refuse scalars, of which stage 3 cannot make shards."""
+    """Refuse scalars and what has no elements, of which stage 3 cannot make shards."""
     for name, parameter in model.named_parameters():
+        if numel(parameter) == 0:
+            raise AvilError(
+                f"the parameter {name!r} has no elements, and ZeRO stage 3 makes no shards of it; leave it out, "
+                f"or set stage 2 in the DeepSpeed file"
+            )
         if parameter.dim() == 0:
             raise AvilError(
                 f"the parameter {name!r} is a scalar, of which ZeRO stage 3 makes no shards; give it the shape "

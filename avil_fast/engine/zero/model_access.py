@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from avil_fast.errors import AvilError
 
@@ -99,6 +100,14 @@ def destroy(engine: Any) -> None:
         vars(offload).clear()
     vars(z).clear()
     vars(engine).clear()
+
+
+def put_back_linear(before: Callable[..., Tensor]) -> None:
+    """Make torch's `linear` what it was: stage 3 puts one of its own there, and leaves it to all that comes after.
+
+    That one has no second derivative, works in no `torch.func`, and rounds otherwise.
+    """
+    setattr(functional, "linear", before)  # noqa: B010  mypy takes it for a function
 
 
 def release(model: nn.Module, values: Mapping[nn.Parameter, Tensor], before: Attributes) -> None:

@@ -70,8 +70,10 @@ class OddCase:
     unused: int = 0
 
     def __call__(self, ranks: Ranks) -> dict[str, Any] | str:
-        model = Odd(self.with_scale, self.unused)
+        model, before = Odd(self.with_scale, self.unused), functional.linear
         try:
-            return a_round(engine_of(self.case, ranks, model, odd_tasks()))
+            return a_round(engine_of(self.case, ranks, model, odd_tasks())) | {
+                "linear": functional.linear is before
+            }
         except AvilError as error:
             return str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avil_fast.engine.layers import MODEL, layers
-from avil_fast.engine.partition import Partition
+from avil_fast.engine.partition import Partition, release
 from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Task
 
@@ -48,11 +49,23 @@ def flatten(
 
     Raises:
         AvilError: see `assign`; or the parameters are of dtypes that are not trained here.
+        RuntimeError: there is no memory for it; no parameter is part of a partition then.
     """
     shared, heads = assign(model, tasks)
     _require_dtypes(model)
-    groups = {name: _flatten(own, multiple) for name, own in grouped(model, shared, granularity).items()}
-    return Parameters(groups, [_flatten(head, multiple) for head in heads])
+    with contextlib.ExitStack() as undo:
+
+        def flat(parameters: Sequence[nn.Parameter]) -> list[Partition]:
+            made = []
+            for alike in _alike(parameters):
+                undo.callback(release, alike)
+                made.append(Partition(alike, multiple))
+            return made
+
+        groups = {name: flat(own) for name, own in grouped(model, shared, granularity).items()}
+        parameters = Parameters(groups, [flat(head) for head in heads])
+        undo.pop_all()
+    return parameters
 
 
 def grouped(
@@ -152,14 +165,14 @@ def _below(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
 
 
-def _flatten(parameters: list[nn.Parameter], multiple: int) -> list[Partition]:
-    """One partition per dtype and device."""
+def _alike(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """The parameters by dtype and device."""
 
     def kind(parameter: nn.Parameter) -> tuple[str, str]:
         return str(parameter.dtype), str(parameter.device)
 
     groups = itertools.groupby(sorted(parameters, key=kind), kind)  # stable: the model's order within
-    return [Partition(list(group), multiple) for _, group in groups]
+    return [list(group) for _, group in groups]
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

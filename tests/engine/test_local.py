@@ -17,6 +17,7 @@ from avil_fast.config import DeltasConfig, OptimizerConfig, from_dotted
 from avil_fast.deltas.codec import Codec
 from avil_fast.engine.base import over_groups
 from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.parameters import flatten
 from avil_fast.engine.settings import EngineSettings
 from avil_fast.errors import AvilError
 from avil_fast.methods.data import TaskData
@@ -160,6 +161,26 @@ def test_close_leaves_an_ordinary_model() -> None:
     sizes = {p.untyped_storage().nbytes() == p.numel() * p.element_size() for p in engine.model.parameters()}
     assert sizes == {True}
     assert all(p.grad is None for p in engine.model.parameters())
+
+
+def test_without_memory_for_a_partition_the_model_is_an_ordinary_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that is full, say: what the partitions before it took would be held as long as the model."""
+    floats = iter((torch.Tensor.float, None))
+
+    def one_alone(tensor: torch.Tensor) -> torch.Tensor:
+        made = next(floats)
+        if made is None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return made(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "float", one_alone)
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)).bfloat16()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(torch.OutOfMemoryError):
+        flatten(model, [], granularity="layer")
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+        assert (parameter.grad, parameter.untyped_storage().nbytes()) == (None, parameter.nbytes), name
 
 
 def test_close_leaves_every_module_in_the_mode_that_it_came_in() -> None:

@@ -108,6 +108,7 @@ class SavedEngine(ReadableEngine):
             for slot in self._slots():
                 if slot.captured:
                     state.sharded.setdefault(slot.name, []).extend(slot.rows())
+        state.facts["widened"] = self._model_buffers.widened()
         state.common |= _prefixed("frozen/", self._frozen.moved())
         state.facts["start"] = self._start is not None
         if self._start is not None:
@@ -126,6 +127,7 @@ class SavedEngine(ReadableEngine):
         self._scope.close()
         self._current, self._open = None, False
         self._forget_moments()
+        self._model_buffers.widen(facts.get("widened", []))
         self._start = self.snapshot() if facts["start"] else None
         self._losses.in_a_row = list(facts["rejected_in_a_row"])
         if facts["open"]:

@@ -181,9 +181,15 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are; one device only."""
+    """Where the model's parameters are; one device only, the CPU or a GPU of torch's type cuda."""
     devices = {parameter.device for parameter in model.parameters()}
     if len(devices) != 1:
         names = ", ".join(sorted(map(str, devices))) or "none"
         raise AvilError(f"the model's parameters are on {names}; put them all on one device")
-    return devices.pop()
+    device = devices.pop()
+    if device.type not in ("cpu", "cuda"):
+        raise AvilError(
+            f"the model's parameters are on {device}, which deltas cannot be computed on; put the model on the "
+            f"CPU or a CUDA GPU"
+        )
+    return device

@@ -151,6 +151,11 @@ def test_frozen_parameters_never_move_and_tied_ones_stay_tied() -> None:
     assert not torch.equal(engine.model.output.weight, case.model.output.weight)
 
 
+def test_a_model_on_another_device_is_refused() -> None:
+    with pytest.raises(AvilError, match="parameters are on meta, which deltas cannot be computed on; put"):
+        engine_on(nn.Linear(3, 2, device="meta"))
+
+
 def test_close_leaves_an_ordinary_model() -> None:
     case = convolutional()
     case.model.eval()

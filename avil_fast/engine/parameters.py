@@ -99,22 +99,26 @@ def assign(model: nn.Module, tasks: Sequence[Task]) -> tuple[list[nn.Parameter],
 
 
 def require_own_memory(model: nn.Module) -> None:
-    """Refuse parameters that are tied by their memory alone: each would get its own, and be tied no more.
+    """Refuse parameters that are tied by their memory alone: what is trained gets its own, and is tied no more.
 
     Raises:
-        AvilError: names two that are trained.
+        AvilError: names two, one of which is trained at the least.
     """
     places = []
-    for name, parameter in trainable(model).items():
+    for name, parameter in model.named_parameters():
         if parameter.numel() and _is_dense(parameter):
             start = parameter.data_ptr()
-            places.append((str(parameter.device), start, start + parameter.nbytes, name))
-    for (device, _, end, name), (another, start, _, other) in itertools.pairwise(sorted(places)):
-        if device == another and start < end:
-            raise AvilError(
-                f"the parameters {name!r} and {other!r} share memory, but are not one; to tie them, assign the "
-                f"Parameter itself, as in model.decoder.weight = model.encoder.weight"
-            )
+            place = str(parameter.device), start, start + parameter.nbytes
+            places.append((*place, name, parameter.requires_grad))
+    furthest: dict[bool, tuple[str, int, str]] = {}  # by whether it is trained, what reaches furthest so far
+    for device, start, end, name, trained in sorted(places):
+        for other_trained, (other_device, other_end, other) in furthest.items():
+            if (trained or other_trained) and device == other_device and start < other_end:
+                raise AvilError(
+                    f"the parameters {other!r} and {name!r} share memory, but are not one; to tie them, assign "
+                    f"the Parameter itself, as in model.decoder.weight = model.encoder.weight"
+                )
+        furthest[trained] = max(furthest.get(trained, (device, 0, "")), (device, end, name))
 
 
 def _is_dense(tensor: Tensor) -> bool:

@@ -116,15 +116,24 @@ def engine_on(model: nn.Module) -> LocalEngine:
     return LocalEngine(model, [task], 0, EngineSettings(OptimizerConfig(), DeltasConfig()))
 
 
+@pytest.mark.parametrize("frozen", [None, "first.weight", "second"])
 @pytest.mark.parametrize("place", SHARED)
 def test_parameters_tied_by_memory_alone_are_refused(
-    place: Callable[[torch.Tensor], torch.Tensor],
+    place: Callable[[torch.Tensor], torch.Tensor], frozen: str | None
 ) -> None:
     model = TiedByMemory(place)
+    if frozen is not None:
+        model.get_parameter(frozen).requires_grad_(False)
     before = model.first.weight.data_ptr()
     with pytest.raises(AvilError, match=r"'(first.weight|second)' and '(first.weight|second)' share memory"):
         engine_on(model)
     assert model.first.weight.data_ptr() == before
+
+
+def test_frozen_parameters_may_lie_in_one_another() -> None:
+    model = TiedByMemory(SHARED[1]).requires_grad_(False)
+    model.third = nn.Linear(2, 2)
+    engine_on(model).close()
 
 
 def test_neighbours_in_memory_are_not_tied() -> None:

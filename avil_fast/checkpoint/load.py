@@ -77,11 +77,11 @@ def _fill(kind: str, stored: Sequence[Stored], plan: ReadPlan, file_of: Callable
                     )
                 piece.values[to].copy_(values)
         elif plan.same:
-            ((move, _),) = plan.moves_into(piece)
-            file, name = file_of(move.rank), f"{kind}.{move.partition}"
-            first = move.offset // BLOCK
-            piece.values.copy_(file.elements(name, move.offset, move.offset + move.length))
-            piece.scales.copy_(file.elements(f"{name}.scales", first, first + piece.scales.numel()))
+            for move, _ in plan.moves_into(piece):  # one, but for a piece without elements
+                file, name = file_of(move.rank), f"{kind}.{move.partition}"
+                first = move.offset // BLOCK
+                piece.values.copy_(file.elements(name, move.offset, move.offset + move.length))
+                piece.scales.copy_(file.elements(f"{name}.scales", first, first + piece.scales.numel()))
         else:  # other elements share a scale now: what was decoded is encoded again
             delta = torch.zeros(piece.values.numel())
             for move, to in plan.moves_into(piece):

@@ -45,7 +45,7 @@ class Manifest:
     buffers: list[list[Any]]
     """Names and shapes."""
     frozen: int | None
-    """A checksum of the parameters that are not trained, which a checkpoint does not hold; see `Engine.frozen`."""
+    """A checksum of the parameters that are not trained, as the run began with them; see `Engine.frozen`."""
     facts: dict[str, Any]
     """The engine's, see `EngineState`."""
     run: dict[str, Any]

@@ -58,7 +58,8 @@ def noting(folder: Folder) -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    # None is the handler of a program that Python runs within, which could not be put back.
+    heard = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     before = {number: signal.signal(number, stop.note) for number in heard}
     try:
         yield stop

@@ -130,7 +130,8 @@ class Engine(ABC):
 
     @abstractmethod
     def frozen(self) -> int | None:
-        """A checksum of samples of the parameters that are not trained; None where a rank has not all of them."""
+        """A checksum of samples of the parameters that are not trained, as the engine was made with them; None
+        where a rank has not all of them."""
 
     @abstractmethod
     def state(self) -> EngineState:

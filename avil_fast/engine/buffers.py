@@ -7,7 +7,8 @@ others (counters, fp8) the target's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class Buffers:
         """What is in each place, or was before `forward` put something there; of the shapes that they came in."""
         self.names: list[str] = []
         """As the model has them."""
+        self._dtypes: list[torch.dtype] = []
+        """That they came in."""
         owned: dict[int, Tensor] = {}
         for prefix, module in model.named_modules():
             for name, buffer in module._buffers.items():
@@ -42,6 +45,7 @@ class Buffers:
                 if not tied:
                     self._places.append((module._buffers, name))
                     self._known.append(own)
+                    self._dtypes.append(own.dtype)
                     self.names.append(f"{prefix}.{name}" if prefix else name)
 
     def present(self) -> list[Tensor]:
@@ -69,6 +73,17 @@ class Buffers:
         held, name = self._places[i]
         found = held[name] if name in held else None  # noqa: SIM401  TorchScript's has no get()
         return found.detach() if found is not None and found.shape == self._known[i].shape else None
+
+    def widened(self) -> list[list[Any]]:
+        """Number and dtype of those that `forward` has replaced by one of another dtype, in JSON's types."""
+        present = zip(self.present(), self._dtypes, strict=True)
+        return [[i, str(b.dtype).removeprefix("torch.")] for i, (b, came) in enumerate(present) if b.dtype != came]
+
+    def widen(self, dtypes: Iterable[tuple[int, str]]) -> None:
+        """Give those the dtypes that `widened` tells of, as their values do not fit otherwise."""
+        present = self.present()
+        for i, name in dtypes:
+            self.replace(i, present[i].to(torch.promote_types(present[i].dtype, getattr(torch, name)), copy=True))
 
     def replace(self, i: int, tensor: Tensor) -> None:
         """Put a tensor of nobody else's in a buffer's place."""
@@ -124,14 +139,16 @@ class RoundBuffers:
 
     def state(self) -> dict[str, Tensor]:
         """By name and number what the round holds, none of it copied; the same on all ranks."""
-        named = {"base": self._base, "sum": self._sums}
-        return {f"buffer/{what}/{i}": tensor for what, kept in named.items() for i, tensor in enumerate(kept)}
+        return {f"buffer/{what}/{i}": tensor for what, kept in self._kept() for i, tensor in enumerate(kept)}
 
     def load(self, state: Mapping[str, Tensor], tasks: int) -> None:
         """Take up a round that `tasks` have ended in; `begin_round` has been called."""
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])
+        for what, kept in self._kept():  # in their dtypes, which the model's buffers may have had no more
+            kept[:] = [state[f"buffer/{what}/{i}"].to(t.device, copy=True) for i, t in enumerate(kept)]
         self.tasks = tasks
+
+    def _kept(self) -> tuple[tuple[str, list[Tensor]], ...]:
+        return ("base", self._base), ("sum", self._sums)
 
     def merge(self) -> None:
         """Set the model's buffers to the merged ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avil_fast.engine.layers import MODEL, layers
-from avil_fast.engine.partition import Partition
+from avil_fast.engine.partition import Partition, release
 from avil_fast.errors import AvilError
 from avil_fast.tasks.task import Task
 
@@ -48,11 +49,23 @@ def flatten(
 
     Raises:
         AvilError: see `assign`; or the parameters are of dtypes that are not trained here.
+        RuntimeError: there is no memory for it; no parameter is part of a partition then.
     """
     shared, heads = assign(model, tasks)
     _require_dtypes(model)
-    groups = {name: _flatten(own, multiple) for name, own in grouped(model, shared, granularity).items()}
-    return Parameters(groups, [_flatten(head, multiple) for head in heads])
+    with contextlib.ExitStack() as undo:
+
+        def flat(parameters: Sequence[nn.Parameter]) -> list[Partition]:
+            made = []
+            for alike in _alike(parameters):
+                undo.callback(release, alike)
+                made.append(Partition(alike, multiple))
+            return made
+
+        groups = {name: flat(own) for name, own in grouped(model, shared, granularity).items()}
+        parameters = Parameters(groups, [flat(head) for head in heads])
+        undo.pop_all()
+    return parameters
 
 
 def grouped(
@@ -86,22 +99,26 @@ def assign(model: nn.Module, tasks: Sequence[Task]) -> tuple[list[nn.Parameter],
 
 
 def require_own_memory(model: nn.Module) -> None:
-    """Refuse parameters that are tied by their memory alone: each would get its own, and be tied no more.
+    """Refuse parameters that are tied by their memory alone: what is trained gets its own, and is tied no more.
 
     Raises:
-        AvilError: names two that are trained.
+        AvilError: names two, one of which is trained at the least.
     """
     places = []
-    for name, parameter in trainable(model).items():
+    for name, parameter in model.named_parameters():
         if parameter.numel() and _is_dense(parameter):
             start = parameter.data_ptr()
-            places.append((str(parameter.device), start, start + parameter.nbytes, name))
-    for (device, _, end, name), (another, start, _, other) in itertools.pairwise(sorted(places)):
-        if device == another and start < end:
-            raise AvilError(
-                f"the parameters {name!r} and {other!r} share memory, but are not one; to tie them, assign the "
-                f"Parameter itself, as in model.decoder.weight = model.encoder.weight"
-            )
+            place = str(parameter.device), start, start + parameter.nbytes
+            places.append((*place, name, parameter.requires_grad))
+    furthest: dict[bool, tuple[str, int, str]] = {}  # by whether it is trained, what reaches furthest so far
+    for device, start, end, name, trained in sorted(places):
+        for other_trained, (other_device, other_end, other) in furthest.items():
+            if (trained or other_trained) and device == other_device and start < other_end:
+                raise AvilError(
+                    f"the parameters {other!r} and {name!r} share memory, but are not one; to tie them, assign "
+                    f"the Parameter itself, as in model.decoder.weight = model.encoder.weight"
+                )
+        furthest[trained] = max(furthest.get(trained, (device, 0, "")), (device, end, name))
 
 
 def _is_dense(tensor: Tensor) -> bool:
@@ -152,14 +169,14 @@ def _below(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
 
 
-def _flatten(parameters: list[nn.Parameter], multiple: int) -> list[Partition]:
-    """One partition per dtype and device."""
+def _alike(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """The parameters by dtype and device."""
 
     def kind(parameter: nn.Parameter) -> tuple[str, str]:
         return str(parameter.dtype), str(parameter.device)
 
     groups = itertools.groupby(sorted(parameters, key=kind), kind)  # stable: the model's order within
-    return [Partition(list(group), multiple) for _, group in groups]
+    return [list(group) for _, group in groups]
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -168,9 +185,15 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are; one device only."""
+    """Where the model's parameters are; one device only, the CPU or a GPU of torch's type cuda."""
     devices = {parameter.device for parameter in model.parameters()}
     if len(devices) != 1:
         names = ", ".join(sorted(map(str, devices))) or "none"
         raise AvilError(f"the model's parameters are on {names}; put them all on one device")
-    return devices.pop()
+    device = devices.pop()
+    if device.type not in ("cpu", "cuda"):
+        raise AvilError(
+            f"the model's parameters are on {device}, which deltas cannot be computed on; put the model on the "
+            f"CPU or a CUDA GPU"
+        )
+    return device

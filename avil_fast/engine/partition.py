@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -57,9 +57,7 @@ class Partition:
 
     def release(self) -> None:
         """Give every parameter memory of its own again."""
-        for parameter in self.parameters:
-            parameter.grad = None
-            parameter.data = parameter.data.clone()
+        release(self.parameters)
 
     def _views(self) -> list[tuple[nn.Parameter, Tensor, Tensor]]:
         result, offset = [], 0
@@ -70,3 +68,10 @@ class Partition:
             )
             offset = part.stop
         return result
+
+
+def release(parameters: Iterable[nn.Parameter]) -> None:
+    """Give parameters memory of their own, and no gradient."""
+    for parameter in parameters:
+        parameter.grad = None
+        parameter.data = parameter.data.clone()

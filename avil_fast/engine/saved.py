@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import zlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from avil_fast import randomness
 from avil_fast.deltas.base import Stored
 from avil_fast.engine.buffers import is_averaged
+from avil_fast.engine.frozen import Frozen
+from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.readout import ReadableEngine
+from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.state import EngineState, Loaded, Snapshot
-
-SAMPLES = 256
-"""Elements of a frozen parameter that are looked at: enough to tell one model from another, whatever its size."""
+from avil_fast.tasks.task import Task
 
 
 class SavedEngine(ReadableEngine):
@@ -25,12 +25,24 @@ class SavedEngine(ReadableEngine):
 
     While a round is open these are the base, the deltas that are there, and, as long as a task trains, what it
     has made of θ. In the α phase θ + Σ α_i δ_i is not saved: it follows from these. Between rounds it is θ alone.
-    The start of the run is one more model, as long as it is kept.
+    The start of the run is one more model, as long as it is kept. Frozen parameters are saved if they have moved.
     """
 
     _prepared: dict[str, Any]
     _start: Snapshot | None = None
     """Of `keep_start`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tasks: Sequence[Task],
+        target: int,
+        settings: EngineSettings,
+        ranks: Ranks,
+        device: torch.device,
+    ) -> None:
+        super().__init__(model, tasks, target, settings, ranks, device)
+        self._frozen = Frozen(model)
 
     @abstractmethod
     def _moments(self, task: int) -> dict[int, dict[str, Any]]:
@@ -64,17 +76,7 @@ class SavedEngine(ReadableEngine):
         return [[name, list(buffer.shape)] for name, buffer in zip(buffers.names, buffers.present(), strict=True)]
 
     def frozen(self) -> int | None:
-        checksum = 0
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                continue
-            if parameter.numel() == 0:
-                return None
-            few = parameter.detach().flatten()[:: -(-parameter.numel() // SAMPLES)]
-            # As bf16, which a model may be converted to.
-            bits = few.to("cpu", torch.bfloat16).view(torch.int16).tolist()
-            checksum = zlib.crc32(repr((name, bits)).encode(), checksum)
-        return checksum
+        return self._frozen.checksum
 
     def state(self) -> EngineState:
         rejected = list(self.rejected_in_a_row(wait=True))
@@ -106,6 +108,8 @@ class SavedEngine(ReadableEngine):
             for slot in self._slots():
                 if slot.captured:
                     state.sharded.setdefault(slot.name, []).extend(slot.rows())
+        state.facts["widened"] = self._model_buffers.widened()
+        state.common |= _prefixed("frozen/", self._frozen.moved())
         state.facts["start"] = self._start is not None
         if self._start is not None:
             state.sharded["start"] = [Stored(k, master) for k, master in enumerate(self._start.masters)]
@@ -123,6 +127,7 @@ class SavedEngine(ReadableEngine):
         self._scope.close()
         self._current, self._open = None, False
         self._forget_moments()
+        self._model_buffers.widen(facts.get("widened", []))
         self._start = self.snapshot() if facts["start"] else None
         self._losses.in_a_row = list(facts["rejected_in_a_row"])
         if facts["open"]:
@@ -146,6 +151,7 @@ class SavedEngine(ReadableEngine):
             for i, buffer in enumerate(self._start.buffers):
                 buffer.copy_(loaded.common[f"start/{i}"])
         self._publish_all()
+        self._frozen.put(_without("frozen/", loaded.common))
         self._agree_on_moments()
         for i, buffer in enumerate(self._model_buffers.placed()):
             if not training:

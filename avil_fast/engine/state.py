@@ -61,7 +61,7 @@ class EngineState:
     """By what it is: "theta", "trained", "delta/0", "moment/0/exp_avg"; in the order of partitions."""
     common: dict[str, Tensor] = field(default_factory=dict)
     """The same on all ranks: buffers, or what they were and what they add up to in a round; those of the start, if
-    it is kept."""
+    it is kept; frozen parameters that have moved."""
     own: dict[str, Tensor] = field(default_factory=dict)
     """Of this rank alone: losses, buffers and random numbers of the task that trains."""
 

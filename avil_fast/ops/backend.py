@@ -124,8 +124,9 @@ def _fitting(name: str, samples: tuple[Tensor, ...]) -> ModuleType | None:
     if obstacle:
         _warn_once(f"operations on deltas run on the slower torch reference: {obstacle}")
         return None
-    dtypes = module.DTYPES
-    return module if all(sample.dtype in dtypes for sample in samples) else None
+    devices, dtypes = module.DEVICES, module.DTYPES
+    serves = all(sample.device.type in devices and sample.dtype in dtypes for sample in samples)
+    return module if serves else None
 
 
 @cache

@@ -173,6 +173,21 @@ def test_under_a_launcher_the_first_rank_tells_once(
     assert capfd.readouterr().err == ("" if rank else "avil-fast: stopping after this step and saving\n")
 
 
+def test_a_handler_that_is_not_of_python_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a program that Python runs within: it could not be put back, and the run's end would be a TypeError."""
+    known, set_handler, heard = signal.getsignal, signal.signal, []
+
+    def record(number: int, handler: Any) -> Any:
+        heard.append(number)
+        return set_handler(number, handler)
+
+    monkeypatch.setattr(signal, "getsignal", lambda n: None if n == signal.SIGTERM else known(n))
+    monkeypatch.setattr(signal, "signal", record)
+    with noting(Folder(tmp_path)):
+        assert heard == [signal.SIGINT]
+    assert heard == [signal.SIGINT] * 2
+
+
 LONG = ["rounds=1000", "baselines=[]", "steps_per_task=2", "alpha.steps=2", "workers=2", "output_dir=run"]
 
 

@@ -19,7 +19,7 @@ from avil_fast.checkpoint.writing import Entry, write
 from avil_fast.deltas.base import Stored
 from avil_fast.deltas.codec import CODECS
 from avil_fast.engine.ranks import ALONE
-from avil_fast.engine.state import Placement
+from avil_fast.engine.state import Placement, as_table
 from avil_fast.ops.encoding import decode, encode_
 from tests.deltas.layouts import Slices, flat, local, sharded
 
@@ -142,6 +142,15 @@ def test_codes_with_scales_are_kept_or_encoded_again(codec: str, to: str, tmp_pa
                 once = encoded(expected.nan_to_num(), codec)
                 assert torch.equal(codes.view(torch.uint8), once[0].view(torch.uint8))
                 assert torch.equal(scales, once[1])
+
+
+def test_a_partition_without_elements_has_nothing_to_read(tmp_path: Path) -> None:
+    """Of a head, or a layer, all of whose parameters are empty."""
+    codes, scales = CODECS["int8"].allocate(1, 0, torch.device("cpu"))
+    assert scales is not None
+    empty = Placement(SHAPES, [0], as_table([]))
+    plan = plan_reads([empty], [empty], 0)
+    load._fill("delta/0", [Stored(0, codes[0], scales[0])], plan, saved(tmp_path, []).of_rank)
 
 
 def test_blocks_that_no_rank_needs_are_checked_too(tmp_path: Path) -> None:

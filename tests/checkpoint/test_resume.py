@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+import avil_fast as avil
 from avil_fast.checkpoint.folder import Folder
-from tests.checkpoint.runs import EVERY_POINT, fit, found
+from tests.checkpoint import runs
+from tests.checkpoint.runs import EVERY_POINT, SETTINGS, fit, found, model, tasks
 
 KINDS: dict[str, dict[str, Any]] = {
     "tensors": {},
@@ -55,3 +59,52 @@ def test_a_run_goes_on_from_any_point_as_if_nothing_had_happened(
     first = [*KINDS].index(kind) % every
     for path in points[first::every]:
         assert found(fit(None, resume=path, **settings)) == expected, f"from {path.name}"
+
+
+def test_frozen_parameters_that_forward_moves_go_on_from_where_they_were(tmp_path: Path) -> None:
+    """A momentum encoder that is no buffer; as it is at the start it is not saved."""
+
+    def train(**more: Any) -> dict[str, Any]:
+        network = model()
+        layer = network.trunk[0]
+        layer.requires_grad_(False)
+
+        def move(module: nn.Module, inputs: object) -> None:
+            if module.training:
+                with torch.no_grad():
+                    layer.weight.lerp_(network.trunk[4].weight.mean(), 1e-4)
+
+        network.register_forward_pre_hook(move)
+        return found(avil.fit(network, tasks("tensors"), "t", **SETTINGS | more))
+
+    expected = train(output_dir=tmp_path / "run", **EVERY_POINT)
+    for number, path in enumerate(Folder(tmp_path / "run" / "checkpoints").all()[1::7]):
+        again = {"output_dir": tmp_path / "again", "checkpoints.minutes": 0} if number == 1 else {}
+        assert train(resume=path, **again) == expected, f"from {path.name}"
+    assert train(resume=Folder(tmp_path / "again" / "checkpoints").all()[0]) == expected
+
+
+class Widening(runs.Net):
+    """Replaces buffers, in bf16 and a counter, by those of another dtype."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.count: Tensor
+        self.register_buffer("mean", torch.zeros(5))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor, task: str) -> Tensor:
+        if self.training:
+            self.mean, self.count = 0.9 * self.mean + 0.1 * x.mean(0), 0.9 * self.count + 1.0
+        return super().forward((x - self.mean / self.count.clamp(min=1)).bfloat16(), task).float()
+
+
+def test_buffers_that_forward_makes_of_another_dtype_go_on_with_their_bits(tmp_path: Path) -> None:
+    def train(**more: Any) -> dict[str, Any]:
+        torch.manual_seed(1)
+        return found(avil.fit(Widening().bfloat16(), tasks("tensors"), "t", **SETTINGS | more))
+
+    expected = train(output_dir=tmp_path / "run", **EVERY_POINT)
+    for path in Folder(tmp_path / "run" / "checkpoints").all()[1::6]:
+        assert train(resume=path) == expected, f"from {path.name}"

@@ -16,6 +16,7 @@ import avil_fast as avil
 from avil_fast.config import DeltasConfig, OptimizerConfig, from_dotted
 from avil_fast.deltas.codec import Codec
 from avil_fast.engine.local import LocalEngine
+from avil_fast.engine.parameters import flatten
 from avil_fast.engine.results import over_groups
 from avil_fast.engine.settings import EngineSettings
 from avil_fast.errors import AvilError
@@ -115,15 +116,24 @@ def engine_on(model: nn.Module) -> LocalEngine:
     return LocalEngine(model, [task], 0, EngineSettings(OptimizerConfig(), DeltasConfig()))
 
 
+@pytest.mark.parametrize("frozen", [None, "first.weight", "second"])
 @pytest.mark.parametrize("place", SHARED)
 def test_parameters_tied_by_memory_alone_are_refused(
-    place: Callable[[torch.Tensor], torch.Tensor],
+    place: Callable[[torch.Tensor], torch.Tensor], frozen: str | None
 ) -> None:
     model = TiedByMemory(place)
+    if frozen is not None:
+        model.get_parameter(frozen).requires_grad_(False)
     before = model.first.weight.data_ptr()
     with pytest.raises(AvilError, match=r"'(first.weight|second)' and '(first.weight|second)' share memory"):
         engine_on(model)
     assert model.first.weight.data_ptr() == before
+
+
+def test_frozen_parameters_may_lie_in_one_another() -> None:
+    model = TiedByMemory(SHARED[1]).requires_grad_(False)
+    model.third = nn.Linear(2, 2)
+    engine_on(model).close()
 
 
 def test_neighbours_in_memory_are_not_tied() -> None:
@@ -150,6 +160,11 @@ def test_frozen_parameters_never_move_and_tied_ones_stay_tied() -> None:
     assert not torch.equal(engine.model.output.weight, case.model.output.weight)
 
 
+def test_a_model_on_another_device_is_refused() -> None:
+    with pytest.raises(AvilError, match="parameters are on meta, which deltas cannot be computed on; put"):
+        engine_on(nn.Linear(3, 2, device="meta"))
+
+
 def test_close_leaves_an_ordinary_model() -> None:
     case = convolutional()
     case.model.eval()
@@ -160,6 +175,26 @@ def test_close_leaves_an_ordinary_model() -> None:
     sizes = {p.untyped_storage().nbytes() == p.numel() * p.element_size() for p in engine.model.parameters()}
     assert sizes == {True}
     assert all(p.grad is None for p in engine.model.parameters())
+
+
+def test_without_memory_for_a_partition_the_model_is_an_ordinary_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that is full, say: what the partitions before it took would be held as long as the model."""
+    floats = iter((torch.Tensor.float, None))
+
+    def one_alone(tensor: torch.Tensor) -> torch.Tensor:
+        made = next(floats)
+        if made is None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return made(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "float", one_alone)
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)).bfloat16()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(torch.OutOfMemoryError):
+        flatten(model, [], granularity="layer")
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+        assert (parameter.grad, parameter.untyped_storage().nbytes()) == (None, parameter.nbytes), name
 
 
 def test_close_leaves_every_module_in_the_mode_that_it_came_in() -> None:

@@ -42,6 +42,11 @@ def test_the_extension_serves_what_it_can(extension) -> None:
     assert implementation("delta_gram", reference, FP32, FP64) is reference
 
 
+def test_memory_of_another_device_is_not_read_as_the_cpu_s(extension) -> None:
+    """Of an Apple GPU, say: the extension takes addresses."""
+    assert implementation("delta_gram", reference, FP32.to("meta")) is reference
+
+
 FIRST_USE = """
 import sys, torch
 from avil_fast import ops

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from avil_fast.engine.buffers import saved_buffers
 from avil_fast.engine.parameters import assign, grouped, trainable
@@ -76,6 +77,7 @@ class ZeroEngine(SavedEngine):
         self._lr = settings.optimizer.lr
         self._came_whole = not any(model_access.is_partitioned(parameter) for parameter in model.parameters())
         self._attributes = model_access.attributes(model)
+        self._linear = functional.linear
         layers = grouped(model, shared, settings.granularity)
         self.groups = {name: sum(map(model_access.numel, own)) for name, own in layers.items()}
         groups: list[optimizer.Group] = [{"params": own, "task": None} for own in layers.values()]
@@ -186,9 +188,11 @@ class ZeroEngine(SavedEngine):
             self.close()
         else:  # the model stays in shards: to gather it takes all ranks
             super().close()
+            model_access.put_back_linear(self._linear)
 
     def close(self) -> None:
         super().close()
+        model_access.put_back_linear(self._linear)
         if not hasattr(self, "_zero"):
             return
         full: dict[nn.Parameter, Tensor] = {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from avil_fast.errors import AvilError
 
@@ -67,8 +68,13 @@ def readable_as_bytes(model: nn.Module) -> Iterator[None]:
 
 
 def require_dimensions(model: nn.Module) -> None:
-    """Refuse scalars, of which stage 3 cannot make shards."""
+    """Refuse scalars and what has no elements, of which stage 3 cannot make shards."""
     for name, parameter in model.named_parameters():
+        if numel(parameter) == 0:
+            raise AvilError(
+                f"the parameter {name!r} has no elements, and ZeRO stage 3 makes no shards of it; leave it out, "
+                f"or set stage 2 in the DeepSpeed file"
+            )
         if parameter.dim() == 0:
             raise AvilError(
                 f"the parameter {name!r} is a scalar, of which ZeRO stage 3 makes no shards; give it the shape "
@@ -94,6 +100,14 @@ def destroy(engine: Any) -> None:
         vars(offload).clear()
     vars(z).clear()
     vars(engine).clear()
+
+
+def put_back_linear(before: Callable[..., Tensor]) -> None:
+    """Make torch's `linear` what it was: stage 3 puts one of its own there, and leaves it to all that comes after.
+
+    That one has no second derivative, works in no `torch.func`, and rounds otherwise.
+    """
+    setattr(functional, "linear", before)  # noqa: B010  mypy takes it for a function
 
 
 def release(model: nn.Module, values: Mapping[nn.Parameter, Tensor], before: Attributes) -> None:

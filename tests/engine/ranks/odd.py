@@ -18,9 +18,10 @@ from tests.engine.ranks.worker import engine_of
 
 
 class Odd(nn.Module):
-    """Two convolutions in channels_last, a transposed layer, and a learned scale, as CLIP has one."""
+    """Two convolutions in channels_last, a transposed layer, a learned scale, as CLIP has one, and so many
+    parameters without a use."""
 
-    def __init__(self, with_scale: bool) -> None:
+    def __init__(self, with_scale: bool, unused: int = 1) -> None:
         super().__init__()
         torch.manual_seed(0)
         layers = nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)
@@ -29,6 +30,7 @@ class Odd(nn.Module):
         self.linear = nn.Linear(4, 2)
         self.linear.weight = nn.Parameter(torch.randn(4, 2).t())
         self.scale = nn.Parameter(torch.tensor(1.5)) if with_scale else 1.5
+        self.unused = nn.Parameter(torch.zeros(unused))
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.linear(self.convolutions(inputs[:, :, None, None]).flatten(1)) * self.scale
@@ -61,13 +63,17 @@ def a_round(engine: Engine) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class OddCase:
-    """A round of a ZeRO stage, with a scale where it takes one; or what it says to one."""
+    """A round of a ZeRO stage, with what it takes; or what it says to what it does not."""
 
     case: Case
     with_scale: bool
+    unused: int = 0
 
     def __call__(self, ranks: Ranks) -> dict[str, Any] | str:
+        model, before = Odd(self.with_scale, self.unused), functional.linear
         try:
-            return a_round(engine_of(self.case, ranks, Odd(self.with_scale), odd_tasks()))
+            return a_round(engine_of(self.case, ranks, model, odd_tasks())) | {
+                "linear": functional.linear is before
+            }
         except AvilError as error:
             return str(error)

@@ -119,10 +119,11 @@ def train(
         storage = storage or scope.enter_context(open_storage(config, ranks, resume))
         method = find(config.method)
         trained, granularity = method.trained(tasks, target), method.granularity(config)
+        # Before the engine, which may be in a task, with random numbers of its own, when it is abandoned.
+        scope.enter_context(isolated(derive_seed(config.seed, "run", ranks.rank), device))
         engine = scope.enter_context(
             _closing(make_engine(model, trained, target, config, ranks, granularity, method.keeps_deltas))
         )
-        scope.enter_context(isolated(derive_seed(config.seed, "run", ranks.rank), device))
         stop = scope.enter_context(noting(storage.checkpoints)) if storage.checkpoints else Stop()
         recorder = scope.enter_context(_recorder(observer, config, ranks, storage))
         checkpointed = CheckpointedRun(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from avil_fast.observer import Observer
 from avil_fast.run import training
 from avil_fast.run.storage import RunStorage
 from tests.methods.models import CASES
-from tests.methods.runs import fit, made, tasks_with_test
+from tests.methods.runs import TARGET, fit, made, tasks_with_test
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(0, (12, 0)), (3, (12, 9))])
@@ -92,3 +93,49 @@ def test_rounds_are_logged_without_a_folder_but_not_those_of_baselines(monkeypat
     storage = RunStorage().of_baseline("single", config, ALONE)
     training.train(copy.deepcopy(case.model), case.tasks(), config, storage=storage)
     assert logged == [0, 1, 2, -1]
+
+
+def test_a_run_says_at_every_point_where_it_stands() -> None:
+    method = made(**{"rounds": 2, "steps_per_task": 2, "alpha.steps": 3, "finetune.epochs": 2})
+    places: list[dict[str, Any]] = []
+    hooks = Hooks(point=lambda: places.append(run.where()))
+    run = TrainingRun(method.engine, method.config, hooks, lambda row: None)
+    assert run.where() == {"round": 0, "phase": "start"}
+    run.run()
+    turns = [
+        {"round": round_, "phase": "training", "turn": turn, "task": "atb"[turn], "step": step}
+        for round_ in (1, 2)
+        for turn in range(3)
+        for step in (1, 2)
+    ]
+    assert [place for place in places if place["phase"] == "training" and place["step"]] == turns
+    assert [place for place in places if place["phase"] == "α"][-1] == {"round": 2, "phase": "α", "step": 3}
+    epochs = {(place["epoch"], place["step"]) for place in places if place["phase"] == "fine-tune"}
+    steps = method.data.finetune_steps(TARGET)
+    assert {(epoch, step) for epoch in (1, 2) for step in range(1, steps + 1)} <= epochs
+    assert {epoch for epoch, _ in epochs} == {1, 2}
+    assert run.where() == {"round": 2, "phase": "done"}
+
+
+def test_a_round_s_seconds_are_its_own_and_numbers_that_are_not_finite_are_none() -> None:
+    method = made(method="diw", **{"rounds": 2, "finetune.epochs": 0})
+    end_task = method.engine.end_task
+    method.engine.end_task = lambda restore: replace(end_task(restore=restore), delta_norm=math.inf)
+    rows: list[dict[str, Any]] = []
+    began = time.perf_counter()
+    TrainingRun(method.engine, method.config, Hooks(), rows.append).run()
+    assert 0 < sum(row["seconds"]["total"] for row in rows) <= time.perf_counter() - began
+    assert rows[0]["delta_norm"] == {"a": None, "t": None, "b": None}
+
+
+def test_a_metric_on_the_test_set_that_is_no_number_ends_a_run_after_its_round() -> None:
+    case = CASES["linear"]()
+    tasks = tasks_with_test(case)
+    rows = len(tasks[1].test)
+
+    def metric(model: nn.Module, batch: Any) -> Tensor:
+        return torch.full((len(batch[0]),), math.nan if len(batch[0]) == rows else 0.5)
+
+    tasks[1] = replace(tasks[1], metric=metric, dev=torch.utils.data.Subset(tasks[1].train, range(3)))
+    with pytest.raises(Diverged, match="its metric on the test set is nan after round 1"):
+        fit(case, tasks, rounds=1, steps_per_task=1)

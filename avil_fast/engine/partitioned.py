@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from avil_fast import randomness
 from avil_fast.engine.base import Engine
-from avil_fast.engine.buffers import Buffers, RoundBuffers, StepBuffers
+from avil_fast.engine.buffers import Buffers
 from avil_fast.engine.clock import Clock
 from avil_fast.engine.delta_groups import DeltaGroups
 from avil_fast.engine.evaluation import Evaluator, require_examples, require_rows, require_weight
@@ -26,6 +26,7 @@ from avil_fast.engine.losses import Losses
 from avil_fast.engine.parameters import require_own_memory
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.results import Alpha, Evaluation, Memory, Table, TaskRun
+from avil_fast.engine.round_buffers import RoundBuffers, StepBuffers
 from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.snapshot_memory import SnapshotMemory
 from avil_fast.randomness import States, derive_seed

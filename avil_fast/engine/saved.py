@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from avil_fast import randomness
 from avil_fast.deltas.base import Stored
-from avil_fast.engine.buffers import is_averaged
 from avil_fast.engine.frozen import Frozen
 from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.readout import ReadableEngine
+from avil_fast.engine.round_buffers import is_averaged
 from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.state import EngineState, Loaded, Snapshot
 from avil_fast.tasks.task import Task

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from torch import Tensor
@@ -72,7 +73,6 @@ class DataParallelEngine(LocalEngine):
         super()._publish_all()
 
     def _publish(self) -> None:
-        scaled = self._parameters.heads[self.target] if self._deltas.scales_head else []
-        for partition in (*self._parameters.shared, *scaled):
+        for partition in chain.from_iterable(self._combined):
             self.ranks.gather_(partition.master)
             partition.write_low_precision()

@@ -58,6 +58,12 @@ class LocalEngine(SavedEngine):
         """What this process owns of the partitions: all."""
         return partitions
 
+    @property
+    def _combined(self) -> list[list[Partition]]:
+        """The partitions that have deltas, by group; those of the target's head come last, if α scales it."""
+        scaled = [self._parameters.heads[self.target]] if self._deltas.scales_head else []
+        return [*self._parameters.groups.values(), *scaled]
+
     def _used(self) -> list[Partition]:
         """The partitions that the loss which is trained depends on; in the α phase it is the target's."""
         task = self.target if self._loss_of is None else self._loss_of
@@ -78,8 +84,7 @@ class LocalEngine(SavedEngine):
         return self._optimizer.step(self._training(), self._loss_of, lr_scale)
 
     def _publish(self) -> None:
-        scaled = self._parameters.heads[self.target] if self._deltas.scales_head else []
-        for partitions in (*self._parameters.groups.values(), scaled):
+        for partitions in self._combined:
             if not low_of(partitions):  # otherwise they were written along with the masters
                 for partition in partitions:
                     partition.write_low_precision()

@@ -21,6 +21,7 @@ from avil_fast.engine.buffers import Buffers
 from avil_fast.engine.clock import Clock
 from avil_fast.engine.delta_groups import DeltaGroups
 from avil_fast.engine.evaluation import Evaluator, require_examples, require_rows, require_weight
+from avil_fast.engine.frozen import Frozen
 from avil_fast.engine.group import Shard
 from avil_fast.engine.losses import Losses
 from avil_fast.engine.parameters import require_own_memory
@@ -77,6 +78,7 @@ class PartitionedEngine(Engine):
         self._without_cudnn = _refused_by_cudnn(model, device)
         self._modes = [(module, module.training) for module in model.modules()]
         self._model_buffers = Buffers(model)
+        self._frozen = Frozen(model)
         for tensor in (*model.parameters(), *self._model_buffers.placed()):
             ranks.from_first_(tensor.detach())
         self._evaluator = Evaluator(self._call, ranks, device)

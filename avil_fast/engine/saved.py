@@ -7,17 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from avil_fast import randomness
 from avil_fast.deltas.base import Stored
-from avil_fast.engine.frozen import Frozen
-from avil_fast.engine.ranks import Ranks
 from avil_fast.engine.readout import ReadableEngine
 from avil_fast.engine.round_buffers import is_averaged
-from avil_fast.engine.settings import EngineSettings
 from avil_fast.engine.state import EngineState, Loaded, Snapshot
-from avil_fast.tasks.task import Task
 
 
 class SavedEngine(ReadableEngine):
@@ -31,18 +27,6 @@ class SavedEngine(ReadableEngine):
     _prepared: dict[str, Any]
     _start: Snapshot | None = None
     """Of `keep_start`."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        tasks: Sequence[Task],
-        target: int,
-        settings: EngineSettings,
-        ranks: Ranks,
-        device: torch.device,
-    ) -> None:
-        super().__init__(model, tasks, target, settings, ranks, device)
-        self._frozen = Frozen(model)
 
     @abstractmethod
     def _moments(self, task: int) -> dict[int, dict[str, Any]]:

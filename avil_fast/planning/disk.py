@@ -28,15 +28,18 @@ class Disk:
 def disk(run: PlannedRun) -> Disk:
     """The disk that a run's checkpoints need.
 
-    A checkpoint holds θ, the moments and the best model; the run's start as long as that is kept; and either all
-    deltas, once the last task has trained, or all but one beside what that task has made of θ.
+    A checkpoint holds θ, the moments and the best model; the run's start as long as that is kept; what a task has
+    made of θ; and the deltas of the others, as it is the last one.
     """
     sizes, config = run.shape.sizes, run.config
     models = 2 + config.may_restart
-    training = 4 * (sizes.shared + max(sizes.heads, default=0))
-    delta = run.codec_bytes * sizes.shared
-    deltas = run.tasks * delta + run.codec_bytes * run.scaled_head if run.keeps_deltas else 0.0
-    in_round = max(deltas, deltas - delta + training) if run.keeps_deltas else training
-    checkpoint = 4 * models * sizes.trained + moments(run).nbytes + in_round + SMALL * run.ranks
+    training = sizes.shared + max(sizes.heads, default=0)
+    others = (run.tasks - 1) * sizes.shared + run.scaled_head if run.keeps_deltas else 0
+    checkpoint = (
+        4 * (models * sizes.trained + training)
+        + moments(run).nbytes
+        + run.codec_bytes * others
+        + SMALL * run.ranks
+    )
     ends_before_finetune = config.checkpoints.minutes is not None and config.finetune.epochs > 0
     return Disk(checkpoint, config.checkpoints.keep + 1 + ends_before_finetune)

@@ -57,7 +57,8 @@ def test_a_task_without_a_finite_loss_has_none() -> None:
     assert (progress.loss, progress.norm, progress.step) == ([None, 0.5], [2.0, 1.0], 0)
 
 
-def test_a_metric_that_is_not_a_number_at_the_end_is_told() -> None:
+@pytest.mark.parametrize(("every_round", "when"), [(True, "after round 1"), (False, "at the end")])
+def test_a_metric_on_the_test_set_that_is_not_a_number_is_told(every_round: bool, when: str) -> None:
     case = CASES["linear"]()
     tasks = tasks_with_test(case)
     rows = len(tasks[1].test)
@@ -66,8 +67,8 @@ def test_a_metric_that_is_not_a_number_at_the_end_is_told() -> None:
         return torch.full((len(batch[0]),), math.nan if len(batch[0]) == rows else 0.5)
 
     tasks[1] = replace(tasks[1], metric=metric, dev=torch.utils.data.Subset(tasks[1].train, range(3)))
-    with pytest.raises(Diverged, match="target 't': its metric on the test set is nan at the end; return finite"):
-        fit(case, tasks, rounds=1, steps_per_task=1, test_every_round=False)
+    with pytest.raises(Diverged, match=f"target 't': its metric on the test set is nan {when}; return finite"):
+        fit(case, tasks, rounds=1, steps_per_task=1, test_every_round=every_round)
 
 
 def test_rounds_are_logged_without_a_folder_but_not_those_of_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,16 +127,3 @@ def test_a_round_s_seconds_are_its_own_and_numbers_that_are_not_finite_are_none(
     TrainingRun(method.engine, method.config, Hooks(), rows.append).run()
     assert 0 < sum(row["seconds"]["total"] for row in rows) <= time.perf_counter() - began
     assert rows[0]["delta_norm"] == {"a": None, "t": None, "b": None}
-
-
-def test_a_metric_on_the_test_set_that_is_no_number_ends_a_run_after_its_round() -> None:
-    case = CASES["linear"]()
-    tasks = tasks_with_test(case)
-    rows = len(tasks[1].test)
-
-    def metric(model: nn.Module, batch: Any) -> Tensor:
-        return torch.full((len(batch[0]),), math.nan if len(batch[0]) == rows else 0.5)
-
-    tasks[1] = replace(tasks[1], metric=metric, dev=torch.utils.data.Subset(tasks[1].train, range(3)))
-    with pytest.raises(Diverged, match="its metric on the test set is nan after round 1"):
-        fit(case, tasks, rounds=1, steps_per_task=1)

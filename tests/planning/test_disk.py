@@ -18,6 +18,7 @@ AT_EVERY_POINT = ["checkpoints.minutes=0", "checkpoints.background=false", "chec
     [
         ["alpha.rounds=null"],
         ["alpha.rounds=null", "deltas.dtype=int8", "optimizer.moments=reset"],
+        ["rounds=3", "alpha.rounds=2"],
         ["method=single"],
         ["alpha.rounds=null", "optimizer.name=sgd", "optimizer.momentum=0.0", "alpha.target_head=scaled"],
     ],

@@ -17,7 +17,7 @@ SMALL = {
     "kernels": "--numel 65536 --repeats 2 --n 2 3 --against add_ mv",
     "trainer": "--batch 2 --length 8 --steps 2 --repeats 1 --width 16 --layers 1 --heads 2 --vocabulary 64",
     "streamed": "--device cpu --numel 200000 --repeats 2 --n 2 3 --window 300000",
-    "soak": "--rounds 20 --ranks 1",
+    "soak": "--rounds 150 --ranks 1 --young 0.05",
     "tiles": "--device cpu --numel 512 --repeats 1 --op weighted_sum_ --codec int8 --n 2",
     "endtoend": "--device cpu --tasks 2 --steps 2 --batch 2 --sequence 8 --vocabulary 64 --width 64 --layers 1",
 }
@@ -43,7 +43,8 @@ def test_a_command_runs_and_writes_its_figures(name: str, tmp_path: Path) -> Non
         assert figures["ratio"] == figures["ratios"][0] > 0
     elif name == "soak":
         (run,) = figures["runs"]
-        assert run["rounds"] == 20
+        assert run["rounds"] == 150
+        assert min(run["rounds_at_the_same_time"]) > 0
         assert run["samples"] > 0
         assert min(run["seconds_of_round"]) > 0
     elif name == "checkpoints":

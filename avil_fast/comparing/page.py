@@ -38,12 +38,15 @@ def render(comparison: Comparison) -> str:
     )
 
 
+TRAINED_ON_DEV = "was trained on the dev set, by which the others are judged; a test set would tell"
+
+
 def sentences(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """(method, how it stands), the best first."""
     for name in comparison.ranked:
         standing = comparison.standings.get(name)
         if name in comparison.seen:
-            yield name, "was trained on the dev set, by which the others are judged; a test set would tell"
+            yield name, TRAINED_ON_DEV
         elif math.isnan(mean(comparison.values[name])):
             yield name, "diverged with every seed"
         elif standing is not None and not math.isnan(standing.difference):

@@ -97,13 +97,13 @@ def _print_runs(console: Console, compared: Compared) -> None:
 
 def _print_methods(console: Console, comparison: Comparison) -> None:
     """Methods side by side."""
-    from avil_fast.comparing.page import budgets, results
+    from avil_fast.comparing.page import TRAINED_ON_DEV, budgets, results
     from avil_fast.comparing.statistics import FEWEST
 
     for table in (results(comparison), budgets(comparison)):
         console.table(table.head, table.rows, left=["method", "against"])
     for name in comparison.seen:
-        console.say(f"{name} was trained on the dev set, by which the others are judged; a test set would tell")
+        console.say(f"{name} {TRAINED_ON_DEV}")
     console.say(
         f"p: paired t-test over {len(comparison.seeds)} seeds against the best other method, corrected (Holm)"
         if len(comparison.seeds) >= FEWEST
